@@ -1,0 +1,40 @@
+# Two commands do everything on a machine with Python, git and make: `make demo` and `make test`.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+UV := uv==0.13.8
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint requirements clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: .venv/ready  ## make .venv with everything pinned in requirements.txt, compiled
+
+.venv/ready: requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	.venv/bin/uv pip sync --quiet --python .venv/bin/python --compile-bytecode requirements.txt
+	touch $@
+
+demo: setup  ## the whole recipe on the default pictures, then what each step gained
+	dvc repro
+	python -m stages.show
+
+test: setup  ## all tests but the slow ones
+	python -m pytest -q -m "not slow"
+
+test-slow: setup  ## the tests that take minutes: five folds, force twice, memory
+	python -m pytest -q -m slow
+
+lint: setup  ## style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+requirements: setup  ## compile requirements.txt from pyproject.toml
+	uv pip compile --quiet --universal --no-emit-index-url --extra demo --extra dev pyproject.toml -o requirements.txt
+
+clean:  ## remove the environment, the outputs of all stages and what is remembered (the DVC cache stays)
+	rm -rf .venv .unfreeze .mypy_cache .pytest_cache .ruff_cache data/.*.tmp
+	git clean -qfdX data

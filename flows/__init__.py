@@ -1,0 +1,1 @@
+"""Prefect flows: they start stages and compute nothing."""

@@ -1,0 +1,99 @@
+"""The training loop: one for the head on activations, the head on pictures and the whole network."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from stages.common.batches import Feed
+from stages.common.device import Compute
+from stages.common.freeze import train_mode
+from stages.common.predict import Floats, predict
+from stages.common.stage import StageError, track
+
+
+@dataclass
+class History:
+    """What the loop saw: a row an epoch (`epochs`) and a row an iteration (`steps`)."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    steps: list[dict[str, float]] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """history.csv (epochs) and rates.csv (steps)."""
+        pd.DataFrame(self.epochs).round(6).to_csv(folder / "history.csv", index=False)
+        pd.DataFrame(self.steps).round(8).to_csv(folder / "rates.csv", index=False)
+
+
+def train_step(model: nn.Module, x: torch.Tensor, y: torch.Tensor, optimizer: Optimizer, compute: Compute) -> float:
+    """One iteration; returns the loss before it. Gradients are not clipped (the recipe does not)."""
+    optimizer.zero_grad(set_to_none=True)
+    with compute.autocast():
+        logits = model(x)
+    loss = F.cross_entropy(logits.float(), y)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return float(loss.detach())
+
+
+def fit(
+    model: nn.Module,
+    train: Feed,
+    valid: Feed,
+    optimizer: Optimizer,
+    make_schedule: Callable[[Optimizer], LRScheduler],
+    epochs: int,
+    compute: Compute,
+    bn_freeze: bool = True,
+    history: History | None = None,
+) -> History:
+    """Train for whole epochs and look at valid after each. `history` is continued: progressive resizing goes on.
+
+    Raises:
+        StageError: the loss is not finite; says at which step and rates, and the last good loss.
+    """
+    history = History() if history is None else history
+    schedule = make_schedule(optimizer)
+    first = len(history.epochs)
+    for epoch in range(first, first + epochs):
+        train_mode(model, bn_freeze)
+        losses: list[float] = []
+        for x, rows, _ in track(train.epoch(epoch), train.n_batches(), f"batches of epoch {epoch + 1}"):
+            lrs = [float(group["lr"]) for group in optimizer.param_groups]
+            loss = train_step(model, x, train.labels[rows].to(compute.device), optimizer, compute)
+            if not math.isfinite(loss):
+                good = f"the last good loss was {losses[-1]:.4f}" if losses else "no step of this epoch was good"
+                raise StageError(
+                    f"the loss is {loss} at step {len(history.steps)} (epoch {epoch + 1}), learning rates {lrs}; "
+                    f"{good}: lower the rates in params.yaml"
+                )
+            schedule.step()
+            losses.append(loss)
+            history.steps.append({"step": len(history.steps), "lr": lrs[-1], "loss": loss})
+        n = len(valid.labels)
+        probabilities = predict(model, valid.plain(), n, valid.n_batches(), compute)
+        truth = valid.labels.numpy()
+        history.epochs.append(
+            {
+                "epoch": epoch + 1,
+                "train_loss": float(np.mean(losses)),
+                "valid_loss": log_loss(probabilities, truth),
+                "accuracy": float((probabilities.argmax(1) == truth).mean()),
+            }
+        )
+    return history
+
+
+def log_loss(probabilities: Floats, truth: npt.NDArray[np.int64]) -> float:
+    """Mean of -ln p(truth), p clipped at float32's epsilon as scikit-learn does (not imported here: it takes 1.2 s)."""
+    picked = probabilities[np.arange(len(truth)), truth].clip(np.finfo(np.float32).eps, 1)
+    return float(-np.log(picked.astype(np.float64)).mean())

@@ -1,0 +1,28 @@
+"""What stands still: frozen layer groups, and the running statistics of their BatchNorms."""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def train_only(groups: list[list[nn.Parameter]], trained: list[bool]) -> None:
+    """Freeze the layer groups that are not `trained` (early body first): 0.7's `freeze_to` and `unfreeze`."""
+    for group, on in zip(groups, trained, strict=True):
+        for parameter in group:
+            parameter.requires_grad_(on)
+
+
+def train_mode(network: nn.Module, bn_freeze: bool) -> None:
+    """Train mode, with every BatchNorm whose weights are frozen left in eval: its running statistics stand still.
+
+    With `bn_freeze` all BatchNorms of the body stay in eval, also the trained ones: with small data and batches this
+    is what saves the model. The head's keep learning.
+    """
+    network.train()
+    body = getattr(network, "body", None)
+    if not isinstance(body, nn.Module):  # a head on activations: all of it learns
+        return
+    if not any(parameter.requires_grad for parameter in body.parameters()):
+        body.eval()  # no dropout or drop path either: the body that made the activations
+    for module in body.modules():
+        if isinstance(module, _BatchNorm) and (bn_freeze or not module.weight.requires_grad):
+            module.eval()

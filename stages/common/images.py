@@ -1,0 +1,85 @@
+"""Opening pictures: upright, RGB, whole, and never larger than a limit that is checked before memory is taken."""
+
+import hashlib
+import io
+import warnings
+from typing import NamedTuple
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+class BadPictureError(Exception):
+    """Why a file cannot be used as a picture, in a few words."""
+
+
+class Facts(NamedTuple):
+    """What a picture file is: upright size in pixels, and what its bytes say."""
+
+    sha256: str
+    width: int
+    height: int
+    format: str
+    mode: str
+    orientation: int
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise BadPictureError("empty file")
+    Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is checked on the header
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise BadPictureError("not a picture") from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise BadPictureError(f"unreadable header: {error}") from None
+    if image.width * image.height > max_pixels:
+        raise BadPictureError(f"{image.width} x {image.height} pixels, more than ingest.max_megapixels allows")
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Upright RGB: 16-bit greys are scaled down (Pillow would clip them), alpha is laid on white."""
+    upright: Image.Image = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16") or upright.mode == "I":
+        return upright.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return upright.convert("RGB")
+
+
+def decode(data: bytes, max_pixels: int, draft_px: int | None = None) -> Image.Image:
+    """A picture file's bytes as upright RGB.
+
+    `draft_px` lets the JPEG decoder skip detail beyond a shorter side of that many pixels.
+
+    Raises:
+        BadPictureError: empty, no picture, cut off, or more than `max_pixels` pixels.
+    """
+    image = _open(data, max_pixels)
+    try:
+        if draft_px is not None:
+            image.draft("RGB", (draft_px, draft_px))
+        return _rgb(image)
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+        raise BadPictureError(f"cannot be decoded: {error}") from None
+
+
+def facts(data: bytes, max_pixels: int) -> Facts:
+    """Decode once, whole, and say what it is. Raises BadPictureError."""
+    image = _open(data, max_pixels)
+    file_format, mode = image.format or "", image.mode
+    orientation = int(image.getexif().get(0x0112, 1))
+    upright = decode(data, max_pixels)
+    return Facts(hashlib.sha256(data).hexdigest(), upright.width, upright.height, file_format, mode, orientation)
+
+
+def resize_shorter(image: Image.Image, size_px: int) -> Image.Image:
+    """Bilinear, aspect kept, shorter side exactly `size_px` (fast.ai 0.7 `resize_img`, which enlarges too)."""
+    ratio = size_px / min(image.size)
+    width, height = (max(size_px, round(side * ratio)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)

@@ -1,0 +1,109 @@
+"""The learning-rate range test (Smith 2015, arXiv 1506.01186) as fast.ai 0.7 does it."""
+
+import copy
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from stages.common.batches import Feed
+from stages.common.device import Compute
+from stages.common.fit import train_step
+from stages.common.freeze import train_mode
+from stages.common.params import Positive, Rate, Section
+from stages.common.stage import track
+
+
+class RangeTestParams(Section):
+    lr_start: Rate
+    lr_end: Rate
+    n_iterations: Positive
+
+
+@contextmanager
+def untouched(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
+    """Weights, buffers, modes, optimiser and torch's random state are as before, also after a raise."""
+    weights = copy.deepcopy(model.state_dict())
+    modes = {module: module.training for module in model.modules()}
+    optimiser = copy.deepcopy(optimizer.state_dict())
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            model.load_state_dict(weights)
+            optimizer.load_state_dict(optimiser)
+            optimizer.zero_grad(set_to_none=True)
+            for module, training in modes.items():
+                module.training = training
+
+
+def range_test(
+    model: nn.Module,
+    feed: Feed,
+    optimizer: Optimizer,
+    params: RangeTestParams,
+    compute: Compute,
+    bn_freeze: bool = True,
+) -> pd.DataFrame:
+    """Loss at rates that grow geometrically, until it exceeds 4x the best or is not finite: columns lr, loss, smoothed.
+
+    `lr` is the last group's; the others keep their ratio to it. `smoothed` is the bias-corrected moving average with
+    beta 0.98 of the losses, as 0.7 plots.
+    """
+    ratios = [group["lr"] / optimizer.param_groups[-1]["lr"] for group in optimizer.param_groups]
+    growth = (params.lr_end / params.lr_start) ** (1 / max(params.n_iterations - 1, 1))
+    rows: list[dict[str, float]] = []
+    average, best = 0.0, math.inf
+    with untouched(model, optimizer):
+        train_mode(model, bn_freeze)
+        batches = _endless(feed)
+        for step in track(range(params.n_iterations), params.n_iterations, "rates"):
+            lr = params.lr_start * growth**step
+            for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+                group["lr"] = lr * ratio
+            x, y = next(batches)
+            loss = train_step(model, x, y.to(compute.device), optimizer, compute)
+            average = 0.98 * average + 0.02 * loss
+            smoothed = average / (1 - 0.98 ** (step + 1))
+            if not math.isfinite(loss) or smoothed > 4 * best:
+                break
+            best = min(best, smoothed)
+            rows.append({"lr": lr, "loss": loss, "smoothed": smoothed})
+    return pd.DataFrame(rows, columns=["lr", "loss", "smoothed"])
+
+
+def _endless(feed: Feed) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    epoch = 0
+    while True:
+        for x, rows, _ in feed.epoch(epoch):
+            yield x, feed.labels[rows]
+        epoch += 1
+
+
+def suggest(curve: pd.DataFrame) -> dict[str, float]:
+    """`lr_min` where the smoothed loss is lowest, `lr` one order below: there the loss still falls."""
+    lr_min = float(curve["lr"].iloc[int(np.argmin(curve["smoothed"]))])
+    return {"lr": lr_min / 10, "lr_min": lr_min}
+
+
+def write_curve(curve: pd.DataFrame, title: str, folder: Path) -> None:
+    """curve.csv, curve.png and suggestion.json."""
+    from stages.common.plots import figure
+
+    suggestion = suggest(curve)
+    curve.round(8).to_csv(folder / "curve.csv", index=False)
+    (folder / "suggestion.json").write_text(json.dumps({k: float(f"{v:.3g}") for k, v in suggestion.items()}) + "\n")
+    with figure(folder / "curve.png", title) as axes:
+        axes.plot(curve["lr"], curve["loss"], color="0.8", label="loss")
+        axes.plot(curve["lr"], curve["smoothed"], label="smoothed")
+        axes.axvline(suggestion["lr"], color="tab:red", linestyle="--", label=f"suggested {suggestion['lr']:.1e}")
+        axes.set(xscale="log", xlabel="learning rate of the last layer group", ylabel="loss")
+        axes.legend()

@@ -1,0 +1,48 @@
+"""The whole network: body and head in three layer groups, saved with all that is needed to use it."""
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from stages.common.backbone import Body
+from stages.common.head import Head, HeadShape
+from stages.common.preprocessing import Backbone
+
+N_GROUPS = 3
+
+
+class Network(nn.Module):
+    """Normalised images (n, 3, h, w) to logits (n, classes). `size_px` is the side that it was last trained at."""
+
+    def __init__(self, about: Backbone, body: Body, head: Head, size_px: int) -> None:
+        super().__init__()
+        self.about, self.body, self.head, self.size_px = about, body, head, size_px
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.body(images))
+        return logits
+
+    def groups(self) -> list[list[nn.Parameter]]:
+        """[early body, late body, head]."""
+        return [*self.body.groups(), list(self.head.parameters())]
+
+
+def save_network(network: Network, path: Path) -> None:
+    """Weights, head shape, preprocessing and size in one safetensors file."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    metadata = {"head": network.head.shape.model_dump_json(), "backbone": network.about.model_dump_json()}
+    metadata["size_px"] = str(network.size_px)
+    save_file(tensors, path, metadata=metadata)
+
+
+def load_network(path: Path) -> Network:
+    """The network that `save_network` wrote, on the CPU."""
+    with safe_open(path, framework="pt") as file:
+        about = Backbone.model_validate_json(file.metadata()["backbone"])
+        head = Head(HeadShape.model_validate_json(file.metadata()["head"]))
+        network = Network(about, Body(about.name), head, int(file.metadata()["size_px"]))
+        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
+    return network

@@ -1,0 +1,28 @@
+"""Plots as PNG files: no window, same bytes for the same data."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+
+@contextmanager
+def figures(path: Path, title: str, columns: int) -> Iterator[list[Axes]]:
+    """Plots side by side in one file; yields their axes."""
+    fig, axes = plt.subplots(1, columns, figsize=(7 * columns, 4.5), layout="constrained", squeeze=False)
+    fig.suptitle(title)
+    yield list(axes[0])
+    fig.savefig(path, dpi=110)
+    plt.close(fig)
+
+
+@contextmanager
+def figure(path: Path, title: str) -> Iterator[Axes]:
+    """One plot; yields its axes."""
+    with figures(path, title, 1) as (axes,):
+        yield axes

@@ -1,0 +1,31 @@
+"""Probabilities from batches."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from stages.common.batches import Batch
+from stages.common.device import Compute
+from stages.common.stage import track
+
+Floats = npt.NDArray[np.float32]
+
+
+def predict(model: nn.Module, batches: Iterator[Batch], n: int, n_batches: int, compute: Compute) -> Floats:
+    """Probabilities, float32 (n, classes), in the order of the list; padding is dropped. Leaves the model in eval."""
+    model.eval()
+    parts: list[Floats] = []
+    with torch.inference_mode():
+        for x, _, padding in track(batches, n_batches, "batches"):
+            with compute.autocast():
+                logits = model(x)
+            probabilities = F.softmax(logits.float(), dim=1).cpu().numpy()
+            parts.append(probabilities[: len(probabilities) - padding])
+    result: Floats = np.concatenate(parts)
+    if len(result) != n:
+        raise RuntimeError(f"{len(result)} predictions for {n} pictures")
+    return result

@@ -1,0 +1,28 @@
+"""The rows that training stages read: data/split/{train,valid,test}.csv with columns id, label, sha256."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+FOLDER = Path("data/split")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One part of the split, in file order; labels are empty strings in test."""
+
+    ids: list[str]
+    labels: list[str]
+    sha256s: list[str]
+
+
+def read_rows(part: str) -> Rows:
+    """`part` is train, valid or test."""
+    table = pd.read_csv(FOLDER / f"{part}.csv", dtype=str, keep_default_na=False)
+    return Rows(table["id"].tolist(), table["label"].tolist(), table["sha256"].tolist())
+
+
+def classes_of(train: Rows) -> list[str]:
+    """Sorted: the order of every probability vector."""
+    return sorted(set(train.labels))

@@ -1,0 +1,109 @@
+"""Packed store: one value a picture, in a few Arrow files, found by the picture's sha256 without an index in memory.
+
+A picture lives in the shard named by the first bits of its sha256, rows sorted by it, so an added picture rewrites one
+shard and two pictures with equal bytes share one row. Files are memory-mapped: reading costs no memory of its own.
+Columns: `sha256` (32 bytes), `value` (binary, or a fixed-size list of float32).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+ITEMS_PER_SHARD = 1000  # about: the count of shards is a power of two, so that it seldom changes
+
+
+def shard_bits(n_items: int) -> int:
+    """How many leading bits of the sha256 name the shard."""
+    return max(0, (max(n_items, 1) - 1) // ITEMS_PER_SHARD).bit_length()
+
+
+def shards_of(sha256s: Iterable[str]) -> list[list[str]]:
+    """Distinct hex digests, grouped by shard and sorted within."""
+    unique = sorted(set(sha256s))
+    bits = shard_bits(len(unique))
+    groups: list[list[str]] = [[] for _ in range(1 << bits)]
+    for sha in unique:
+        groups[int(sha[:8], 16) >> (32 - bits)].append(sha)
+    return groups
+
+
+def write_shards(
+    folder: Path,
+    sha256s: Iterable[str],
+    value_type: pa.DataType,
+    make: Callable[[list[str]], Iterable[Any]],
+) -> None:
+    """Write `make(digests of a shard)`, values in the same order, shard by shard: memory holds one shard at a time."""
+    folder.mkdir(parents=True)
+    groups = shards_of(sha256s)
+    schema = pa.schema([("sha256", pa.binary(32)), ("value", value_type)])
+    for number, shas in enumerate(groups):
+        values = pa.array(make(shas), type=value_type)
+        if len(values) != len(shas):
+            raise RuntimeError(f"{folder}: {len(values)} values for {len(shas)} pictures")
+        table = pa.table([pa.array([bytes.fromhex(s) for s in shas], pa.binary(32)), values], schema=schema)
+        path = folder / f"{number:05d}-of-{len(groups):05d}.arrow"
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(table, max_chunksize=max(len(shas), 1))
+
+
+class Shards:
+    """Read-only view of a folder of shards."""
+
+    def __init__(self, folder: Path) -> None:
+        paths = sorted(folder.glob("*.arrow"))
+        if not paths:
+            raise FileNotFoundError(f"{folder} holds no shards")
+        self._bits = len(paths).bit_length() - 1
+        self._keys: list[npt.NDArray[np.uint64]] = []
+        self._digests: list[pa.Array] = []
+        self._values: list[pa.Array] = []
+        for path in paths:
+            batches = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
+            digests = _only_chunk(batches["sha256"], pa.binary(32))
+            raw = np.frombuffer(digests.buffers()[1] or b"", dtype=">u8")[: 4 * len(digests)]
+            self._keys.append(raw[::4].astype(np.uint64))
+            self._digests.append(digests)
+            self._values.append(_only_chunk(batches["value"], batches.schema.field("value").type))
+
+    def __len__(self) -> int:
+        return sum(len(values) for values in self._values)
+
+    def sha256s(self) -> Iterator[str]:
+        """Every hex digest, in the order of the shards: ascending."""
+        for digests in self._digests:
+            for digest in digests:
+                yield digest.as_py().hex()
+
+    def locate(self, sha256: str) -> tuple[int, int]:
+        """(shard, row) of a hex digest; KeyError where it is not stored."""
+        shard = int(sha256[:8], 16) >> (32 - self._bits)
+        row = int(np.searchsorted(self._keys[shard], np.uint64(int(sha256[:16], 16))))
+        digests = self._digests[shard]
+        if row >= len(digests) or digests[row].as_py().hex() != sha256:
+            raise KeyError(sha256)
+        return shard, row
+
+    def blob(self, sha256: str) -> memoryview:
+        """The stored bytes of a binary store, not copied."""
+        shard, row = self.locate(sha256)
+        return memoryview(self._values[shard][row].as_buffer())
+
+    def vectors(self, shard: int) -> npt.NDArray[np.float32]:
+        """float32 (n, d): a whole shard of a vector store, memory-mapped."""
+        values = self._values[shard]
+        width = values.type.list_size
+        return np.asarray(values.flatten()).reshape(-1, width)
+
+    @property
+    def width(self) -> int:
+        """d of a vector store."""
+        return int(self._values[0].type.list_size)
+
+
+def _only_chunk(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    return column.chunk(0) if column.num_chunks else pa.array([], kind)

@@ -1,0 +1,132 @@
+"""evaluate: metrics, what each step gained, and pictures of both.
+
+In:   data/tta/{valid,test}.parquet, the histories of train_head, augment and train_full
+Out:  data/evaluate/metrics.json    flat keys, on valid: accuracy, log_loss, accuracy_tta, log_loss_tta, and of the
+                                    averaged predictions balanced_accuracy, macro_f1, mcc
+      data/evaluate/steps.csv       step, size_px, epochs, accuracy, log_loss, seconds (when first computed here)
+      data/evaluate/confusion.csv   actual, predicted: one row a valid picture; confusion.png
+      data/evaluate/submission.csv  id and a probability a class for every test picture; the header alone without them
+      data/evaluate/steps.png, history.png
+Recipe: looking at the results; Kaggle's submission.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss, matthews_corrcoef
+
+from stages.common.plots import figure, figures
+from stages.common.stage import outputs, remembered_seconds, run
+
+TTA, OUT = Path("data/tta"), Path("data/evaluate")
+HISTORIES = {name: Path(f"data/{name}/history.csv") for name in ("train_head", "augment", "train_full")}
+Floats = npt.NDArray[np.float64]
+
+
+def probabilities(table: pd.DataFrame, kind: str) -> tuple[list[str], Floats]:
+    """(classes, float64 (n, classes)) of the columns `kind:<class>`, rows scaled to sum to 1 in float64."""
+    columns = [column for column in table if str(column).startswith(f"{kind}:")]
+    values = table[columns].to_numpy(np.float64)
+    return [str(column).removeprefix(f"{kind}:") for column in columns], values / values.sum(axis=1, keepdims=True)
+
+
+def metrics(valid: pd.DataFrame) -> dict[str, float]:
+    """All of scikit-learn's, rounded to 6 places."""
+    classes, plain = probabilities(valid, "plain")
+    _, averaged = probabilities(valid, "tta")
+    truth = valid["label"].to_numpy(str)
+    said = {"plain": np.array(classes)[plain.argmax(1)], "tta": np.array(classes)[averaged.argmax(1)]}
+    values = {
+        "accuracy": (said["plain"] == truth).mean(),
+        "log_loss": log_loss(truth, plain, labels=classes),
+        "accuracy_tta": (said["tta"] == truth).mean(),
+        "log_loss_tta": log_loss(truth, averaged, labels=classes),
+        "balanced_accuracy": balanced_accuracy_score(truth, said["tta"]),
+        "macro_f1": f1_score(truth, said["tta"], average="macro", labels=classes, zero_division=0),
+        "mcc": matthews_corrcoef(truth, said["tta"]),
+    }
+    return {name: round(float(value), 6) for name, value in values.items()}
+
+
+def steps(
+    histories: dict[str, pd.DataFrame], result: dict[str, float], seconds: dict[str, dict[str, float]]
+) -> pd.DataFrame:
+    """What fast.ai prints by hand: a row a step, measured on valid at its end."""
+    rows: list[dict[str, object]] = []
+    for step, name in (("head", "train_head"), ("augment", "augment"), ("full", "train_full")):
+        history = histories[name]
+        size_px = history.get("size_px", pd.Series("", index=history.index)).astype(str)
+        for size in dict.fromkeys(size_px):
+            part = history[size_px == size]
+            rows.append(
+                {
+                    "step": f"{step} {size} px" if size else step,
+                    "epochs": len(part),
+                    "accuracy": part["accuracy"].iloc[-1],
+                    "log_loss": part["valid_loss"].iloc[-1],
+                    "seconds": seconds[name].get(size),
+                }
+            )
+    last = {"step": "TTA", "epochs": 0, "accuracy": result["accuracy_tta"], "log_loss": result["log_loss_tta"]}
+    return pd.DataFrame([*rows, last | {"seconds": seconds["tta"].get("")}]).round(6)
+
+
+def plot(table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.DataFrame, folder: Path) -> None:
+    with figures(folder / "steps.png", "What each step gained (valid)", 2) as axes:
+        for ax, column in zip(axes, ("accuracy", "log_loss"), strict=True):
+            ax.plot(table["step"], table[column], marker="o")
+            ax.set_ylabel(column)
+            for x, y in enumerate(table[column]):
+                ax.annotate(f"{y:.4f}", (x, y), textcoords="offset points", xytext=(0, 6), ha="center")
+            ax.margins(0.15)
+    with figures(folder / "history.png", "Losses by epoch", len(histories)) as axes:
+        for ax, (name, history) in zip(axes, histories.items(), strict=True):
+            ax.plot(history["epoch"], history["train_loss"], marker="o", label="train")
+            ax.plot(history["epoch"], history["valid_loss"], marker="o", label="valid")
+            ax.set(title=name, xlabel="epoch", ylabel="loss")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.legend()
+    plot_confusion(valid, folder / "confusion.png")
+
+
+def plot_confusion(valid: pd.DataFrame, path: Path) -> None:
+    """Counts in every cell up to 20 classes; colours alone beyond."""
+    classes, averaged = probabilities(valid, "tta")
+    said = np.array(classes)[averaged.argmax(1)]
+    matrix = confusion_matrix(valid["label"], said, labels=classes)
+    with figure(path, f"Confusion on {len(valid):,} valid pictures (TTA)") as ax:
+        ax.imshow(matrix, cmap="Blues")
+        if len(classes) <= 20:
+            ax.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+            ax.set_yticks(range(len(classes)), classes)
+            for (row, column), count in np.ndenumerate(matrix):
+                dark = count > matrix.max() / 2
+                ax.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
+        ax.set(xlabel="predicted", ylabel="actual")
+
+
+def main() -> None:
+    valid, test = (pd.read_parquet(TTA / f"{part}.parquet") for part in ("valid", "test"))
+    histories = {name: pd.read_csv(path) for name, path in HISTORIES.items()}
+    seconds = {name: remembered_seconds(path) for name, path in HISTORIES.items()}
+    seconds["tta"] = remembered_seconds(TTA / "valid.parquet")
+    result = metrics(valid)
+    table = steps(histories, result, seconds)
+    classes, averaged = probabilities(valid, "tta")
+    said = np.array(classes)[averaged.argmax(1)]
+    with outputs(OUT) as folder:
+        (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+        table.to_csv(folder / "steps.csv", index=False)
+        pd.DataFrame({"actual": valid["label"], "predicted": said}).to_csv(folder / "confusion.csv", index=False)
+        submission = pd.DataFrame(probabilities(test, "tta")[1], columns=classes)
+        submission.insert(0, "id", test["id"].to_numpy())
+        submission.round(6).to_csv(folder / "submission.csv", index=False)
+        plot(table, histories, valid, folder)
+
+
+if __name__ == "__main__":
+    run(main)

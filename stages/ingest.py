@@ -1,0 +1,192 @@
+"""Ingest: read a folder of pictures, decode every one whole, hash it, and say what was rejected and why.
+
+In:   ingest.path in one of two layouts.
+      csv:     labels.csv (with a header), train/<id><suffix>, optional test/<id><suffix>
+      folders: train/<class>/, valid/<class>/, optional test/
+Out:  data/ingest/images.parquet  one row a picture, sorted by part and id: id, file, label, part, sha256, width,
+                                  height (upright, px), format, mode, orientation
+      data/ingest/files.parquet   sha256, file: what resize reads. No labels, so a new label resizes nothing.
+      data/ingest/rejected.csv    file, reason
+      data/ingest/sizes.png       rows and columns of the pictures, and class counts: look before choosing a size
+Recipe: lesson 1 and 2, looking at the data. Rows are sorted, never in the order a folder happens to list.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+
+from stages.common import images
+from stages.common.params import Positive, Rate, Section, load
+from stages.common.stage import StageError, outputs, run, track
+
+OUT = Path("data/ingest")
+
+
+class IngestParams(Section):
+    path: str
+    layout: Literal["csv", "folders"]
+    id_column: str
+    label_column: str
+    max_megapixels: Positive
+    max_rejected_pct: Rate
+
+
+class Candidate(NamedTuple):
+    """A file that may become a picture; `reason` is set where it is already known that it cannot."""
+
+    id: str
+    file: str
+    label: str
+    part: str
+    reason: str = ""
+
+
+def files_below(root: Path, folder: str) -> list[Path]:
+    """Regular files below root/folder, sorted; hidden ones left out."""
+    found = (Path(at) / name for at, _, names in os.walk(root / folder) for name in names if not name.startswith("."))
+    return sorted(found)
+
+
+def read_csv_layout(root: Path, params: IngestParams) -> Iterator[Candidate]:
+    """Pictures and labels are matched by id, the file's name with or without its suffix."""
+    table = read_labels(root / "labels.csv", params)
+    found = {path.name: path for path in files_below(root, "train")}
+    found |= {path.stem: path for path in reversed(list(found.values()))}
+    used: set[Path] = set()
+    for id_, rows in table.groupby("id", sort=True):
+        labels = sorted(set(rows["label"]))
+        path = found.get(str(id_))
+        file = path.relative_to(root).as_posix() if path else f"train/{id_}"
+        if path:
+            used.add(path)
+        reason = "" if path else "no picture for this label"
+        if len(labels) > 1:
+            reason = f"labelled {' and '.join(labels)}"
+        elif not labels[0]:
+            reason = "empty label"
+        yield Candidate(Path(file).stem, file, labels[0], "train", reason)
+        if len(rows) > 1 and len(labels) == 1:
+            yield Candidate(str(id_), file, labels[0], "train", f"id stands {len(rows)} times, used once")
+    for path in sorted(set(found.values()) - used):
+        yield Candidate(path.stem, path.relative_to(root).as_posix(), "", "train", "no label for this picture")
+    yield from read_test(root)
+
+
+def read_labels(path: Path, params: IngestParams) -> pd.DataFrame:
+    """labels.csv as text columns id and label, without blanks around them."""
+    if not path.is_file():
+        raise StageError(f"no {path}: the csv layout wants labels.csv beside train/; or set ingest.layout to folders")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise StageError(f"{path} cannot be read as CSV: {error}") from None
+    for key in ("id_column", "label_column"):
+        if (column := getattr(params, key)) not in table:
+            raise StageError(f"{path} has no column `{column}` (ingest.{key}); it has {', '.join(table.columns)}")
+    return pd.DataFrame({"id": table[params.id_column].str.strip(), "label": table[params.label_column].str.strip()})
+
+
+def read_folders_layout(root: Path) -> Iterator[Candidate]:
+    """The folder names the class; train and valid are given."""
+    for part in ("train", "valid"):
+        if not (root / part).is_dir():
+            raise StageError(f"no {root / part}: the folders layout wants train/<class>/ and valid/<class>/")
+        for path in files_below(root, part):
+            relative = path.relative_to(root / part)
+            label = relative.parts[0] if len(relative.parts) > 1 else ""
+            reason = "" if label else "not in a class folder"
+            yield Candidate(relative.with_suffix("").as_posix(), f"{part}/{relative.as_posix()}", label, part, reason)
+    yield from read_test(root)
+
+
+def read_test(root: Path) -> Iterator[Candidate]:
+    for path in files_below(root, "test"):
+        yield Candidate(path.stem, path.relative_to(root).as_posix(), "", "test")
+
+
+def look(root: Path, candidate: Candidate, max_pixels: int) -> images.Facts | str:
+    """What the file is, or the reason why it is rejected."""
+    if candidate.reason:
+        return candidate.reason
+    path = root / candidate.file
+    if not path.resolve().is_relative_to(root.resolve()):
+        return "a link out of the folder"
+    try:
+        return images.facts(path.read_bytes(), max_pixels)
+    except (images.BadPictureError, OSError) as error:
+        return str(error)
+
+
+def ingest(root: Path, params: IngestParams) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(images, rejected). Raises StageError: no folder, no pictures, one class, too many rejected."""
+    if not root.is_dir():
+        raise StageError(f"no folder {root}: ingest.path must name the folder of the pictures")
+    candidates = list(read_csv_layout(root, params) if params.layout == "csv" else read_folders_layout(root))
+    max_pixels = params.max_megapixels * 1_000_000
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        looks = pool.map(lambda candidate: look(root, candidate, max_pixels), candidates)
+        facts = list(track(looks, len(candidates), "pictures"))
+    good: list[dict[str, Any]] = []
+    rejected: list[dict[str, str]] = []
+    seen: set[tuple[str, str]] = set()
+    for candidate, fact in zip(candidates, facts, strict=True):
+        if isinstance(fact, str):
+            rejected.append({"file": candidate.file, "reason": fact})
+            continue
+        id_ = candidate.id if (candidate.part, candidate.id) not in seen else Path(candidate.file).name
+        seen.add((candidate.part, id_))
+        row = {"id": id_, "file": candidate.file, "label": candidate.label, "part": candidate.part}
+        good.append(row | fact._asdict())
+    check(root, params, good, rejected)
+    return (
+        pd.DataFrame(good).sort_values(["part", "id"], ignore_index=True),
+        pd.DataFrame(rejected, columns=["file", "reason"]).sort_values(["file", "reason"], ignore_index=True),
+    )
+
+
+def check(root: Path, params: IngestParams, good: list[dict[str, Any]], rejected: list[dict[str, str]]) -> None:
+    classes = sorted({str(row["label"]) for row in good if row["part"] != "test"})
+    example = f"; the first: {rejected[0]['file']}: {rejected[0]['reason']}" if rejected else ""
+    if not classes:
+        raise StageError(f"no labelled pictures in {root} ({len(rejected)} files rejected{example})")
+    if len(classes) == 1:
+        raise StageError(f"all pictures in {root} are labelled `{classes[0]}`: there must be two classes at least")
+    pct = 100 * len(rejected) / (len(good) + len(rejected))
+    if pct > params.max_rejected_pct:
+        raise StageError(
+            f"{len(rejected)} of {len(good) + len(rejected)} files in {root} rejected ({pct:.1f} %), more than "
+            f"ingest.max_rejected_pct = {params.max_rejected_pct}{example}"
+        )
+
+
+def plot_sizes(table: pd.DataFrame, path: Path) -> None:
+    from stages.common.plots import figures
+
+    with figures(path, f"{len(table):,} pictures", 2) as (sizes, classes):
+        for column, name in (("height", "rows"), ("width", "columns")):
+            sizes.hist(table[column], bins=40, alpha=0.6, label=name)
+        sizes.set(xlabel="px", ylabel="pictures")
+        sizes.legend()
+        counts = table.loc[table["part"] != "test", "label"].value_counts().sort_index().nlargest(20)
+        classes.barh(counts.index[::-1], counts[::-1])
+        classes.set(xlabel="pictures", title="classes, most common first (20 at most)")
+
+
+def main() -> None:
+    params = load("ingest", IngestParams)
+    table, rejected = ingest(Path(params.path), params)
+    files = table[["sha256", "file"]].sort_values(["sha256", "file"]).drop_duplicates("sha256")
+    with outputs(OUT) as folder:
+        table.to_parquet(folder / "images.parquet", index=False)
+        files.to_parquet(folder / "files.parquet", index=False)
+        rejected.to_csv(folder / "rejected.csv", index=False)
+        plot_sizes(table, folder / "sizes.png")
+    print(f"{len(table):,} pictures, {len(rejected)} rejected (see {OUT / 'rejected.csv'})")
+
+
+if __name__ == "__main__":
+    run(main)

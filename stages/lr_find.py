@@ -1,0 +1,42 @@
+"""lr_find: range test of the head on the activations; read off the highest rate where the loss still clearly falls.
+
+In:   data/precompute/shards, data/split/train.csv
+Out:  data/lr_find/curve.csv (lr, loss, smoothed), curve.png, suggestion.json (lr, lr_min)
+Recipe: step 2. The rate is then set by hand in train_head.lr, as in the course: results do not move alone.
+"""
+
+from pathlib import Path
+
+from stages.common.batches import stage_key
+from stages.common.device import DeviceParams, compute_on
+from stages.common.head import HeadParams, labels_to_indexes, new_head
+from stages.common.lr_finder import RangeTestParams, range_test, write_curve
+from stages.common.optim import OptimizerParams, make_optimizer
+from stages.common.params import Positive, load
+from stages.common.rows import classes_of, read_rows
+from stages.common.shards import Shards
+from stages.common.stage import outputs, run
+from stages.common.vector_feed import VectorFeed
+
+ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/lr_find")
+
+
+class LrFindParams(RangeTestParams):
+    batch_size: Positive
+
+
+def main() -> None:
+    params, seed = load("lr_find", LrFindParams), load("seed", int)
+    compute = compute_on(load("device", DeviceParams), seed)
+    train, shards = read_rows("train"), Shards(ACTIVATIONS)
+    classes = classes_of(train)
+    head = compute.place(new_head(load("head", HeadParams), shards.width, classes, seed))
+    labels = labels_to_indexes(train.labels, classes)
+    feed = VectorFeed(shards, train.sha256s, labels, params.batch_size, compute.device, stage_key(seed, "lr_find"))
+    optimizer = make_optimizer(load("optimizer", OptimizerParams), [list(head.parameters())], [params.lr_start])
+    with outputs(OUT) as folder:
+        write_curve(range_test(head, feed, optimizer, params, compute), "Head: learning-rate range test", folder)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,62 @@
+"""Resize: every distinct picture once, upright, RGB, shorter side to resize.size_px, as JPEG in packed shards.
+
+In:   data/ingest/files.parquet (sha256, file), the files below ingest.path. They are not a dep of their own: their
+      contents are, by their sha256, which is checked at reading. So a new label, or another order, resizes nothing.
+Out:  data/resize/shards/*.arrow (sha256, JPEG bytes)
+Recipe: `data.resize(340, 'tmp')`, bilinear; 0.7 ignores EXIF orientation, we apply it.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import pyarrow as pa
+from pydantic import Field
+
+from stages.common import images
+from stages.common.params import Section, SizePx, load
+from stages.common.shards import write_shards
+from stages.common.stage import StageError, outputs, run, track
+
+FILES, OUT = Path("data/ingest/files.parquet"), Path("data/resize")
+
+
+class ResizeParams(Section):
+    size_px: SizePx
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+
+
+def resize(path: Path, sha256: str, params: ResizeParams) -> bytes:
+    """One picture file as the bytes of a JPEG. Raises StageError where the file is not what ingest saw."""
+    data = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise StageError(f"{path} is not the file that ingest saw: run `dvc repro ingest`, then again")
+    pixels = 1 << 62  # ingest has checked the limit on these very bytes
+    image = images.resize_shorter(images.decode(data, pixels, draft_px=params.size_px), params.size_px)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def main() -> None:
+    params = load("resize", ResizeParams)
+    root = Path(load("ingest.path", str))
+    table = pd.read_parquet(FILES)
+    files = dict(zip(table["sha256"], table["file"], strict=True))
+    with outputs(OUT) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+
+        def make(shas: list[str]) -> Iterable[bytes]:
+            return list(
+                track(pool.map(lambda sha: resize(root / files[sha], sha, params), shas), len(shas), "pictures")
+            )
+
+        write_shards(folder / "shards", files, pa.binary(), make)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,24 @@
+"""show: print what each step gained and where the results lie; the end of `make demo`."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages.common.stage import StageError, run
+
+OUT = Path("data/evaluate")
+
+
+def main() -> None:
+    if not (OUT / "steps.csv").exists():
+        raise StageError(f"no {OUT / 'steps.csv'}: run `dvc repro` first")
+    print("\nWhat each step gained, on the validation pictures:\n")
+    print(pd.read_csv(OUT / "steps.csv").to_string(index=False, na_rep=""))
+    print("\nWhere the results lie:")
+    for path in sorted(OUT.glob("[!.]*")):
+        print(f"  {path}")
+    print("\nNext: `dvc metrics show`, `dvc plots show`, `dvc exp run -S train_full.n_cycles=2`")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,83 @@
+"""train_full: the whole network at one rate per layer group, at one size or at growing ones.
+
+In:   data/unfreeze/model.safetensors, data/resize/shards, data/split/{train,valid}.csv
+Out:  data/train_full/model.safetensors, history.csv (epoch, train_loss, valid_loss, accuracy, size_px), rates.csv
+Recipe: step 8, and lesson 2's progressive resizing (`set_data`): first small, then on at a larger size.
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.common.device import DeviceParams, compute_on
+from stages.common.fit import History, fit
+from stages.common.freeze import train_only
+from stages.common.network import N_GROUPS, load_network, save_network
+from stages.common.optim import OptimizerParams, make_optimizer
+from stages.common.params import Positive, Rate, Section, SizePx, load
+from stages.common.picture_feed import picture_feeds
+from stages.common.schedule import ScheduleParams, make_schedule, total_epochs
+from stages.common.stage import StageError, outputs, remember_seconds, run
+from stages.common.transforms import TransformsParams
+
+MODEL, OUT = Path("data/unfreeze/model.safetensors"), Path("data/train_full")
+
+Lrs = Annotated[list[Rate], Field(min_length=N_GROUPS, max_length=N_GROUPS)]
+PerSize = Annotated[int, Field(ge=1)] | list[Positive]
+
+
+class TrainFullParams(Section):
+    size_px: SizePx | Annotated[list[SizePx], Field(min_length=1)]
+    lrs: Lrs
+    schedule: str
+    n_cycles: PerSize
+    cycle_len: PerSize
+    cycle_mult: PerSize
+    hold_pct: float
+    bn_freeze: bool
+    batch_size: Positive
+
+
+def phases(params: TrainFullParams) -> list[tuple[int, ScheduleParams]]:
+    """(size in px, schedule) one after the other; a single number of cycles counts for every size."""
+    sizes = params.size_px if isinstance(params.size_px, list) else [params.size_px]
+    columns: dict[str, list[int]] = {}
+    for key in ("n_cycles", "cycle_len", "cycle_mult"):
+        value = getattr(params, key)
+        columns[key] = value if isinstance(value, list) else [value] * len(sizes)
+        if len(columns[key]) != len(sizes):
+            raise StageError(f"train_full.{key} has {len(columns[key])} numbers, train_full.size_px has {len(sizes)}")
+    shared = {"schedule": params.schedule, "hold_pct": params.hold_pct}
+    return [
+        (size_px, ScheduleParams.model_validate(shared | {key: column[i] for key, column in columns.items()}))
+        for i, size_px in enumerate(sizes)
+    ]
+
+
+def main() -> None:
+    params, seed = load("train_full", TrainFullParams), load("seed", int)
+    compute = compute_on(load("device", DeviceParams), seed)
+    network = compute.place(load_network(MODEL))
+    train_only(network.groups(), [lr > 0 for lr in params.lrs])
+    transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
+    history, seconds = History(), {}
+    for size_px, phase in phases(params):
+        start, network.size_px = time.perf_counter(), size_px
+        train, valid = picture_feeds("train_full", network, params.batch_size, transforms, seed, compute)
+        optimizer = make_optimizer(optimizer_params, network.groups(), params.lrs)
+        epochs = total_epochs(phase.n_cycles, phase.cycle_len, phase.cycle_mult)
+        schedule, done = make_schedule(phase, train.n_batches()), len(history.epochs)
+        fit(network, train, valid, optimizer, schedule, epochs, compute, params.bn_freeze, history)
+        for row in history.epochs[done:]:
+            row["size_px"] = size_px
+        seconds[str(size_px)] = time.perf_counter() - start
+    with outputs(OUT) as folder:
+        save_network(network, folder / "model.safetensors")
+        history.write(folder)
+        remember_seconds(folder / "history.csv", seconds)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,74 @@
+"""tta: plain and averaged predictions for valid and test.
+
+In:   data/train_full/model.safetensors, data/resize/shards, data/split/{train,valid,test}.csv
+Out:  data/tta/{valid,test}.parquet: id, label, and two float32 columns a class: `plain:<class>`, `tta:<class>`
+Recipe: TTA. The centre crop and tta.n_aug random augmentations like those of training; as 0.7, ceil(n_aug / 4) copies
+        of the plain prediction are averaged with the augmented ones. Probabilities are averaged, not their logarithms.
+"""
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.common.batches import stage_key
+from stages.common.device import Compute, DeviceParams, compute_on
+from stages.common.network import Network, load_network
+from stages.common.params import Count, Positive, Section, load
+from stages.common.pictures import Pictures
+from stages.common.predict import Floats, predict
+from stages.common.rows import Rows, read_rows
+from stages.common.shards import Shards
+from stages.common.stage import outputs, remember_seconds, run
+from stages.common.transforms import TransformsParams, draw
+
+MODEL, RESIZED, OUT = Path("data/train_full/model.safetensors"), Path("data/resize/shards"), Path("data/tta")
+
+
+class TtaParams(Section):
+    n_aug: Count
+    batch_size: Positive
+
+
+def tta(
+    network: Network, pictures: Pictures, transforms: TransformsParams, n_aug: int, key: list[int], compute: Compute
+) -> tuple[Floats, Floats]:
+    """(plain, averaged) probabilities, float32 (n, classes). With n_aug = 0 they are equal."""
+    n, n_batches = len(pictures), pictures.n_batches()
+    plain = predict(network, pictures.batches(), n, n_batches, compute)
+    views = [plain] * max(1, math.ceil(n_aug / 4))
+    for view in range(n_aug):
+        batches = pictures.batches(draws=draw(transforms, n, [*key, view]))
+        views.append(predict(network, batches, n, n_batches, compute))
+    return plain, np.asarray(np.mean(views, axis=0, dtype=np.float64), np.float32) if n_aug else plain
+
+
+def as_table(rows: Rows, classes: list[str], plain: Floats, averaged: Floats) -> pd.DataFrame:
+    columns = {
+        f"{kind}:{c}": p[:, i] for kind, p in (("plain", plain), ("tta", averaged)) for i, c in enumerate(classes)
+    }
+    return pd.DataFrame({"id": rows.ids, "label": rows.labels} | columns)
+
+
+def main() -> None:
+    params, seed, start = load("tta", TtaParams), load("seed", int), time.perf_counter()
+    compute = compute_on(load("device", DeviceParams), seed)
+    network = compute.place(load_network(MODEL))
+    transforms = load("transforms", TransformsParams)
+    classes, shards, key = network.head.shape.classes, Shards(RESIZED), stage_key(seed, "tta")
+    with outputs(OUT) as folder:
+        for part in ("valid", "test"):
+            rows = read_rows(part)
+            pictures = Pictures(shards, rows.sha256s, network.about, network.size_px, params.batch_size, compute)
+            none = np.empty((0, len(classes)), np.float32)
+            plain, averaged = (
+                tta(network, pictures, transforms, params.n_aug, key, compute) if rows.ids else (none, none)
+            )
+            as_table(rows, classes, plain, averaged).to_parquet(folder / f"{part}.parquet", index=False)
+        remember_seconds(folder / "valid.parquet", {"": time.perf_counter() - start})
+
+
+if __name__ == "__main__":
+    run(main)

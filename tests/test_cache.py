@@ -1,0 +1,116 @@
+"""The cache tells the truth: each change reruns exactly the stages that it should, in a real git and DVC repository."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Project, draw_picture
+
+ALL = [
+    "ingest", "split", "resize", "backbone", "precompute", "lr_find", "train_head", "augment", "unfreeze",
+    "train_full", "tta", "evaluate",
+]  # fmt: skip
+FROM_HEAD = ["train_head", "augment", "unfreeze", "train_full", "tta", "evaluate"]
+TRAINING = ["lr_find", *FROM_HEAD]
+PICTURE_WORK = ["resize", "precompute"]
+
+
+def check(project: Project, did: list[str]) -> None:
+    """`did` ran, nothing else did, and a second run does nothing."""
+    ran = project.repro("evaluate", "lr_find")
+    assert sorted(ran) == sorted(did)
+    assert project.repro("evaluate", "lr_find") == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "did"),
+    [
+        ("device.precision", "float32", ["precompute", *TRAINING]),
+        ("ingest.max_rejected_pct", 7, ["ingest"]),
+        ("split.cv_idx", 1, ["split", *TRAINING]),
+        ("resize.jpeg_quality", 60, ["resize", "precompute", *TRAINING]),
+        ("backbone.crop_pct", 0.9, ["backbone", "precompute", *TRAINING]),
+        ("precompute.size_px", 40, ["precompute", *TRAINING]),
+        ("head.hidden", 8, TRAINING),
+        ("optimizer.weight_decay", 0.1, TRAINING),
+        ("transforms.max_zoom", 1.3, ["augment", "unfreeze", "train_full", "tta", "evaluate"]),
+        ("lr_find.n_iterations", 10, ["lr_find"]),
+        ("train_head.lr", 0.01, FROM_HEAD),
+        ("augment.lr", 0.01, FROM_HEAD[1:]),
+        ("unfreeze.n_iterations", 4, ["unfreeze"]),
+        ("train_full.n_cycles", 2, FROM_HEAD[3:]),
+        ("tta.n_aug", 3, FROM_HEAD[4:]),
+        ("seed", 7, ["split", *TRAINING]),
+    ],
+)
+def test_one_param(project: Project, key: str, value: object, did: list[str]) -> None:
+    project.params({key: value})
+    check(project, did)
+
+
+def test_nothing_changed(project: Project) -> None:
+    check(project, did=[])
+
+
+def test_one_picture(project: Project) -> None:
+    draw_picture(project.folder / "pictures/train/red03.jpg", "red", 999)
+    check(project, did=[stage for stage in ALL if stage != "backbone"])
+
+
+def test_one_label_resizes_and_precomputes_nothing(project: Project) -> None:
+    labels = project.folder / "pictures/labels.csv"
+    labels.write_text(labels.read_text().replace("red03,red", "red03,green"))
+    check(project, did=["ingest", "split", *TRAINING])
+
+
+def test_another_label_column_resizes_and_precomputes_nothing(project: Project) -> None:
+    project.params({"ingest.label_column": "other"})
+    check(project, did=["ingest", "split", *TRAINING])
+
+
+def test_shuffled_csv_stops_at_ingest(project: Project) -> None:
+    labels = project.folder / "pictures/labels.csv"
+    header, *rows = labels.read_text().splitlines()
+    labels.write_text("\n".join([header, *reversed(rows)]) + "\n")
+    check(project, did=["ingest"])
+
+
+@pytest.mark.parametrize(
+    ("module", "did"),
+    [
+        ("stages/ingest.py", ["ingest"]),
+        ("stages/train_head.py", ["train_head"]),
+        ("stages/common/lr_finder.py", ["lr_find", "unfreeze"]),
+        ("stages/common/transforms.py", ["precompute", "augment", "unfreeze", "train_full", "tta"]),
+    ],
+)
+def test_a_comment_stops_where_the_bytes_are_equal(project: Project, module: str, did: list[str]) -> None:
+    path = project.folder / module
+    path.write_text(path.read_text() + "# a comment\n")
+    check(project, did)
+
+
+def test_forced_again_gives_the_same_bytes(project: Project) -> None:
+    before = project.md5s()
+    assert sorted(project.repro("--force", "evaluate", "lr_find")) == sorted(ALL)
+    assert project.md5s() == before
+
+
+def test_back_to_an_old_param_runs_nothing(project: Project) -> None:
+    project.params({"tta.n_aug": 3})
+    project.repro("evaluate")
+    project.params({"tta.n_aug": 2})
+    assert project.repro("evaluate") == []
+
+
+def test_a_fresh_clone_restores_everything_from_a_remote(project: Project, tmp_path: Path) -> None:
+    remote, clone = tmp_path / "remote", tmp_path / "clone"
+    project.run("dvc", "remote", "add", "-d", "there", str(remote))
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "all run")
+    project.run("dvc", "push", "-q")
+    project.run("git", "clone", "-q", str(project.folder), str(clone))
+    other = Project(clone, project.shim)
+    other.run("dvc", "pull", "-q", "--with-deps", "evaluate", "lr_find")
+    assert other.repro("evaluate", "lr_find") == []
+    assert (clone / "data/evaluate/metrics.json").exists()

@@ -1,0 +1,92 @@
+"""dvc.yaml against the code: `deps` are the modules that a stage imports, `params` the sections that it reads."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def first_party_imports(path: Path, seen: set[Path]) -> set[Path]:
+    """Modules of ours that `path` imports, at any depth, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            module = ROOT / f"{name.replace('.', '/')}.py"
+            if name.startswith("stages") and module.is_file() and module not in seen:
+                seen.add(module)
+                first_party_imports(module, seen)
+    return seen
+
+
+def sections_read(paths: set[Path]) -> set[str]:
+    """The first argument of every call of `load(...)`."""
+    calls = (node for path in paths for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    return {
+        str(call.args[0].value)
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "load" and isinstance(call.args[0], ast.Constant)
+    }
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_are_the_modules_that_are_imported(name: str) -> None:
+    module = ROOT / f"stages/{name}.py"
+    expected = {str(path.relative_to(ROOT)) for path in first_party_imports(module, {module})}
+    declared = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")}
+    assert declared == expected, f"mend deps of {name} in dvc.yaml"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_are_the_sections_that_are_read(name: str) -> None:
+    module = ROOT / f"stages/{name}.py"
+    assert set(STAGES[name].get("params", [])) == sections_read(first_party_imports(module, {module}))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_owns_its_names(name: str) -> None:
+    stage = STAGES[name]
+    assert stage["cmd"] == f"python -m stages.{name}"
+    folder = "data/raw/" if name == "fetch" else f"data/{name}/"
+    entries = [entry for key in ("outs", "metrics", "plots") for entry in stage.get(key, [])]
+    paths = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+    assert all(path.startswith(folder) for path in paths)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_run_cache_can_keep_it(name: str) -> None:
+    """DVC keeps only stages with a command, a dep and an out, none of them `persist`."""
+    stage = STAGES[name]
+    entries = [entry for key in ("outs", "metrics", "plots") for entry in stage.get(key, [])]
+    assert stage["deps"]
+    assert entries
+    assert "persist" not in str(entries)
+
+
+def test_stages_import_neither_dvc_nor_prefect() -> None:
+    for path in (ROOT / "stages").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"dvc", "prefect"}, path
+
+
+def test_data_are_read_only_through_declared_deps() -> None:
+    """Every `data/...` path that a stage's modules name is among its deps or below its own folder."""
+    for name, stage in STAGES.items():
+        module = ROOT / f"stages/{name}.py"
+        for path in {module}:
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and str(node.value).startswith("data/") and "\n" not in node.value:
+                    value = str(node.value)
+                    declared = [*stage["deps"], f"data/{name}", "data/raw"]
+                    assert any(d.startswith(value) or value.startswith(d) for d in declared), f"{name} reads {value}"
