@@ -6,6 +6,7 @@ Out:  data/backbone/weights.safetensors, data/backbone/backbone.json (name, sha2
 Recipe: `tfms_from_model`: the weights' own mean and std.
 """
 
+import difflib
 import hashlib
 import importlib.util
 from pathlib import Path
@@ -89,7 +90,7 @@ def backbone(params: BackboneParams) -> tuple[Weights, Backbone]:
     try:
         net: Any = timm.create_model(params.name, pretrained=False, num_classes=0, global_pool="")
     except RuntimeError:
-        close = ", ".join(timm.list_models(f"*{params.name.split('_')[0]}*")[:8]) or "see timm.list_models()"
+        close = ", ".join(difflib.get_close_matches(params.name, timm.list_models(), n=5)) or "timm.list_models()"
         raise StageError(f"backbone.name is {params.name!r}, which timm does not know; it knows {close}") from None
     expected: Weights = dict(net.state_dict())
     package, file = OFFLINE.get(params.name, ("", ""))

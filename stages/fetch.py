@@ -13,7 +13,7 @@ import pandas as pd
 
 from stages.common.stage import StageError, outputs, run
 
-RAW = Path("data/raw")
+OUT = Path("data/raw/elpv")
 
 
 def fetch(package: Path, folder: Path) -> None:
@@ -36,8 +36,8 @@ def main() -> None:
             "the package elpv-dataset is not installed: `pip install elpv-dataset` for the default pictures, "
             "or point ingest.path at pictures of your own and run `dvc repro evaluate`"
         )
-    with outputs(RAW) as staging:
-        fetch(Path(spec.origin).parent / "data", staging / "elpv")
+    with outputs(OUT) as folder:
+        fetch(Path(spec.origin).parent / "data", folder)
 
 
 if __name__ == "__main__":

@@ -84,9 +84,8 @@ def test_data_are_read_only_through_declared_deps() -> None:
     """Every `data/...` path that a stage's modules name is among its deps or below its own folder."""
     for name, stage in STAGES.items():
         module = ROOT / f"stages/{name}.py"
-        for path in {module}:
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Constant) and str(node.value).startswith("data/") and "\n" not in node.value:
-                    value = str(node.value)
-                    declared = [*stage["deps"], f"data/{name}", "data/raw"]
-                    assert any(d.startswith(value) or value.startswith(d) for d in declared), f"{name} reads {value}"
+        for node in ast.walk(ast.parse(module.read_text())):
+            value = str(node.value) if isinstance(node, ast.Constant) else ""
+            if value.startswith("data/") and "\n" not in value:
+                declared = [*stage["deps"], f"data/{name}", "data/raw"]
+                assert any(d.startswith(value) or value.startswith(d) for d in declared), f"{name} reads {value}"

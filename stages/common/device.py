@@ -3,6 +3,7 @@
 import ctypes
 import platform
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -33,6 +34,8 @@ class Compute:
         """A module or a 4-d batch on the device in channels_last."""
         placed: Any = what
         placed = placed.to(self.device, memory_format=torch.channels_last)
+        if isinstance(placed, nn.Module) and self.device.type == "cpu" and self.precision is torch.bfloat16:
+            _train_depthwise_in_float32(placed)
         return cast("Placed", placed)
 
 
@@ -54,6 +57,24 @@ def compute_on(params: DeviceParams, seed: int) -> Compute:
     if device.type == "cpu":
         _keep_freed_memory()
     return Compute(device, precision)
+
+
+def _train_depthwise_in_float32(module: nn.Module) -> None:
+    """On the CPU the backward pass of a depthwise convolution is up to 16 times slower in bfloat16 than in float32.
+
+    oneDNN has no kernel for it: EfficientNet-Lite0 at 128 px trains at 97 images/s with this, at 50 without (2 cores).
+    Without gradients bfloat16 is the faster one, and is kept.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels:
+            layer.forward = partial(_depthwise, layer)  # type: ignore[method-assign]
+
+
+def _depthwise(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    if not torch.is_grad_enabled():
+        return type(layer).forward(layer, x)
+    with torch.autocast("cpu", enabled=False):
+        return type(layer).forward(layer, x.float())
 
 
 def _has_bfloat16(device: torch.device) -> bool:

@@ -55,9 +55,10 @@ def range_test(
 ) -> pd.DataFrame:
     """Loss at rates that grow geometrically, until it exceeds 4x the best or is not finite: columns lr, loss, smoothed.
 
-    `lr` is the last group's; the others keep their ratio to it. `smoothed` is the bias-corrected moving average with
-    beta 0.98 of the losses, as 0.7 plots.
+    `lr` is the last group's; the others keep their ratio to it. `smoothed` is the bias-corrected moving average of the
+    losses, with 0.7's beta of 0.98 for 100 iterations and the same share of the range for fewer.
     """
+    beta = min(0.98, 0.98 ** (100 / params.n_iterations))
     ratios = [group["lr"] / optimizer.param_groups[-1]["lr"] for group in optimizer.param_groups]
     growth = (params.lr_end / params.lr_start) ** (1 / max(params.n_iterations - 1, 1))
     rows: list[dict[str, float]] = []
@@ -71,8 +72,8 @@ def range_test(
                 group["lr"] = lr * ratio
             x, y = next(batches)
             loss = train_step(model, x, y.to(compute.device), optimizer, compute)
-            average = 0.98 * average + 0.02 * loss
-            smoothed = average / (1 - 0.98 ** (step + 1))
+            average = beta * average + (1 - beta) * loss
+            smoothed = average / (1 - beta ** (step + 1))
             if not math.isfinite(loss) or smoothed > 4 * best:
                 break
             best = min(best, smoothed)
@@ -89,8 +90,12 @@ def _endless(feed: Feed) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def suggest(curve: pd.DataFrame) -> dict[str, float]:
-    """`lr_min` where the smoothed loss is lowest, `lr` one order below: there the loss still falls."""
-    lr_min = float(curve["lr"].iloc[int(np.argmin(curve["smoothed"]))])
+    """`lr_min` where the smoothed loss is lowest, `lr` one order below: there the loss still falls.
+
+    The first tenth is left out: an average of a few noisy losses can be lowest there by chance (0.7 skips 10 points).
+    """
+    settled = curve.iloc[len(curve) // 10 :]
+    lr_min = float(settled["lr"].iloc[int(np.argmin(settled["smoothed"]))])
     return {"lr": lr_min / 10, "lr_min": lr_min}
 
 

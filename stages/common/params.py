@@ -30,22 +30,22 @@ class Section(BaseModel):
 T = TypeVar("T")
 
 
-def load(section: str, kind: type[T]) -> T:
-    """The section (or dotted key) of params.yaml as `kind`; a StageError names the key, the value and the rule."""
+def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
+    """The section (or dotted key) of a params file as `kind`; a StageError names the key, the value and the rule."""
     try:
-        value: Any = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+        value: Any = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
         for key in section.split("."):
             value = value[key]
     except FileNotFoundError:
-        raise StageError(f"no {PARAMS} in {Path.cwd()}: run stages from the top folder of the project") from None
+        raise StageError(f"no {path} in {Path.cwd()}: run stages from the top folder of the project") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise StageError(f"{PARAMS} is not valid YAML: {error}") from None
+        raise StageError(f"{path} is not valid YAML: {error}") from None
     except (KeyError, TypeError):
-        raise StageError(f"{PARAMS}: section `{section}` is missing") from None
+        raise StageError(f"{path}: section `{section}` is missing") from None
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise StageError(f"{PARAMS}: " + "; ".join(_sentence(section, e) for e in error.errors())) from None
+        raise StageError(f"{path}: " + "; ".join(_sentence(section, e) for e in error.errors())) from None
 
 
 def _sentence(section: str, error: Any) -> str:

@@ -1,0 +1,168 @@
+"""Download one of the course's own sets and lay it out in the csv layout. Run by data/dvc.yaml, with the set's name.
+
+In:   data/params.yaml, section <name>: where it comes from and the sha256 of its archive
+Out:  data/raw/<name>: labels.csv (id, label, ...), train/, test/ where the set has one
+Nothing of an archive is written but regular picture files, under their own base names, below train/ and test/.
+"""
+
+import hashlib
+import http.client
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Annotated
+
+import pandas as pd
+from pydantic import Field
+
+from stages.common.params import Section, load
+from stages.common.stage import StageError, outputs, run, track
+
+PARAMS, RAW = Path("data/params.yaml"), Path("data/raw")
+CHUNK = 1 << 20
+Member = tuple[PurePosixPath, IO[bytes]]
+
+
+class SourceParams(Section):
+    """Either a Kaggle `competition` or a `url`."""
+
+    archive: str
+    competition: str | None
+    url: str | None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+
+
+def from_url(url: str, path: Path) -> None:
+    """Stream to a file with progress. Raises StageError with the address and the reason."""
+    if not url.startswith(("https://", "http://")):
+        raise StageError(f"{url} is no web address")
+    try:
+        with urllib.request.urlopen(url, timeout=60) as reply, path.open("wb") as file:  # noqa: S310 (checked above)
+            n_chunks = -(-int(reply.headers.get("Content-Length") or 0) // CHUNK)
+            for chunk in track(iter(lambda: reply.read(CHUNK), b""), n_chunks, "MiB"):
+                file.write(chunk)
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        raise StageError(f"{url} cannot be downloaded: {error}. Try again, or put its files below data/raw") from None
+
+
+def from_kaggle(competition: str, folder: Path) -> None:
+    """By the Kaggle command line, which has the user's token."""
+    try:
+        command = ["kaggle", "competitions", "download", "-c", competition, "-p", str(folder)]
+        subprocess.run(command, check=True)  # noqa: S603 (no shell; the user's own kaggle)
+    except FileNotFoundError:
+        raise StageError(
+            "the command `kaggle` is not there: `pip install kaggle`, then put its token in place"
+        ) from None
+    except subprocess.CalledProcessError as error:
+        raise StageError(
+            f"`{' '.join(command)}` failed ({error.returncode}): is the token in ~/.kaggle/kaggle.json, and have you "
+            f"accepted the rules of the competition {competition} on its page?"
+        ) from None
+
+
+def check_sha256(path: Path, expected: str | None, name: str) -> None:
+    """Where nobody has pinned the sum yet, say it, so that the user can."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if expected is None:
+        print(f"{path.name} has sha256 {found}: not pinned; set {name}.sha256 in {PARAMS} to it to have it checked")
+    elif found != expected:
+        raise StageError(f"{path.name} has sha256 {found}, expected {expected} ({name}.sha256 in {PARAMS})")
+
+
+def members(path: Path) -> Iterator[Member]:
+    """(name, open file) of every regular file in a zip or tar archive; zips within are opened too.
+
+    Raises:
+        StageError: no archive, cut off, or a name that leaves its folder.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for info in archive.infolist():
+                    if not info.is_dir():
+                        yield from inner(checked(info.filename, path), archive.open(info))
+        else:
+            with tarfile.open(path) as archive_:
+                for entry in archive_:
+                    file = archive_.extractfile(entry) if entry.isfile() else None
+                    if file is not None:
+                        yield checked(entry.name, path), file
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise StageError(f"{path.name} cannot be unpacked: {error}") from None
+
+
+def inner(name: PurePosixPath, file: IO[bytes]) -> Iterator[Member]:
+    if name.suffix != ".zip":
+        yield name, file
+        return
+    with tempfile.NamedTemporaryFile(suffix=".zip") as copy:
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        for member, content in members(Path(copy.name)):
+            yield PurePosixPath(name.stem) / member, content
+
+
+def checked(name: str, archive: Path) -> PurePosixPath:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise StageError(f"{archive.name} holds {name!r}, which leaves its folder: not unpacked")
+    return path
+
+
+def lay_out(name: str, archive: Path, folder: Path) -> None:
+    """Pictures into train/ and test/, labels.csv beside them."""
+    (folder / "train").mkdir(parents=True)
+    rows: list[dict[str, str]] = []
+    for path, file in track(members(archive), 0, "files"):
+        if path.name == "labels.csv":
+            (folder / "labels.csv").write_bytes(file.read())
+        elif path.suffix.lower() in (".jpg", ".jpeg", ".png") and not path.name.startswith("."):
+            part = "test" if any(parent.startswith("test") for parent in path.parts[:-1]) else "train"
+            (folder / part).mkdir(exist_ok=True)
+            with (folder / part / path.name).open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+            if part == "train":
+                rows.append({"id": path.stem} | label_by_name(name, path.stem))
+    if not rows:
+        raise StageError(f"{archive.name} holds no pictures for train/")
+    if name != "dog_breeds":
+        pd.DataFrame(rows).sort_values("id").to_csv(folder / "labels.csv", index=False)
+    elif not (folder / "labels.csv").exists():
+        raise StageError(f"{archive.name} holds no labels.csv")
+
+
+def label_by_name(name: str, stem: str) -> dict[str, str]:
+    """dogs_vs_cats: `cat.123`; oxford_pets: `Abyssinian_12`, where a capital says cat."""
+    if name == "dogs_vs_cats":
+        return {"label": stem.split(".")[0]}
+    if name == "oxford_pets":
+        return {"label": stem.rsplit("_", 1)[0].lower(), "species": "cat" if stem[0].isupper() else "dog"}
+    return {}
+
+
+def main() -> None:
+    name = sys.argv[1]
+    source = load(name, SourceParams, PARAMS)
+    with outputs(RAW / name) as staging, tempfile.TemporaryDirectory(dir=RAW) as download:
+        archive = Path(download) / source.archive
+        if source.url is not None:
+            from_url(source.url, archive)
+        elif source.competition is not None:
+            from_kaggle(source.competition, Path(download))
+        if not archive.is_file():
+            raise StageError(f"no {source.archive} came from {source.url or source.competition}")
+        check_sha256(archive, source.sha256, name)
+        lay_out(name, archive, staging)
+
+
+if __name__ == "__main__":
+    run(main)

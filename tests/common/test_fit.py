@@ -1,0 +1,95 @@
+"""The loop: it learns, it repeats itself bit for bit, it stops on a loss that is not finite."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import log_loss as sklearn_log_loss
+
+from stages.common.batches import Batch, shuffled
+from stages.common.fit import fit, log_loss
+from stages.common.network import Network
+from stages.common.optim import OptimizerParams, make_optimizer
+from stages.common.schedule import ScheduleParams, make_schedule
+from stages.common.stage import StageError
+from tests.common.test_network import CPU, network  # noqa: F401 (a fixture)
+
+SGDR = ScheduleParams(schedule="sgdr", n_cycles=1, cycle_len=8, cycle_mult=1, hold_pct=0.0)
+
+
+class TensorFeed:
+    """24 drawn pictures whose class is their brightest channel."""
+
+    def __init__(self) -> None:
+        self._labels = torch.arange(24) % 3
+        self.x = torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        self.x[torch.arange(24), self._labels] += 2
+
+    @property
+    def labels(self) -> torch.Tensor:
+        return self._labels
+
+    def n_batches(self) -> int:
+        return 3
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        return self._batches(shuffled(24, 8, [0, epoch]))
+
+    def plain(self) -> Iterator[Batch]:
+        return self._batches(np.arange(24))
+
+    def _batches(self, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[Batch]:
+        for rows in order.reshape(-1, 8):
+            yield Batch(CPU.place(self.x[rows]), rows, 0)
+
+
+def run(network: Network, lr: float = 1e-3) -> tuple[pd.DataFrame, pd.DataFrame]:
+    torch.manual_seed(0)
+    groups = network.groups()
+    optimizer = make_optimizer(OptimizerParams(name="adamw", momentum=0.9, weight_decay=0.01), groups, [lr] * 3)
+    feed = TensorFeed()
+    history = fit(network, feed, feed, optimizer, make_schedule(SGDR, 3), 8, CPU, bn_freeze=False)
+    return pd.DataFrame(history.epochs), pd.DataFrame(history.steps)
+
+
+def test_it_learns_and_writes_down_every_rate(network: Network) -> None:
+    epochs, steps = run(network)
+    assert epochs["valid_loss"].iloc[-1] < epochs["valid_loss"].iloc[0]
+    assert epochs["accuracy"].iloc[-1] > 0.6  # by chance 0.33
+    assert steps["step"].tolist() == list(range(24))
+    assert steps["lr"].tolist() == pytest.approx([1e-3 * (1 + np.cos(np.pi * k / 24)) / 2 for k in range(24)])
+
+
+def test_same_seed_same_bits(network: Network) -> None:
+    start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    first = run(network)
+    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(start)
+    again = run(network)
+    pd.testing.assert_frame_equal(first[1], again[1], check_exact=True)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_rates_and_last_good_loss(network: Network) -> None:
+    with pytest.raises(StageError, match=r"the loss is nan at step \d.*learning rates \[.*last good loss was \d"):
+        run(network, lr=1e30)
+
+
+def test_log_loss_is_scikit_learns() -> None:
+    p = np.random.default_rng(0).dirichlet([1, 1, 1], 50).astype(np.float32)
+    p[0] = [1, 0, 0]
+    y = np.arange(50) % 3
+    y[0] = 1
+    p64 = p.astype(np.float64)
+    expected = sklearn_log_loss(y, (p64 / p64.sum(1, keepdims=True)).astype(np.float32))
+    assert log_loss(p, y) == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_item_is_seen_and_all_batches_are_full() -> None:
+    order = shuffled(21, 8, [1, 2])
+    assert len(order) == 24
+    assert sorted(set(order[:21])) == list(range(21))
+    np.testing.assert_array_equal(order[21:], order[:3])
+    assert (order != shuffled(21, 8, [1, 3])).any()

@@ -1,0 +1,83 @@
+"""Pictures come out upright, RGB, whole, or not at all."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.common.images import BadPictureError, decode, facts, resize_shorter
+
+LIMIT = 1_000_000
+
+
+def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def half_red(width: int = 40, height: int = 20) -> Image.Image:
+    """Left half red."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, : width // 2, 0] = 255
+    return Image.fromarray(pixels)
+
+
+def test_all_eight_orientations_come_out_upright() -> None:
+    upright = half_red()
+    stored = {
+        1: upright,
+        2: upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: upright.transpose(Image.Transpose.ROTATE_180),
+        4: upright.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: upright.transpose(Image.Transpose.TRANSPOSE),
+        6: upright.transpose(Image.Transpose.ROTATE_90),
+        7: upright.transpose(Image.Transpose.TRANSVERSE),
+        8: upright.transpose(Image.Transpose.ROTATE_270),
+    }
+    for orientation, image in stored.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encoded(image, "PNG", exif=exif)
+        np.testing.assert_array_equal(np.asarray(decode(data, LIMIT)), np.asarray(upright))
+        assert facts(data, LIMIT)[1:] == (40, 20, "PNG", "RGB", orientation)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16"])
+def test_other_modes_come_out_as_rgb(mode: str) -> None:
+    grey = Image.fromarray(np.full((30, 30), 200, np.uint8))
+    if mode == "I;16":
+        image = Image.fromarray(np.full((30, 30), 200 * 257, np.uint16))
+    else:
+        image = grey.convert("RGB").convert(mode)
+    rgb = decode(encoded(image, "TIFF"), LIMIT)
+    assert rgb.mode == "RGB"
+    if mode != "1":
+        assert abs(int(np.asarray(rgb).mean()) - 200) <= 1
+
+
+def test_transparent_is_white() -> None:
+    clear = Image.new("RGBA", (10, 10), (255, 0, 0, 0))
+    assert decode(encoded(clear, "PNG"), LIMIT).getpixel((5, 5)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"<html></html>", "not a picture"),
+        (encoded(half_red(), "JPEG")[:-20], "cannot be decoded"),
+        (encoded(half_red(2000, 1000), "PNG"), "2000 x 1000 pixels"),
+    ],
+)
+def test_bad_files_say_why(data: bytes, reason: str) -> None:
+    with pytest.raises(BadPictureError, match=reason):
+        facts(data, LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((500, 375), (453, 340)), ((300, 300), (340, 340)), ((1, 50), (340, 17000))]
+)
+def test_shorter_side_is_exact(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert resize_shorter(Image.new("RGB", size), 340).size == expected

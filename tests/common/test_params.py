@@ -1,0 +1,58 @@
+"""Wrong params are named, with their value and the rule."""
+
+from pathlib import Path
+
+import pytest
+
+from stages.common.params import load
+from stages.common.stage import StageError
+from stages.split import SplitParams
+from stages.train_full import TrainFullParams
+
+GOOD = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(old: str, new: str) -> None:
+    text = GOOD.read_text()
+    assert old in text
+    Path("params.yaml").write_text(text.replace(old, new, 1))
+
+
+def test_scientific_notation_is_a_number() -> None:
+    write("lrs: [", "lrs: [1e-4, 1e-3, 1e-2] # [")
+    assert load("train_full", TrainFullParams).lrs == [1e-4, 1e-3, 1e-2]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("cv_idx: 0", "cv_idx: 0\n  fold: 1", "unknown key `split.fold`"),
+        ("cv_idx: 0", "cv_idx: '0'", "`split.cv_idx` is '0'"),
+        ("cv_idx: 0", "cv_idx: true", "`split.cv_idx` is True"),
+        ("cv_idx: 0", "cv_idx: -1", "greater than or equal to 0"),
+        ("cv_idx: 0", "", "`split.cv_idx` is missing"),
+        ("method: random", "method: lucky", "'random', 'stratified' or 'folders'"),
+        ("split:\n", "splits:\n", "section `split` is missing"),
+        ("split:\n", "split: [\n", "not valid YAML"),
+    ],
+)
+def test_split_section(old: str, new: str, message: str) -> None:
+    write(old, new)
+    with pytest.raises(StageError, match=message.replace("[", r"\[")):
+        load("split", SplitParams)
+
+
+def test_a_rate_as_a_string() -> None:
+    write("lrs: [", "lrs: ['1e-4', 0.001, 0.01] # [")
+    with pytest.raises(StageError, match=r"`train_full\.lrs\.0` is '1e-4'"):
+        load("train_full", TrainFullParams)
+
+
+def test_no_file_says_where_to_run() -> None:
+    with pytest.raises(StageError, match="top folder of the project"):
+        load("split", SplitParams)

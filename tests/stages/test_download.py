@@ -1,0 +1,163 @@
+"""The course's own sets: archives of their shape, served on loopback or by a stand-in for the Kaggle command."""
+
+import functools
+import hashlib
+import http.server
+import io
+import os
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from stages import download
+from stages.common.stage import StageError
+from tests.conftest import ROOT, Project, draw_picture
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> bytes:
+    draw_picture(tmp_path / "one.jpg", "red", 1)
+    return (tmp_path / "one.jpg").read_bytes()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """(folder, its address on loopback)."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler.func.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def tarred(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+def breeds(picture: bytes) -> dict[str, bytes]:
+    return {
+        "labels.csv": b"id,breed\naa,boston_bull\nbb,dingo\n",
+        "sample_submission.csv": b"id\n",
+        "train/aa.jpg": picture,
+        "train/bb.jpg": picture,
+        "test/cc.jpg": picture,
+    }
+
+
+def set_params(project: Project, name: str, **changes: object) -> None:
+    yaml, path = YAML(), project.folder / "data/params.yaml"
+    content = yaml.load(path.read_text())
+    content[name] |= changes
+    with path.open("w") as file:
+        yaml.dump(content, file)
+
+
+def test_dog_breeds_by_the_kaggle_command_then_the_recipes_first_stages(
+    project: Project, tmp_path: Path, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zipped(tmp_path / "dog-breed-identification.zip", breeds(picture))
+    monkeypatch.setenv("KAGGLE_STAND_IN", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{ROOT / 'tests/stand_ins'}:{os.environ['PATH']}")
+    project.params({"ingest.path": "data/raw/dog_breeds", "ingest.label_column": "breed", "split.valid_pct": 0.5})
+    assert project.repro("ingest") == ["data/dvc.yaml:dog_breeds", "ingest"]  # upstream by itself
+    table = pd.read_parquet(project.folder / "data/ingest/images.parquet")
+    assert table[["id", "label", "part"]].to_numpy().tolist() == [
+        ["cc", "", "test"], ["aa", "boston_bull", "train"], ["bb", "dingo", "train"],
+    ]  # fmt: skip
+
+
+def test_dogs_vs_cats_has_zips_in_a_zip(
+    project: Project, tmp_path: Path, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zipped(tmp_path / "train.zip", {"train/cat.0.jpg": picture, "train/dog.1.jpg": picture})
+    zipped(tmp_path / "test1.zip", {"test1/1.jpg": picture})
+    parts = {name: (tmp_path / name).read_bytes() for name in ("train.zip", "test1.zip")}
+    zipped(tmp_path / "dogs-vs-cats.zip", parts | {"sampleSubmission.csv": b"id,label\n"})
+    monkeypatch.setenv("KAGGLE_STAND_IN", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{ROOT / 'tests/stand_ins'}:{os.environ['PATH']}")
+    assert project.repro("data/dvc.yaml:dogs_vs_cats") == ["data/dvc.yaml:dogs_vs_cats"]
+    folder = project.folder / "data/raw/dogs_vs_cats"
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.*")) == [
+        "labels.csv", "test/1.jpg", "train/cat.0.jpg", "train/dog.1.jpg",
+    ]  # fmt: skip
+    assert (folder / "labels.csv").read_text() == "id,label\ncat.0,cat\ndog.1,dog\n"
+
+
+def test_oxford_pets_from_its_home_checked_by_sha256(
+    project: Project, served: tuple[Path, str], picture: bytes
+) -> None:
+    folder, address = served
+    tarred(folder / "images.tar.gz", {"images/Abyssinian_1.jpg": picture, "images/great_pyrenees_12.jpg": picture})
+    sha256 = hashlib.sha256((folder / "images.tar.gz").read_bytes()).hexdigest()
+    url = f"{address}/images.tar.gz"
+    set_params(project, "oxford_pets", url=url)  # still the sum of the real archive
+    failed = project.run("dvc", "repro", "data/dvc.yaml:oxford_pets", check=False)
+    assert failed.returncode
+    assert f"images.tar.gz has sha256 {sha256}, expected 67195c5e" in failed.stderr
+    assert not list((project.folder / "data/raw").glob("**/*.jpg"))
+    set_params(project, "oxford_pets", url=url, sha256=sha256)
+    project.repro("data/dvc.yaml:oxford_pets")
+    labels = (project.folder / "data/raw/oxford_pets/labels.csv").read_text()
+    assert labels == "id,label,species\nAbyssinian_1,abyssinian,cat\ngreat_pyrenees_12,great_pyrenees,dog\n"
+
+
+def test_kaggle_refuses_or_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAGGLE_STAND_IN", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{ROOT / 'tests/stand_ins'}:/usr/bin:/bin")
+    with pytest.raises(StageError, match="accepted the rules of the competition dogs-vs-cats"):
+        download.from_kaggle("dogs-vs-cats", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StageError, match="pip install kaggle"):
+        download.from_kaggle("dogs-vs-cats", tmp_path)
+
+
+def test_no_server_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"cannot be downloaded: .* Try again, or put its files below data/raw"):
+        download.from_url("http://127.0.0.1:1/images.tar.gz", tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", ["../../evil.jpg", "/etc/evil.jpg", "images/../../evil.jpg"])
+@pytest.mark.parametrize("make", [zipped, tarred])
+def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path, picture: bytes, make: object, name: str) -> None:
+    make(tmp_path / "a", {name: picture})  # type: ignore[operator]
+    with pytest.raises(StageError, match="which leaves its folder"):
+        download.lay_out("oxford_pets", tmp_path / "a", tmp_path / "out" / "deep")
+    assert not list(tmp_path.rglob("evil.jpg"))
+
+
+def test_a_link_in_an_archive_is_not_followed(tmp_path: Path, picture: bytes) -> None:
+    with tarfile.open(tmp_path / "a", "w:gz") as archive:
+        link = tarfile.TarInfo("images/link_1.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        entry = tarfile.TarInfo("images/Bengal_1.jpg")
+        entry.size = len(picture)
+        archive.addfile(entry, io.BytesIO(picture))
+    download.lay_out("oxford_pets", tmp_path / "a", tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out/train").iterdir()] == ["Bengal_1.jpg"]
+
+
+def test_a_cut_off_archive(tmp_path: Path, picture: bytes) -> None:
+    tarred(tmp_path / "whole", {f"images/Bengal_{n}.jpg": picture for n in range(50)})
+    (tmp_path / "a").write_bytes((tmp_path / "whole").read_bytes()[:-500])
+    with pytest.raises(StageError, match="a cannot be unpacked"):
+        download.lay_out("oxford_pets", tmp_path / "a", tmp_path / "out")

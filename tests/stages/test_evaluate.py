@@ -1,0 +1,68 @@
+"""Evaluate: metrics of known predictions, and a row for each step."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.evaluate import metrics, steps
+from tests.conftest import Project
+
+
+def test_metrics_of_known_predictions() -> None:
+    valid = pd.DataFrame(
+        {
+            "id": list("wxyz"),
+            "label": ["a", "a", "b", "b"],
+            "plain:a": [0.9, 0.2, 0.6, 0.1],
+            "plain:b": [0.1, 0.8, 0.4, 0.9],
+            "tta:a": [0.8, 0.6, 0.7, 0.2],
+            "tta:b": [0.2, 0.4, 0.3, 0.8],
+        }
+    )
+    assert metrics(valid) == pytest.approx(
+        {
+            "accuracy": 0.5,
+            "log_loss": -np.log([0.9, 0.2, 0.4, 0.9]).mean(),
+            "accuracy_tta": 0.75,
+            "log_loss_tta": -np.log([0.8, 0.6, 0.3, 0.8]).mean(),
+            "balanced_accuracy": 0.75,
+            "macro_f1": (0.8 + 2 / 3) / 2,
+            "mcc": 1 / np.sqrt(3),
+        },
+        abs=1e-6,
+    )
+
+
+def test_a_row_for_each_step_and_size() -> None:
+    head = pd.DataFrame({"epoch": [1, 2], "accuracy": [0.5, 0.6], "valid_loss": [0.9, 0.8]})
+    full = pd.DataFrame({"accuracy": [0.7, 0.8, 0.9], "valid_loss": [0.5, 0.4, 0.3], "size_px": [128, 128, 224]})
+    table = steps(
+        {"train_head": head, "augment": head.tail(1), "train_full": full},
+        {"accuracy_tta": 0.95, "log_loss_tta": 0.2},
+        {"train_head": {"": 1.5}, "augment": {}, "train_full": {"128": 2.0, "224": 3.0}, "tta": {"": 4.0}},
+    )
+    assert table["step"].tolist() == ["head", "augment", "full 128 px", "full 224 px", "TTA"]
+    assert table["epochs"].tolist() == [2, 1, 2, 1, 0]
+    assert table["accuracy"].tolist() == [0.6, 0.6, 0.8, 0.9, 0.95]
+    assert table["log_loss"].tolist() == [0.8, 0.8, 0.4, 0.3, 0.2]
+    assert table["seconds"].tolist()[::2] == [1.5, 2.0, 4.0]
+    assert table["seconds"].isna().tolist() == [False, True, False, False, False]
+
+
+def test_the_files_of_a_run(reproduced: Project) -> None:
+    folder = reproduced.folder / "data/evaluate"
+    assert set(json.loads((folder / "metrics.json").read_text())) == {
+        "accuracy", "log_loss", "accuracy_tta", "log_loss_tta", "balanced_accuracy", "macro_f1", "mcc",
+    }  # fmt: skip
+    table = pd.read_csv(folder / "steps.csv")
+    assert list(table.columns) == ["step", "epochs", "accuracy", "log_loss", "seconds"]
+    assert table["step"].tolist() == ["head", "augment", "full 32 px", "full 40 px", "TTA"]
+    assert table["seconds"].notna().all()
+    submission = pd.read_csv(folder / "submission.csv")
+    assert list(submission.columns) == ["id", "blue", "green", "red"]
+    assert submission["id"].tolist() == ["t0", "t1", "t2", "t3"]
+    np.testing.assert_allclose(submission.drop(columns="id").sum(axis=1), 1, atol=1e-5)
+    valid = pd.read_csv(reproduced.folder / "data/split/valid.csv")
+    assert pd.read_csv(folder / "confusion.csv")["actual"].tolist() == valid["label"].tolist()

@@ -1,0 +1,125 @@
+"""Ingest: two layouts, and every file that is not used is named with its reason."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.common.stage import StageError
+from stages.ingest import IngestParams, ingest
+from tests.conftest import CLASSES, draw_picture, draw_pictures
+
+
+def params(**changes: object) -> IngestParams:
+    values = {
+        "path": "", "layout": "csv", "id_column": "id", "label_column": "label", "max_megapixels": 10,
+        "max_rejected_pct": 60.0,
+    }  # fmt: skip
+    return IngestParams.model_validate(values | changes)
+
+
+def reasons(rejected: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(rejected["file"], rejected["reason"], strict=True))
+
+
+def test_csv_layout(pictures: Path) -> None:
+    table, rejected = ingest(pictures, params())
+    assert rejected.empty
+    assert table["part"].value_counts().to_dict() == {"train": 36, "test": 4}
+    assert table["id"].tolist() == sorted(table["id"][:4]) + sorted(table["id"][4:])
+    red = table[table["id"] == "red03"].iloc[0]
+    assert (red["file"], red["label"], red["format"], red["mode"], red["orientation"]) == (
+        "train/red03.jpg", "red", "JPEG", "RGB", 1,
+    )  # fmt: skip
+    assert table.loc[table["id"] == "blue00", "mode"].item() == "L"
+
+
+def test_folders_layout(tmp_path: Path) -> None:
+    for number, label in enumerate(CLASSES * 2):
+        draw_picture(tmp_path / ("train" if number < 3 else "valid") / label / f"{number}.png", label, number)
+    draw_picture(tmp_path / "test" / "7.jpg", "red", 7)
+    draw_picture(tmp_path / "train" / "loose.jpg", "red", 8)
+    table, rejected = ingest(tmp_path, params(layout="folders"))
+    assert table["part"].tolist() == ["test", *["train"] * 3, *["valid"] * 3]
+    assert table["id"].tolist() == ["7", "blue/0", "green/1", "red/2", "blue/3", "green/4", "red/5"]
+    assert reasons(rejected) == {"train/loose.jpg": "not in a class folder"}
+
+
+def test_every_rejected_file_has_its_reason(pictures: Path) -> None:
+    (pictures / "train" / "green01.jpg").write_bytes(b"<html>")
+    (pictures / "train" / "green02.jpg").write_bytes(b"")
+    (pictures / "train" / "green03.jpg").write_bytes((pictures / "train" / "red03.jpg").read_bytes()[:-60])
+    (pictures / "train" / "green04.jpg").unlink()
+    (pictures / "train" / "green05.jpg").rename(pictures / "outside.jpg")
+    (pictures / "train" / "green05.jpg").symlink_to(pictures.parent / "elsewhere.jpg")
+    (pictures.parent / "elsewhere.jpg").write_bytes((pictures / "outside.jpg").read_bytes())
+    draw_picture(pictures / "train" / "extra.jpg", "red", 1)
+    labels = pictures / "labels.csv"
+    labels.write_text(
+        "\ufeff" + labels.read_text().replace("red05,red", "red05,").replace("blue07,blue", " blue07 , blue ")
+        + "red06,blue,a\nred07,red,a\n../../x,red,a\n\n", encoding="utf-8",
+    )  # fmt: skip
+    table, rejected = ingest(pictures, params())
+    assert table.loc[table["id"] == "blue07", "label"].item() == "blue"
+    found = reasons(rejected)
+    assert "cannot be decoded" in found.pop("train/green03.jpg")
+    assert found == {
+        "train/green01.jpg": "not a picture",
+        "train/green02.jpg": "empty file",
+        "train/green04": "no picture for this label",
+        "train/green05.jpg": "a link out of the folder",
+        "train/extra.jpg": "no label for this picture",
+        "train/red05.jpg": "empty label",
+        "train/red06.jpg": "labelled blue and red",
+        "train/red07.jpg": "id stands 2 times, used once",
+        "train/../../x": "no picture for this label",
+    }
+    assert "red07" in table["id"].tolist()
+
+
+def test_ids_with_a_suffix_and_rows_in_any_order(pictures: Path) -> None:
+    expected, _ = ingest(pictures, params())
+    labels = pictures / "labels.csv"
+    header, *rows = labels.read_text().splitlines()
+    with_suffix = [row.replace(",", ".jpg,", 1) for row in rows]
+    labels.write_text("\n".join([header, *reversed(with_suffix)]))
+    table, _ = ingest(pictures, params())
+    pd.testing.assert_frame_equal(table, expected)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "changes", "message"),
+    [
+        ("", {"label_column": "breed"}, "has no column `breed` .* it has id, label, other"),
+        ("rm labels.csv", {}, "the csv layout wants labels.csv"),
+        ("", {"layout": "folders"}, "wants train/<class>/ and valid/<class>/"),
+        ("rm train", {}, "no labelled pictures"),
+        ("one class", {}, "labelled `red`: there must be two classes"),
+        ("break", {"max_rejected_pct": 1.0}, r"1 of 40 files .* rejected \(2.5 %\).*red03.jpg: empty file"),
+    ],
+)
+def test_errors_say_what_was_found(pictures: Path, prepare: str, changes: dict[str, object], message: str) -> None:
+    if prepare == "rm labels.csv":
+        (pictures / "labels.csv").unlink()
+    elif prepare == "rm train":
+        for path in (pictures / "train").iterdir():
+            path.unlink()
+    elif prepare == "one class":
+        (pictures / "labels.csv").write_text("id,label\nred01,red\nred02,red\n")
+    elif prepare == "break":
+        (pictures / "train" / "red03.jpg").write_bytes(b"")
+    with pytest.raises(StageError, match=message):
+        ingest(pictures, params(**changes))
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"ingest.path must name the folder"):
+        ingest(tmp_path / "nowhere", params())
+
+
+def test_two_pictures_with_equal_bytes_are_kept_as_two_rows(tmp_path: Path) -> None:
+    folder = draw_pictures(tmp_path / "p", n_each=2, test=0)
+    (folder / "train" / "red01.jpg").write_bytes((folder / "train" / "red00.jpg").read_bytes())
+    table, _ = ingest(folder, params())
+    assert len(table) == 6
+    assert table["sha256"].nunique() == 5

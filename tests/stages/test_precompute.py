@@ -1,0 +1,39 @@
+"""Precompute: the stored vectors are what the whole network sees; a picture's vector is its own."""
+
+import numpy as np
+import torch
+
+from stages.common.network import load_network
+from stages.common.pictures import Pictures
+from stages.common.shards import Shards
+from stages.precompute import PrecomputeParams, activations
+from tests.common.test_network import CPU
+from tests.conftest import Project
+
+
+def test_head_on_stored_activations_equals_the_whole_network_on_the_picture(reproduced: Project) -> None:
+    """In float32, through the same body: what `train_head` learns is what the network will say."""
+    network = CPU.place(load_network(reproduced.folder / "data/unfreeze/model.safetensors")).eval()
+    resized = Shards(reproduced.folder / "data/resize/shards")
+    shas = sorted(resized.sha256s())
+    vectors = activations(network.body, network.about, resized, shas, PrecomputeParams(size_px=32, batch_size=8), CPU)
+    pictures = Pictures(resized, shas, network.about, 32, 8, CPU)
+    with torch.inference_mode():
+        on_vectors = network.head(torch.from_numpy(vectors))
+        whole = torch.cat([network(b.x)[: 8 - b.padding] for b in pictures.batches()])
+    torch.testing.assert_close(on_vectors, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_the_stage_stores_one_vector_a_distinct_picture(reproduced: Project) -> None:
+    resized = Shards(reproduced.folder / "data/resize/shards")
+    stored = Shards(reproduced.folder / "data/precompute/shards")
+    assert list(stored.sha256s()) == list(resized.sha256s())
+    network = load_network(reproduced.folder / "data/unfreeze/model.safetensors").eval()
+    shas = list(resized.sha256s())
+    float32 = activations(
+        CPU.place(network.body), network.about, resized, shas, PrecomputeParams(size_px=32, batch_size=8), CPU
+    )
+    where = [stored.locate(sha) for sha in shas]
+    kept = np.stack([stored.vectors(shard)[row] for shard, row in where])
+    cosine = (kept * float32).sum(1) / np.linalg.norm(kept, axis=1) / np.linalg.norm(float32, axis=1)
+    assert cosine.min() >= 0.999  # the stage may have run in bfloat16

@@ -1,0 +1,76 @@
+"""Without the stand-in for `python`: the Makefile, the README and DVC's own commands, as a user runs them."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Project, make_project
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose stages have all run in processes of their own."""
+    project = make_project(tmp_path_factory.mktemp("started"), shim=None)
+    project.repro("evaluate", "lr_find")
+    return project
+
+
+def test_the_forked_stages_of_the_other_tests_make_the_same_bytes(started: Project, reproduced: Project) -> None:
+    ours, theirs = started.md5s(), reproduced.md5s()
+    steps = "data/evaluate/steps.csv"  # holds seconds
+    assert {**ours, steps: ""} == {**theirs, steps: ""}
+
+
+def test_show_prints_steps_and_places(started: Project) -> None:
+    said = started.run("python", "-m", "stages.show").stdout
+    for words in ("head", "augment", "full 32 px", "full 40 px", "TTA", "data/evaluate/metrics.json"):
+        assert words in said
+
+
+def test_metrics_and_plots_show(started: Project) -> None:
+    said = started.run("dvc", "metrics", "show").stdout
+    assert "log_loss_tta" in said
+    started.run("dvc", "plots", "show")
+    page = (started.folder / "dvc_plots/index.html").read_text()
+    for title in ("What each step gained", "Confusion on valid", "Range test, head", "Losses, all layers"):
+        assert title in page
+
+
+def test_an_experiment_changes_one_param_and_runs_what_follows(started: Project) -> None:
+    started.run("git", "add", "-A")
+    started.run("git", "commit", "-qm", "all run")
+    said = started.run("dvc", "exp", "run", "-S", "train_full.n_cycles=2", "evaluate").stdout
+    ran = [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
+    assert ran == ["train_full", "tta", "evaluate"]
+    assert "train_full.n_cycles" in started.run("dvc", "exp", "show", "--csv").stdout
+
+
+def test_every_command_of_the_readme_is_known() -> None:
+    """Those that take minutes or the internet are run by hand before a release; their names are checked here."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    commands = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    tested = {
+        "make demo", "source .venv/bin/activate", "dvc repro", "dvc metrics show", "dvc plots show",
+        "dvc exp run -S train_full.n_cycles=2", "dvc exp show", "dvc repro data/dvc.yaml:dog_breeds",
+    }  # fmt: skip
+    assert set(commands) <= tested
+
+
+@pytest.mark.parametrize("target", ["help", "setup", "demo", "test", "test-slow", "lint", "clean"])
+def test_every_target_has_a_line_of_help(target: str) -> None:
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.search(rf"^{target} +\w", said, re.MULTILINE)
+
+
+def test_the_repository_keeps_its_rules() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert "uv.lock" not in tracked
+    for name in tracked:
+        if name.endswith(".py"):
+            text = Path(ROOT / name).read_text()
+            loads = re.findall(r"torch\.load\((?!.*weights_only=True)", text)
+            assert not loads or name.startswith("tests/"), f"{name}: torch.load without weights_only=True"
