@@ -58,7 +58,7 @@ def steps(
     """What fast.ai prints by hand: a row a step, measured on valid at its end."""
     rows: list[dict[str, object]] = []
     for step, name in (("head", "train_head"), ("augment", "augment"), ("full", "train_full")):
-        history = histories[name]
+        history = histories[name][histories[name]["epoch"] > 0]
         size_px = history.get("size_px", pd.Series("", index=history.index)).astype(str)
         for size in dict.fromkeys(size_px):
             part = history[size_px == size]

@@ -26,6 +26,7 @@ HEAD, OUT = Path("data/augment/head.safetensors"), Path("data/unfreeze")
 
 
 class UnfreezeParams(RangeTestParams):
+    size_px: SizePx
     lr_factor: Annotated[float, Field(ge=1)]
     batch_size: Positive
 
@@ -36,7 +37,9 @@ def main() -> None:
     size_px, transforms = load("precompute.size_px", SizePx), load("transforms", TransformsParams)
     about, body = load_backbone()
     network = compute.place(Network(about, body, load_head(HEAD), size_px).requires_grad_(True))
+    network.size_px = params.size_px  # the range test runs at the size of train_full; the network was made at another
     feed, _ = picture_feeds("unfreeze", network, params.batch_size, transforms, seed, compute)
+    network.size_px = size_px
     lrs = [params.lr_start / params.lr_factor ** (N_GROUPS - 1 - group) for group in range(N_GROUPS)]
     optimizer = make_optimizer(load("optimizer", OptimizerParams), network.groups(), lrs)
     with outputs(OUT) as folder:

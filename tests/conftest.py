@@ -121,6 +121,7 @@ SMALL = {
     "augment.cycle_len": 1,
     "augment.cycle_mult": 1,
     "augment.batch_size": 8,
+    "unfreeze.size_px": 32,
     "unfreeze.n_iterations": 5,
     "unfreeze.batch_size": 8,
     "train_full.size_px": [32, 40],

@@ -71,7 +71,7 @@ def _train_depthwise_in_float32(module: nn.Module) -> None:
 
 
 def _depthwise(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    if not torch.is_grad_enabled():
+    if not (torch.is_grad_enabled() and (x.requires_grad or layer.weight.requires_grad)):
         return type(layer).forward(layer, x)
     with torch.autocast("cpu", enabled=False):
         return type(layer).forward(layer, x.float())

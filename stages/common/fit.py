@@ -55,6 +55,7 @@ def fit(
     compute: Compute,
     bn_freeze: bool = True,
     history: History | None = None,
+    after_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
     """Train for whole epochs and look at valid after each. `history` is continued: progressive resizing goes on.
 
@@ -63,7 +64,7 @@ def fit(
     """
     history = History() if history is None else history
     schedule = make_schedule(optimizer)
-    first = len(history.epochs)
+    first = max((int(row["epoch"]) for row in history.epochs), default=0)
     for epoch in range(first, first + epochs):
         train_mode(model, bn_freeze)
         losses: list[float] = []
@@ -79,18 +80,18 @@ def fit(
             schedule.step()
             losses.append(loss)
             history.steps.append({"step": len(history.steps), "lr": lrs[-1], "loss": loss})
-        n = len(valid.labels)
-        probabilities = predict(model, valid.plain(), n, valid.n_batches(), compute)
-        truth = valid.labels.numpy()
-        history.epochs.append(
-            {
-                "epoch": epoch + 1,
-                "train_loss": float(np.mean(losses)),
-                "valid_loss": log_loss(probabilities, truth),
-                "accuracy": float((probabilities.argmax(1) == truth).mean()),
-            }
-        )
+        history.epochs.append({"epoch": epoch + 1, "train_loss": float(np.mean(losses))} | look(model, valid, compute))
+        if after_epoch is not None:
+            after_epoch(history.epochs[-1])
     return history
+
+
+def look(model: nn.Module, valid: Feed, compute: Compute) -> dict[str, float]:
+    """`valid_loss` (log loss) and `accuracy` of the plain predictions."""
+    truth = valid.labels.numpy()
+    probabilities = predict(model, valid.plain(), len(truth), valid.n_batches(), compute)
+    accuracy = float((probabilities.argmax(1) == truth).mean())
+    return {"valid_loss": log_loss(probabilities, truth), "accuracy": accuracy}
 
 
 def log_loss(probabilities: Floats, truth: npt.NDArray[np.int64]) -> float:
