@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -30,19 +31,28 @@ class Network(nn.Module):
         return [*self.body.groups(), list(self.head.parameters())]
 
 
+class NetworkShape(BaseModel):
+    """What is needed beside the weights to build a network again: stored with them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backbone: Backbone
+    head: HeadShape
+    size_px: int
+
+
 def save_network(network: Network, path: Path) -> None:
-    """Weights, head shape, preprocessing and size in one safetensors file."""
+    """Weights and `NetworkShape` in one safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    metadata = {"head": network.head.shape.model_dump_json(), "backbone": network.about.model_dump_json()}
-    metadata["size_px"] = str(network.size_px)
-    save_file(tensors, path, metadata=metadata)
+    shape = NetworkShape(backbone=network.about, head=network.head.shape, size_px=network.size_px)
+    # One key: safetensors writes several in an order that changes from process to process.
+    save_file(tensors, path, metadata={"network": shape.model_dump_json()})
 
 
 def load_network(path: Path) -> Network:
     """The network that `save_network` wrote, on the CPU."""
     with safe_open(path, framework="pt") as file:
-        about = Backbone.model_validate_json(file.metadata()["backbone"])
-        head = Head(HeadShape.model_validate_json(file.metadata()["head"]))
-        network = Network(about, Body(about.name), head, int(file.metadata()["size_px"]))
+        shape = NetworkShape.model_validate_json(file.metadata()["network"])
+        network = Network(shape.backbone, Body(shape.backbone.name), Head(shape.head), shape.size_px)
         network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
     return network

@@ -37,7 +37,14 @@ def test_metrics_of_known_predictions() -> None:
 
 def test_a_row_for_each_step_and_size() -> None:
     head = pd.DataFrame({"epoch": [1, 2], "accuracy": [0.5, 0.6], "valid_loss": [0.9, 0.8]})
-    full = pd.DataFrame({"accuracy": [0.7, 0.8, 0.9], "valid_loss": [0.5, 0.4, 0.3], "size_px": [128, 128, 224]})
+    full = pd.DataFrame(
+        {
+            "epoch": [0, 1, 2, 3],
+            "accuracy": [0.1, 0.7, 0.8, 0.9],
+            "valid_loss": [0.9, 0.5, 0.4, 0.3],
+            "size_px": [224, 128, 128, 224],
+        }
+    )
     table = steps(
         {"train_head": head, "augment": head.tail(1), "train_full": full},
         {"accuracy_tta": 0.95, "log_loss_tta": 0.2},
