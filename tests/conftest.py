@@ -135,8 +135,8 @@ SMALL = {
 }
 
 
-def make_project(folder: Path, shim: Path | None) -> Project:
-    """Copy what git tracks (also uncommitted), draw pictures, start git and DVC afresh."""
+def copy_project(folder: Path) -> None:
+    """What git tracks of the pipeline, uncommitted changes too."""
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "stages", "flows", "params.yaml", "dvc.yaml"]
         + [".dvcignore", ".gitignore", "data/dvc.yaml", "data/params.yaml", "tests/__init__.py", "tests/stand_ins"],
@@ -146,9 +146,10 @@ def make_project(folder: Path, shim: Path | None) -> Project:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
-    draw_pictures(folder / "pictures")
-    project = Project(folder, shim)
-    project.params(SMALL | {"backbone.weights_sha256": small_body(folder / "body.safetensors")})
+
+
+def start(project: Project) -> Project:
+    """Git and DVC, afresh."""
     project.run("git", "init", "-q")
     project.run("git", "config", "user.email", "test@example.com")
     project.run("git", "config", "user.name", "test")
@@ -157,6 +158,15 @@ def make_project(folder: Path, shim: Path | None) -> Project:
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "start")
     return project
+
+
+def make_project(folder: Path, shim: Path | None) -> Project:
+    """The project's own stages on drawn pictures and a small body."""
+    copy_project(folder)
+    draw_pictures(folder / "pictures")
+    project = Project(folder, shim)
+    project.params(SMALL | {"backbone.weights_sha256": small_body(folder / "body.safetensors")})
+    return start(project)
 
 
 @pytest.fixture(scope="session")
