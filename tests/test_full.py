@@ -14,7 +14,18 @@ from tests.conftest import Project, copy_project, start
 
 pytestmark = pytest.mark.slow
 LIMIT_MIB = 1536
-STAGES = ["fetch", "ingest", "split", "resize", "backbone", "precompute", "lr_find", "train_head", "augment", "unfreeze"]
+STAGES = [
+    "fetch",
+    "ingest",
+    "split",
+    "resize",
+    "backbone",
+    "precompute",
+    "lr_find",
+    "train_head",
+    "augment",
+    "unfreeze",
+]
 STAGES += ["train_full", "tta", "evaluate"]
 
 

@@ -24,4 +24,5 @@ def make_optimizer(params: OptimizerParams, groups: list[list[nn.Parameter]], lr
     trained = [{"params": group, "lr": lr} for group, lr in zip(groups, lrs, strict=True) if lr > 0]
     if params.name == "sgd":
         return SGD(trained, momentum=params.momentum, weight_decay=params.weight_decay)
-    return AdamW(trained, betas=(params.momentum, 0.99), eps=1e-5, weight_decay=params.weight_decay)
+    betas = (params.momentum, 0.99)
+    return AdamW(trained, betas=betas, eps=1e-5, weight_decay=params.weight_decay, fused=True)

@@ -1,6 +1,7 @@
 """Batches of resized pictures on the device, cut to squares by threads ahead of the network."""
 
 import io
+import math
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -57,8 +58,13 @@ class Pictures:
         """uint8 (s, s, 3): the drawn square of one picture, with the weights' own interpolation."""
         zoom, x, y = (float(column[row]) for column in (draws.zoom, draws.place_x, draws.place_y))
         with Image.open(io.BytesIO(self.shards.blob(self.sha256s[row]))) as image:
+            width, height = image.size
+            left, top, right, bottom = square(width, height, zoom / self.about.crop_pct, x, y)
+            enough = self.size_px / (right - left)
+            image.draft(None, (math.ceil(width * enough), math.ceil(height * enough)))  # JPEG decodes halves for less
             image.load()
-            box = square(image.width, image.height, zoom / self.about.crop_pct, x, y)
+            x_scale, y_scale = image.width / width, image.height / height
+            box = (left * x_scale, top * y_scale, right * x_scale, bottom * y_scale)
             resample = Image.Resampling[self.about.interpolation.upper()]
             return np.asarray(image.resize((self.size_px, self.size_px), resample, box=box, reducing_gap=3.0))
 
