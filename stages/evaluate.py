@@ -3,7 +3,7 @@
 In:   data/tta/{valid,test}.parquet, the histories of train_head, augment and train_full
 Out:  data/evaluate/metrics.json    flat keys, on valid: accuracy, log_loss, accuracy_tta, log_loss_tta, and of the
                                     averaged predictions balanced_accuracy, macro_f1, mcc
-      data/evaluate/steps.csv       step, size_px, epochs, accuracy, log_loss, seconds (when first computed here)
+      data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch, seconds (when first computed here)
       data/evaluate/confusion.csv   actual, predicted: one row a valid picture; confusion.png
       data/evaluate/submission.csv  id and a probability a class for every test picture; the header alone without them
       data/evaluate/steps.png, history.png
@@ -55,10 +55,14 @@ def metrics(valid: pd.DataFrame) -> dict[str, float]:
 def steps(
     histories: dict[str, pd.DataFrame], result: dict[str, float], seconds: dict[str, dict[str, float]]
 ) -> pd.DataFrame:
-    """What fast.ai prints by hand: a row a step, measured on valid at its end."""
+    """What fast.ai prints by hand: a row a step, measured on valid after its last epoch.
+
+    `kept_epoch` is the one of train_full whose weights go on to TTA; 0 is the network as `augment` left it.
+    """
     rows: list[dict[str, object]] = []
     for step, name in (("head", "train_head"), ("augment", "augment"), ("full", "train_full")):
-        history = histories[name][histories[name]["epoch"] > 0]
+        kept = histories[name].query("kept == 1")["epoch"].tolist() if "kept" in histories[name] else []
+        history = histories[name].query("epoch > 0")
         size_px = history.get("size_px", pd.Series("", index=history.index)).astype(str)
         for size in dict.fromkeys(size_px):
             part = history[size_px == size]
@@ -68,11 +72,13 @@ def steps(
                     "epochs": len(part),
                     "accuracy": part["accuracy"].iloc[-1],
                     "log_loss": part["valid_loss"].iloc[-1],
+                    "kept_epoch": kept[0] if kept else None,
                     "seconds": seconds[name].get(size),
                 }
             )
     last = {"step": "TTA", "epochs": 0, "accuracy": result["accuracy_tta"], "log_loss": result["log_loss_tta"]}
-    return pd.DataFrame([*rows, last | {"seconds": seconds["tta"].get("")}]).round(6)
+    table = pd.DataFrame([*rows, last | {"seconds": seconds["tta"].get("")}]).round(6)
+    return table.astype({"kept_epoch": "Int64"})
 
 
 def plot(table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.DataFrame, folder: Path) -> None:
@@ -89,6 +95,7 @@ def plot(table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.Data
             ax.plot(history["epoch"], history["valid_loss"], marker="o", label="valid")
             ax.set(title=name, xlabel="epoch", ylabel="loss")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.set_xlim(history["epoch"].min() - 0.3, history["epoch"].max() + 0.3)
             ax.legend()
     plot_confusion(valid, folder / "confusion.png")
 

@@ -12,8 +12,11 @@ OUT = Path("data/evaluate")
 def main() -> None:
     if not (OUT / "steps.csv").exists():
         raise StageError(f"no {OUT / 'steps.csv'}: run `dvc repro` first")
+    steps = pd.read_csv(OUT / "steps.csv", dtype={"kept_epoch": str}).fillna({"kept_epoch": ""})
     print("\nWhat each step gained, on the validation pictures:\n")
-    print(pd.read_csv(OUT / "steps.csv").to_string(index=False, na_rep=""))
+    print(steps.to_string(index=False, na_rep=""))
+    if (steps["kept_epoch"] == "0").any():
+        print("\nNo epoch of train_full beat the network as it came: that one went on to TTA (train_full.keep: best).")
     print("\nWhere the results lie:")
     for path in sorted(OUT.glob("[!.]*")):
         print(f"  {path}")

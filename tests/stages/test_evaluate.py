@@ -43,6 +43,7 @@ def test_a_row_for_each_step_and_size() -> None:
             "accuracy": [0.1, 0.7, 0.8, 0.9],
             "valid_loss": [0.9, 0.5, 0.4, 0.3],
             "size_px": [224, 128, 128, 224],
+            "kept": [0, 0, 1, 0],
         }
     )
     table = steps(
@@ -54,6 +55,7 @@ def test_a_row_for_each_step_and_size() -> None:
     assert table["epochs"].tolist() == [2, 1, 2, 1, 0]
     assert table["accuracy"].tolist() == [0.6, 0.6, 0.8, 0.9, 0.95]
     assert table["log_loss"].tolist() == [0.8, 0.8, 0.4, 0.3, 0.2]
+    assert table["kept_epoch"].dropna().tolist() == [2, 2]
     assert table["seconds"].tolist()[::2] == [1.5, 2.0, 4.0]
     assert table["seconds"].isna().tolist() == [False, True, False, False, False]
 
@@ -64,7 +66,7 @@ def test_the_files_of_a_run(reproduced: Project) -> None:
         "accuracy", "log_loss", "accuracy_tta", "log_loss_tta", "balanced_accuracy", "macro_f1", "mcc",
     }  # fmt: skip
     table = pd.read_csv(folder / "steps.csv")
-    assert list(table.columns) == ["step", "epochs", "accuracy", "log_loss", "seconds"]
+    assert list(table.columns) == ["step", "epochs", "accuracy", "log_loss", "kept_epoch", "seconds"]
     assert table["step"].tolist() == ["head", "augment", "full 32 px", "full 40 px", "TTA"]
     assert table["seconds"].notna().all()
     submission = pd.read_csv(folder / "submission.csv")
