@@ -35,6 +35,7 @@ def main() -> None:
     size_px, transforms = load("precompute.size_px", SizePx), load("transforms", TransformsParams)
     about, body = load_backbone()
     network = compute.place(Network(about, body, load_head(HEAD), size_px))
+    network.body_batch_size = load("precompute.batch_size", Positive)
     train_only(network.groups(), [False, False, True])
     train, valid = picture_feeds("augment", network, params.batch_size, transforms, seed, compute)
     optimizer = make_optimizer(load("optimizer", OptimizerParams), [network.groups()[-1]], [params.lr])

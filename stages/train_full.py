@@ -15,10 +15,10 @@ from pydantic import Field
 
 from stages.common.device import DeviceParams, compute_on
 from stages.common.fit import History, fit, look
-from stages.common.freeze import train_only
+from stages.common.freeze import set_bn_momentum, train_only
 from stages.common.network import N_GROUPS, Network, load_network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
-from stages.common.params import Positive, Rate, Section, SizePx, load
+from stages.common.params import Fraction, Positive, Rate, Section, SizePx, load
 from stages.common.picture_feed import picture_feeds
 from stages.common.schedule import ScheduleParams, make_schedule, total_epochs
 from stages.common.stage import StageError, outputs, remember_seconds, run
@@ -39,6 +39,7 @@ class TrainFullParams(Section):
     cycle_mult: PerSize
     hold_pct: float
     bn_freeze: bool
+    bn_momentum: Fraction
     keep: Literal["best", "last"]
     batch_size: Positive
 
@@ -87,6 +88,7 @@ def main() -> None:
     compute = compute_on(load("device", DeviceParams), seed)
     network = compute.place(load_network(MODEL))
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
+    set_bn_momentum(network, params.bn_momentum)
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
     history, seconds, keeper = History(), {}, Keeper(network, params.keep)
     for size_px, phase in phases(params):
