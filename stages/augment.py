@@ -1,49 +1,64 @@
 """augment: the head goes on, now on freshly augmented pictures through the frozen body.
 
-In:   data/resize/shards, data/backbone, data/split/{train,valid}.csv, data/train_head/head.safetensors
-Out:  data/augment/head.safetensors, history.csv (epoch, train_loss, valid_loss, accuracy), rates.csv (step, lr, loss)
+In:   data/resize/shards, data/backbone, data/split/{train,valid}.csv, data/train_head/head.safetensors,
+      data/precompute/shards (valid is not augmented: its stored activations serve)
+Out:  data/augment/head.safetensors, rates.csv (step, lr, loss),
+      history.csv (epoch, train_loss, valid_loss, accuracy, kept); epoch 0 is the head as it came
 Recipe: step 4 (`precompute=False`): augmentation has no effect on stored activations, so it is a stage of its own.
 """
 
 import time
 from pathlib import Path
 
+from stages.common.activation_feed import AugmentedActivations
 from stages.common.backbone import load_backbone
+from stages.common.batches import stage_key
 from stages.common.device import DeviceParams, compute_on
-from stages.common.fit import fit
-from stages.common.freeze import train_only
-from stages.common.head import load_head, save_head
-from stages.common.network import Network
+from stages.common.fit import History, fit, look
+from stages.common.head import labels_to_indexes, load_head, save_head
+from stages.common.keep import Keep, Keeper
 from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.params import Positive, Rate, SizePx, load
-from stages.common.picture_feed import picture_feeds
+from stages.common.pictures import Pictures
+from stages.common.rows import read_rows
 from stages.common.schedule import ScheduleParams, make_schedule, total_epochs
+from stages.common.shards import Shards
 from stages.common.stage import outputs, remember_seconds, run
 from stages.common.transforms import TransformsParams
+from stages.common.vector_feed import VectorFeed
 
+RESIZED, ACTIVATIONS = Path("data/resize/shards"), Path("data/precompute/shards")
 HEAD, OUT = Path("data/train_head/head.safetensors"), Path("data/augment")
 
 
 class AugmentParams(ScheduleParams):
     lr: Rate
+    keep: Keep
     batch_size: Positive
 
 
 def main() -> None:
     params, seed, start = load("augment", AugmentParams), load("seed", int), time.perf_counter()
     compute = compute_on(load("device", DeviceParams), seed)
-    size_px, transforms = load("precompute.size_px", SizePx), load("transforms", TransformsParams)
-    about, body = load_backbone()
-    network = compute.place(Network(about, body, load_head(HEAD), size_px))
-    network.body_batch_size = load("precompute.batch_size", Positive)
-    train_only(network.groups(), [False, False, True])
-    train, valid = picture_feeds("augment", network, params.batch_size, transforms, seed, compute)
-    optimizer = make_optimizer(load("optimizer", OptimizerParams), [network.groups()[-1]], [params.lr])
+    size_px, body_batch_size = load("precompute.size_px", SizePx), load("precompute.batch_size", Positive)
+    transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")
+    (about, body), head = load_backbone(), compute.place(load_head(HEAD))
+    (shas, labels), (valid_shas, valid_labels) = (
+        (rows.sha256s, labels_to_indexes(rows.labels, head.shape.classes))
+        for rows in (read_rows("train"), read_rows("valid"))
+    )
+    pictures = Pictures(Shards(RESIZED), shas, about, size_px, body_batch_size, compute)
+    train = AugmentedActivations(compute.place(body), pictures, labels, transforms, params.batch_size, key)
+    valid = VectorFeed(Shards(ACTIVATIONS), valid_shas, valid_labels, params.batch_size, compute.device, key)
+    optimizer = make_optimizer(load("optimizer", OptimizerParams), [list(head.parameters())], [params.lr])
     schedule = make_schedule(params, train.n_batches())
     epochs = total_epochs(params.n_cycles, params.cycle_len, params.cycle_mult)
-    history = fit(network, train, valid, optimizer, schedule, epochs, compute)
+    history, keeper = History([{"epoch": 0} | look(head, valid, compute)]), Keeper(head, params.keep)
+    keeper(history.epochs[0])
+    fit(head, train, valid, optimizer, schedule, epochs, compute, history=history, after_epoch=keeper)
+    keeper.restore()
     with outputs(OUT) as folder:
-        save_head(network.head, folder / "head.safetensors")
+        save_head(head, folder / "head.safetensors")
         history.write(folder)
         remember_seconds(folder / "history.csv", {"": time.perf_counter() - start})
 

@@ -57,7 +57,7 @@ def steps(
 ) -> pd.DataFrame:
     """What fast.ai prints by hand: a row a step, measured on valid after its last epoch.
 
-    `kept_epoch` is the one of train_full whose weights go on to TTA; 0 is the network as `augment` left it.
+    `kept_epoch` is the one whose weights go on to the next step; 0 is the network as the step before left it.
     """
     rows: list[dict[str, object]] = []
     for step, name in (("head", "train_head"), ("augment", "augment"), ("full", "train_full")):

@@ -15,8 +15,8 @@ def main() -> None:
     steps = pd.read_csv(OUT / "steps.csv", dtype={"kept_epoch": str}).fillna({"kept_epoch": ""})
     print("\nWhat each step gained, on the validation pictures:\n")
     print(steps.to_string(index=False, na_rep=""))
-    if (steps["kept_epoch"] == "0").any():
-        print("\nNo epoch of train_full beat the network as it came: that one went on to TTA (train_full.keep: best).")
+    for step in steps.loc[steps["kept_epoch"] == "0", "step"]:
+        print(f"\nNo epoch of '{step}' beat what came before it, so that went on to the next step (keep: best).")
     print("\nWhere the results lie:")
     for path in sorted(OUT.glob("[!.]*")):
         print(f"  {path}")

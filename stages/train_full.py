@@ -3,22 +3,22 @@
 In:   data/unfreeze/model.safetensors, data/resize/shards, data/split/{train,valid}.csv
 Out:  data/train_full/model.safetensors, rates.csv,
       history.csv (epoch, train_loss, valid_loss, accuracy, size_px, kept); epoch 0 is the network as it came
-Recipe: step 8, and lesson 2's progressive resizing (`set_data`): first small, then on at a larger size. The course
-        saves after each step, so that a bad fine-tune loses nothing: `keep: best` does that by itself.
+Recipe: step 8, and lesson 2's progressive resizing (`set_data`): first small, then on at a larger size.
 """
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from stages.common.device import DeviceParams, compute_on
 from stages.common.fit import History, fit, look
-from stages.common.freeze import set_bn_momentum, train_only
-from stages.common.network import N_GROUPS, Network, load_network, save_network
+from stages.common.freeze import train_only
+from stages.common.keep import Keep, Keeper
+from stages.common.network import N_GROUPS, load_network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
-from stages.common.params import Fraction, Positive, Rate, Section, SizePx, load
+from stages.common.params import Positive, Rate, Section, SizePx, load
 from stages.common.picture_feed import picture_feeds
 from stages.common.schedule import ScheduleParams, make_schedule, total_epochs
 from stages.common.stage import StageError, outputs, remember_seconds, run
@@ -39,8 +39,7 @@ class TrainFullParams(Section):
     cycle_mult: PerSize
     hold_pct: float
     bn_freeze: bool
-    bn_momentum: Fraction
-    keep: Literal["best", "last"]
+    keep: Keep
     batch_size: Positive
 
 
@@ -60,51 +59,32 @@ def phases(params: TrainFullParams) -> list[tuple[int, ScheduleParams]]:
     ]
 
 
-class Keeper:
-    """The weights to save: of the last epoch, or of the one with the lowest valid loss, epoch 0 among them.
-
-    The best one is chosen on valid, so what valid then says of it is a little too kind.
-    """
-
-    def __init__(self, network: Network, keep: str) -> None:
-        self.network, self.keep = network, keep
-        self.row: dict[str, float] = {}
-
-    def __call__(self, row: dict[str, float]) -> None:
-        row |= {"size_px": self.network.size_px, "kept": 0}
-        if not self.row or self.keep == "last" or row["valid_loss"] < self.row["valid_loss"]:
-            self.row.update(kept=0)
-            self.row = row
-            self.weights = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
-        self.row.update(kept=1)
-
-    def restore(self) -> None:
-        self.network.load_state_dict(self.weights)
-        self.network.size_px = int(self.row["size_px"])
-
-
 def main() -> None:
     params, seed = load("train_full", TrainFullParams), load("seed", int)
     compute = compute_on(load("device", DeviceParams), seed)
     network = compute.place(load_network(MODEL))
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
-    set_bn_momentum(network, params.bn_momentum)
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
     history, seconds, keeper = History(), {}, Keeper(network, params.keep)
+
+    def after_epoch(row: dict[str, float]) -> None:
+        row["size_px"] = network.size_px
+        keeper(row)
+
     for size_px, phase in phases(params):
         start = time.perf_counter()
         if not history.epochs:
             _, valid = picture_feeds("train_full", network, params.batch_size, transforms, seed, compute)
             history.epochs.append({"epoch": 0} | look(network, valid, compute))
-            keeper(history.epochs[0])
+            after_epoch(history.epochs[0])
         network.size_px = size_px
         train, valid = picture_feeds("train_full", network, params.batch_size, transforms, seed, compute)
         optimizer = make_optimizer(optimizer_params, network.groups(), params.lrs)
         epochs = total_epochs(phase.n_cycles, phase.cycle_len, phase.cycle_mult)
         schedule = make_schedule(phase, train.n_batches())
-        fit(network, train, valid, optimizer, schedule, epochs, compute, params.bn_freeze, history, keeper)
+        fit(network, train, valid, optimizer, schedule, epochs, compute, params.bn_freeze, history, after_epoch)
         seconds[str(size_px)] = time.perf_counter() - start
-    keeper.restore()
+    network.size_px = int(keeper.restore()["size_px"])
     with outputs(OUT) as folder:
         save_network(network, folder / "model.safetensors")
         history.write(folder)

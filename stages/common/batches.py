@@ -19,13 +19,23 @@ class Batch(NamedTuple):
     padding: int
 
 
-class Feed(Protocol):
-    """Labelled items, shuffled and augmented by epoch for training, in order and plain for validation."""
+class Labelled(Protocol):
+    """Items with their labels, int64 (n,)."""
 
     @property
     def labels(self) -> torch.Tensor: ...
     def n_batches(self) -> int: ...
+
+
+class TrainFeed(Labelled, Protocol):
+    """Shuffled, and augmented if there is augmentation: each epoch anew."""
+
     def epoch(self, epoch: int) -> Iterator[Batch]: ...
+
+
+class ValidFeed(Labelled, Protocol):
+    """In order, without augmentation."""
+
     def plain(self) -> Iterator[Batch]: ...
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from stages.common.batches import Feed
+from stages.common.batches import TrainFeed, ValidFeed
 from stages.common.device import Compute
 from stages.common.freeze import train_mode
 from stages.common.predict import Floats, predict
@@ -47,8 +47,8 @@ def train_step(model: nn.Module, x: torch.Tensor, y: torch.Tensor, optimizer: Op
 
 def fit(
     model: nn.Module,
-    train: Feed,
-    valid: Feed,
+    train: TrainFeed,
+    valid: ValidFeed,
     optimizer: Optimizer,
     make_schedule: Callable[[Optimizer], LRScheduler],
     epochs: int,
@@ -86,7 +86,7 @@ def fit(
     return history
 
 
-def look(model: nn.Module, valid: Feed, compute: Compute) -> dict[str, float]:
+def look(model: nn.Module, valid: ValidFeed, compute: Compute) -> dict[str, float]:
     """`valid_loss` (log loss) and `accuracy` of the plain predictions."""
     truth = valid.labels.numpy()
     probabilities = predict(model, valid.plain(), len(truth), valid.n_batches(), compute)

@@ -11,13 +11,6 @@ def train_only(groups: list[list[nn.Parameter]], trained: list[bool]) -> None:
             parameter.requires_grad_(on)
 
 
-def set_bn_momentum(network: nn.Module, momentum: float) -> None:
-    """Share of a batch in the running statistics; with torch's 0.1 ten batches decide them."""
-    for module in network.modules():
-        if isinstance(module, _BatchNorm):
-            module.momentum = momentum
-
-
 def train_mode(network: nn.Module, bn_freeze: bool) -> None:
     """Train mode, with every BatchNorm whose weights are frozen left in eval: its running statistics stand still.
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from stages.common.batches import Feed
+from stages.common.batches import TrainFeed
 from stages.common.device import Compute
 from stages.common.fit import train_step
 from stages.common.freeze import train_mode
@@ -47,7 +47,7 @@ def untouched(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
 
 def range_test(
     model: nn.Module,
-    feed: Feed,
+    feed: TrainFeed,
     optimizer: Optimizer,
     params: RangeTestParams,
     compute: Compute,
@@ -81,7 +81,7 @@ def range_test(
     return pd.DataFrame(rows, columns=["lr", "loss", "smoothed"])
 
 
-def _endless(feed: Feed) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _endless(feed: TrainFeed) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     epoch = 0
     while True:
         for x, rows, _ in feed.epoch(epoch):

@@ -21,11 +21,9 @@ class Network(nn.Module):
     def __init__(self, about: Backbone, body: Body, head: Head, size_px: int) -> None:
         super().__init__()
         self.about, self.body, self.head, self.size_px = about, body, head, size_px
-        self.body_batch_size: int | None = None  # images at a time through a frozen body: memory of few, head of many
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        parts = torch.split(images, self.body_batch_size or len(images))
-        logits: torch.Tensor = self.head(torch.cat([self.body(part) for part in parts]))
+        logits: torch.Tensor = self.head(self.body(images))
         return logits
 
     def groups(self) -> list[list[nn.Parameter]]:

@@ -57,10 +57,7 @@ def step(network: Network, images: torch.Tensor, trained: list[bool], bn_freeze:
 def test_head_on_activations_equals_the_whole_network(network: Network, images: torch.Tensor) -> None:
     network.eval()
     with torch.inference_mode():
-        whole = network(images)
-        assert torch.equal(network.head(network.body(images)), whole)
-        network.body_batch_size = 3
-        torch.testing.assert_close(network(images), whole)
+        assert torch.equal(network.head(network.body(images)), network(images))
 
 
 def test_concat_pooling_is_max_then_average(network: Network, images: torch.Tensor) -> None:

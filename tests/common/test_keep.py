@@ -1,0 +1,27 @@
+"""The weights that are handed on are those of the epoch that the history says."""
+
+import pytest
+import torch
+from torch import nn
+
+from stages.common.keep import Keep, Keeper
+
+
+@pytest.mark.parametrize(("keep", "losses", "kept"), [
+    ("best", [0.5, 0.4, 0.3], 2),
+    ("best", [0.5, 0.4, 0.6], 1),
+    ("best", [0.5, 0.7, 0.6], 0),
+    ("best", [0.5, 0.5, 0.5], 0),
+    ("last", [0.5, 0.4, 0.6], 2),
+])  # fmt: skip
+def test_kept_and_restored(keep: Keep, losses: list[float], kept: int) -> None:
+    model = nn.Linear(2, 1)
+    keeper = Keeper(model, keep)
+    rows: list[dict[str, float]] = []
+    for epoch, loss in enumerate(losses):
+        nn.init.constant_(model.weight, epoch)
+        rows.append({"epoch": epoch, "valid_loss": loss})
+        keeper(rows[-1])
+    assert keeper.restore() is rows[kept]
+    assert torch.equal(model.weight, torch.full((1, 2), float(kept)))
+    assert [row["kept"] for row in rows] == [int(epoch == kept) for epoch in range(3)]
