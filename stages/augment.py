@@ -2,8 +2,7 @@
 
 In:   data/resize/shards, data/backbone, data/split/{train,valid}.csv, data/train_head/head.safetensors,
       data/precompute/shards (valid is not augmented: its stored activations serve)
-Out:  data/augment/head.safetensors, rates.csv (step, lr, loss),
-      history.csv (epoch, train_loss, valid_loss, accuracy, kept); epoch 0 is the head as it came
+Out:  data/augment/head.safetensors, history.csv (epoch, train_loss, valid_loss, accuracy), rates.csv (step, lr, loss)
 Recipe: step 4 (`precompute=False`): augmentation has no effect on stored activations, so it is a stage of its own.
 """
 
@@ -14,9 +13,8 @@ from stages.common.activation_feed import AugmentedActivations
 from stages.common.backbone import load_backbone
 from stages.common.batches import stage_key
 from stages.common.device import DeviceParams, compute_on
-from stages.common.fit import History, fit, look
+from stages.common.fit import fit
 from stages.common.head import labels_to_indexes, load_head, save_head
-from stages.common.keep import Keep, Keeper
 from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.params import Positive, Rate, SizePx, load
 from stages.common.pictures import Pictures
@@ -33,7 +31,6 @@ HEAD, OUT = Path("data/train_head/head.safetensors"), Path("data/augment")
 
 class AugmentParams(ScheduleParams):
     lr: Rate
-    keep: Keep
     batch_size: Positive
 
 
@@ -53,10 +50,7 @@ def main() -> None:
     optimizer = make_optimizer(load("optimizer", OptimizerParams), [list(head.parameters())], [params.lr])
     schedule = make_schedule(params, train.n_batches())
     epochs = total_epochs(params.n_cycles, params.cycle_len, params.cycle_mult)
-    history, keeper = History([{"epoch": 0} | look(head, valid, compute)]), Keeper(head, params.keep)
-    keeper(history.epochs[0])
-    fit(head, train, valid, optimizer, schedule, epochs, compute, history=history, after_epoch=keeper)
-    keeper.restore()
+    history = fit(head, train, valid, optimizer, schedule, epochs, compute)
     with outputs(OUT) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)
