@@ -1,8 +1,8 @@
 """train_full: the whole network at one rate per layer group, at one size or at growing ones.
 
-In:   data/unfreeze/model.safetensors, data/resize/shards, data/split/{train,valid}.csv
+In:   data/unfreeze/model.safetensors, data/resize/shards, data/split/{train,valid}.csv, data/augment/history.csv
 Out:  data/train_full/model.safetensors, rates.csv,
-      history.csv (epoch, train_loss, valid_loss, accuracy, size_px, kept); epoch 0 is the network as it came
+      history.csv (epoch, train_loss, valid_loss, accuracy, size_px, kept); epoch 0 is the network as augment left it
 Recipe: step 8, and lesson 2's progressive resizing (`set_data`): first small, then on at a larger size.
 """
 
@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 from pydantic import Field
 
 from stages.common.device import DeviceParams, compute_on
-from stages.common.fit import History, fit, look
+from stages.common.fit import History, fit
 from stages.common.freeze import train_only
 from stages.common.keep import Keep, Keeper
 from stages.common.network import N_GROUPS, load_network, save_network
@@ -25,6 +26,7 @@ from stages.common.stage import StageError, outputs, remember_seconds, run
 from stages.common.transforms import TransformsParams
 
 MODEL, OUT = Path("data/unfreeze/model.safetensors"), Path("data/train_full")
+BEFORE = Path("data/augment/history.csv")
 
 Lrs = Annotated[list[Rate], Field(min_length=N_GROUPS, max_length=N_GROUPS)]
 PerSize = Annotated[int, Field(ge=1)] | list[Positive]
@@ -59,25 +61,28 @@ def phases(params: TrainFullParams) -> list[tuple[int, ScheduleParams]]:
     ]
 
 
+def as_it_came() -> dict[str, float]:
+    """Epoch 0: what augment measured last. Body and head on pictures say what the head says on stored activations."""
+    last = pd.read_csv(BEFORE).iloc[-1]
+    return {"epoch": 0, "valid_loss": float(last["valid_loss"]), "accuracy": float(last["accuracy"])}
+
+
 def main() -> None:
     params, seed = load("train_full", TrainFullParams), load("seed", int)
     compute = compute_on(load("device", DeviceParams), seed)
     network = compute.place(load_network(MODEL))
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
-    history, seconds, keeper = History(), {}, Keeper(network, params.keep)
+    seconds, keeper = {}, Keeper(network, params.keep)
 
     def after_epoch(row: dict[str, float]) -> None:
         row["size_px"] = network.size_px
         keeper(row)
 
+    history = History([as_it_came()])
+    after_epoch(history.epochs[0])
     for size_px, phase in phases(params):
-        start = time.perf_counter()
-        if not history.epochs:
-            _, valid = picture_feeds("train_full", network, params.batch_size, transforms, seed, compute)
-            history.epochs.append({"epoch": 0} | look(network, valid, compute))
-            after_epoch(history.epochs[0])
-        network.size_px = size_px
+        start, network.size_px = time.perf_counter(), size_px
         train, valid = picture_feeds("train_full", network, params.batch_size, transforms, seed, compute)
         optimizer = make_optimizer(optimizer_params, network.groups(), params.lrs)
         epochs = total_epochs(phase.n_cycles, phase.cycle_len, phase.cycle_mult)

@@ -47,6 +47,7 @@ def peak_mib(project: Project, stage: str) -> float:
 
 def test_memory_and_force(full: Project) -> None:
     by_hand = {stage: peak_mib(full, stage) for stage in STAGES}
+    print(f"\npeak MiB: {by_hand}")
     assert max(by_hand.values()) < LIMIT_MIB, by_hand
     full.run("dvc", "commit", "-f")
     before = full.md5s()
@@ -76,5 +77,6 @@ def test_five_folds(full: Project, tmp_path: Path) -> None:
         metrics = json.loads((full.folder / "data/evaluate/metrics.json").read_text())
         rows.append([metrics["accuracy_tta"], metrics["log_loss_tta"]])
     accuracy, log_loss = np.mean(rows, axis=0)
+    print(f"\nfive folds: accuracy_tta, log_loss_tta\n{rows}\nmean {accuracy:.4f} {log_loss:.4f}")
     assert accuracy >= 0.87, rows
     assert log_loss <= 0.31, rows
