@@ -13,13 +13,12 @@ from stages.common.activation_feed import AugmentedActivations
 from stages.common.backbone import load_backbone
 from stages.common.batches import stage_key
 from stages.common.device import DeviceParams, compute_on
-from stages.common.fit import fit
+from stages.common.fit_head import FitHeadParams, fit_head
 from stages.common.head import labels_to_indexes, load_head, save_head
-from stages.common.optim import OptimizerParams, make_optimizer
-from stages.common.params import Positive, Rate, SizePx, load
+from stages.common.optim import OptimizerParams
+from stages.common.params import Positive, SizePx, load
 from stages.common.pictures import Pictures
 from stages.common.rows import read_rows
-from stages.common.schedule import ScheduleParams, make_schedule, total_epochs
 from stages.common.shards import Shards
 from stages.common.stage import outputs, remember_seconds, run
 from stages.common.transforms import TransformsParams
@@ -29,13 +28,8 @@ RESIZED, ACTIVATIONS = Path("data/resize/shards"), Path("data/precompute/shards"
 HEAD, OUT = Path("data/train_head/head.safetensors"), Path("data/augment")
 
 
-class AugmentParams(ScheduleParams):
-    lr: Rate
-    batch_size: Positive
-
-
 def main() -> None:
-    params, seed, start = load("augment", AugmentParams), load("seed", int), time.perf_counter()
+    params, seed, start = load("augment", FitHeadParams), load("seed", int), time.perf_counter()
     compute = compute_on(load("device", DeviceParams), seed)
     size_px, body_batch_size = load("precompute.size_px", SizePx), load("precompute.batch_size", Positive)
     transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")
@@ -47,10 +41,7 @@ def main() -> None:
     pictures = Pictures(Shards(RESIZED), shas, about, size_px, body_batch_size, compute)
     train = AugmentedActivations(compute.place(body), pictures, labels, transforms, params.batch_size, key)
     valid = VectorFeed(Shards(ACTIVATIONS), valid_shas, valid_labels, params.batch_size, compute.device, key)
-    optimizer = make_optimizer(load("optimizer", OptimizerParams), [list(head.parameters())], [params.lr])
-    schedule = make_schedule(params, train.n_batches())
-    epochs = total_epochs(params.n_cycles, params.cycle_len, params.cycle_mult)
-    history = fit(head, train, valid, optimizer, schedule, epochs, compute)
+    history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute)
     with outputs(OUT) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from stages.common.batches import stage_key
 from stages.common.device import DeviceParams, compute_on
-from stages.common.fit import fit
+from stages.common.fit_head import FitHeadParams, fit_head
 from stages.common.head import HeadParams, labels_to_indexes, new_head, save_head
-from stages.common.optim import OptimizerParams, make_optimizer
-from stages.common.params import Positive, Rate, load
+from stages.common.optim import OptimizerParams
+from stages.common.params import load
 from stages.common.rows import classes_of, read_rows
-from stages.common.schedule import ScheduleParams, make_schedule, total_epochs
 from stages.common.shards import Shards
 from stages.common.stage import outputs, remember_seconds, run
 from stages.common.vector_feed import VectorFeed
@@ -24,13 +23,8 @@ from stages.common.vector_feed import VectorFeed
 ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/train_head")
 
 
-class TrainHeadParams(ScheduleParams):
-    lr: Rate
-    batch_size: Positive
-
-
 def main() -> None:
-    params, seed, start = load("train_head", TrainHeadParams), load("seed", int), time.perf_counter()
+    params, seed, start = load("train_head", FitHeadParams), load("seed", int), time.perf_counter()
     compute = compute_on(load("device", DeviceParams), seed)
     shards, rows = Shards(ACTIVATIONS), [read_rows("train"), read_rows("valid")]
     classes, key = classes_of(rows[0]), stage_key(seed, "train_head")
@@ -39,10 +33,7 @@ def main() -> None:
         VectorFeed(shards, r.sha256s, labels_to_indexes(r.labels, classes), params.batch_size, compute.device, key)
         for r in rows
     )
-    optimizer = make_optimizer(load("optimizer", OptimizerParams), [list(head.parameters())], [params.lr])
-    schedule = make_schedule(params, train.n_batches())
-    epochs = total_epochs(params.n_cycles, params.cycle_len, params.cycle_mult)
-    history = fit(head, train, valid, optimizer, schedule, epochs, compute)
+    history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute)
     with outputs(OUT) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)
