@@ -16,7 +16,7 @@ from stages.common.device import DeviceParams, compute_on
 from stages.common.fit_head import FitHeadParams, fit_head
 from stages.common.head import labels_to_indexes, load_head, save_head
 from stages.common.optim import OptimizerParams
-from stages.common.params import Positive, SizePx, load
+from stages.common.params import Positive, Seed, SizePx, load
 from stages.common.pictures import Pictures
 from stages.common.rows import read_rows
 from stages.common.shards import Shards
@@ -29,7 +29,7 @@ HEAD, OUT = Path("data/train_head/head.safetensors"), Path("data/augment")
 
 
 def main() -> None:
-    params, seed, start = load("augment", FitHeadParams), load("seed", int), time.perf_counter()
+    params, seed, start = load("augment", FitHeadParams), load("seed", Seed), time.perf_counter()
     compute = compute_on(load("device", DeviceParams), seed)
     size_px, body_batch_size = load("precompute.size_px", SizePx), load("precompute.batch_size", Positive)
     transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")

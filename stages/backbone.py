@@ -39,7 +39,10 @@ def read_weights(path: Path) -> Weights:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(state.get("state_dict", state))
+        state = dict(state.get("state_dict", state))
+        if not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+            raise TypeError("not all of its entries are tensors")
+        return state
     except Exception as error:  # whatever a broken or hostile file makes the readers raise
         raise StageError(f"{path} holds no weights that can be read safely: {type(error).__name__}: {error}") from None
 
@@ -50,6 +53,8 @@ def match(weights: Weights, expected: Weights, path: Path) -> Weights:
     if not set(expected) <= set(weights) | set(counters):
         wanted = [name for name in expected if name not in counters]
         given = [tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")]
+        if len(given) < len(wanted):
+            raise StageError(f"{path} does not fit backbone.name: it holds {len(given)} of {len(wanted)} tensors")
         weights = dict(zip(wanted, given, strict=False))
     weights = {name: weights.get(name, tensor) for name, tensor in expected.items()}
     for name, tensor in expected.items():
@@ -89,7 +94,7 @@ def backbone(params: BackboneParams) -> tuple[Weights, Backbone]:
     """Weights and description. The offline package is asked first, then the hub; a weights_file beats both."""
     try:
         net: Any = timm.create_model(params.name, pretrained=False, num_classes=0, global_pool="")
-    except RuntimeError:
+    except Exception:  # unknown names, and hub names that cannot be looked up, each raise their own
         close = ", ".join(difflib.get_close_matches(params.name, timm.list_models(), n=5)) or "timm.list_models()"
         raise StageError(f"backbone.name is {params.name!r}, which timm does not know; it knows {close}") from None
     expected: Weights = dict(net.state_dict())

@@ -96,7 +96,7 @@ def members(path: Path) -> Iterator[Member]:
                     file = archive_.extractfile(entry) if entry.isfile() else None
                     if file is not None:
                         yield checked(entry.name, path), file
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise StageError(f"{path.name} cannot be unpacked: {error}") from None
 
 
@@ -123,11 +123,13 @@ def lay_out(name: str, archive: Path, folder: Path) -> None:
     (folder / "train").mkdir(parents=True)
     rows: list[dict[str, str]] = []
     for path, file in track(members(archive), 0, "files"):
-        if path.name == "labels.csv":
+        if path.name == "labels.csv" and not (folder / "labels.csv").exists():
             (folder / "labels.csv").write_bytes(file.read())
         elif path.suffix.lower() in (".jpg", ".jpeg", ".png") and not path.name.startswith("."):
             part = "test" if any(parent.startswith("test") for parent in path.parts[:-1]) else "train"
             (folder / part).mkdir(exist_ok=True)
+            if (folder / part / path.name).exists():
+                raise StageError(f"{archive.name} holds two pictures named {path.name} for {part}/")
             with (folder / part / path.name).open("wb") as copy:
                 shutil.copyfileobj(file, copy)
             if part == "train":
@@ -152,7 +154,7 @@ def label_by_name(name: str, stem: str) -> dict[str, str]:
 def main() -> None:
     name = sys.argv[1]
     source = load(name, SourceParams, PARAMS)
-    with outputs(RAW / name) as staging, tempfile.TemporaryDirectory(dir=RAW) as download:
+    with outputs(RAW / name) as staging, tempfile.TemporaryDirectory(dir=RAW, prefix=".", suffix=".tmp") as download:
         archive = Path(download) / source.archive
         if source.url is not None:
             from_url(source.url, archive)

@@ -130,7 +130,7 @@ def main() -> None:
         table.to_csv(folder / "steps.csv", index=False)
         pd.DataFrame({"actual": valid["label"], "predicted": said}).to_csv(folder / "confusion.csv", index=False)
         submission = pd.DataFrame(probabilities(test, "tta")[1], columns=classes)
-        submission.insert(0, "id", test["id"].to_numpy())
+        submission.insert(0, "id", test["id"].to_numpy(), allow_duplicates=True)  # a class may be called id
         submission.round(6).to_csv(folder / "submission.csv", index=False)
         plot(table, histories, valid, folder)
 

@@ -14,7 +14,7 @@ Recipe: lesson 1 and 2, looking at the data. Rows are sorted, never in the order
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
@@ -46,33 +46,37 @@ class Candidate(NamedTuple):
 
 
 def files_below(root: Path, folder: str) -> list[Path]:
-    """Regular files below root/folder, sorted; hidden ones left out."""
-    found = (Path(at) / name for at, _, names in os.walk(root / folder) for name in names if not name.startswith("."))
+    """Files below root/folder, and folders that are links, sorted; hidden files and folders left out."""
+    found: list[Path] = []
+    for at, folders, names in os.walk(root / folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if (Path(at) / name).is_symlink()]
+        found += [Path(at) / name for name in [*names, *links] if not name.startswith(".")]
     return sorted(found)
 
 
 def read_csv_layout(root: Path, params: IngestParams) -> Iterator[Candidate]:
-    """Pictures and labels are matched by id, the file's name with or without its suffix."""
-    table = read_labels(root / "labels.csv", params)
-    found = {path.name: path for path in files_below(root, "train")}
-    found |= {path.stem: path for path in reversed(list(found.values()))}
-    used: set[Path] = set()
-    for id_, rows in table.groupby("id", sort=True):
-        labels = sorted(set(rows["label"]))
-        path = found.get(str(id_))
-        file = path.relative_to(root).as_posix() if path else f"train/{id_}"
-        if path:
-            used.add(path)
-        reason = "" if path else "no picture for this label"
+    """Pictures and labels are matched by id: the file's path below train/ or its name, with or without its suffix."""
+    table, files = read_labels(root / "labels.csv", params), files_below(root, "train")
+    names = [(path, path.relative_to(root / "train")) for path in reversed(files)]
+    found = {name.stem: path for path, name in names} | {name.name: path for path, name in names}
+    found |= {name.with_suffix("").as_posix(): path for path, name in names} | {str(name): path for path, name in names}
+    table["file"] = [found[id_].relative_to(root).as_posix() if id_ in found else f"train/{id_}" for id_ in table["id"]]
+    used: set[str] = set()
+    for file, rows in table.groupby("file", sort=True):
+        labels, id_ = sorted(set(rows["label"])), rows["id"].iloc[0]
+        used.add(str(file))
+        reason = "" if id_ in found else "no picture for this label"
         if len(labels) > 1:
             reason = f"labelled {' and '.join(labels)}"
         elif not labels[0]:
             reason = "empty label"
-        yield Candidate(Path(file).stem, file, labels[0], "train", reason)
+        yield Candidate(id_below(str(file)), str(file), labels[0], "train", reason)
         if len(rows) > 1 and len(labels) == 1:
-            yield Candidate(str(id_), file, labels[0], "train", f"id stands {len(rows)} times, used once")
-    for path in sorted(set(found.values()) - used):
-        yield Candidate(path.stem, path.relative_to(root).as_posix(), "", "train", "no label for this picture")
+            yield Candidate(id_, str(file), labels[0], "train", f"id stands {len(rows)} times, used once")
+    for file in (path.relative_to(root).as_posix() for path in files):
+        if file not in used:
+            yield Candidate(id_below(file), file, "", "train", "no label for this picture")
     yield from read_test(root)
 
 
@@ -98,21 +102,36 @@ def read_folders_layout(root: Path) -> Iterator[Candidate]:
         for path in files_below(root, part):
             relative = path.relative_to(root / part)
             label = relative.parts[0] if len(relative.parts) > 1 else ""
-            reason = "" if label else "not in a class folder"
-            yield Candidate(relative.with_suffix("").as_posix(), f"{part}/{relative.as_posix()}", label, part, reason)
+            file, reason = f"{part}/{relative.as_posix()}", "" if label else "not in a class folder"
+            yield Candidate(id_below(file), file, label, part, reason)
     yield from read_test(root)
 
 
 def read_test(root: Path) -> Iterator[Candidate]:
     for path in files_below(root, "test"):
-        yield Candidate(path.stem, path.relative_to(root).as_posix(), "", "test")
+        file = path.relative_to(root).as_posix()
+        yield Candidate(id_below(file), file, "", "test")
+
+
+def id_below(file: str) -> str:
+    """The path below train/, valid/ or test/ without its suffix: unlike a bare name it is unique."""
+    return PurePosixPath(*PurePosixPath(file).parts[1:]).with_suffix("").as_posix()
+
+
+def printable(name: str) -> str:
+    """A file name with what is no UTF-8 in it replaced."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def look(root: Path, candidate: Candidate, max_pixels: int) -> images.Facts | str:
     """What the file is, or the reason why it is rejected."""
+    path = root / candidate.file
+    if path.is_dir():
+        return "a link to a folder: not followed"
+    if printable(candidate.file) != candidate.file:
+        return "a name that is not UTF-8"
     if candidate.reason:
         return candidate.reason
-    path = root / candidate.file
     if not path.resolve().is_relative_to(root.resolve()):
         return "a link out of the folder"
     try:
@@ -135,9 +154,9 @@ def ingest(root: Path, params: IngestParams) -> tuple[pd.DataFrame, pd.DataFrame
     seen: set[tuple[str, str]] = set()
     for candidate, fact in zip(candidates, facts, strict=True):
         if isinstance(fact, str):
-            rejected.append({"file": candidate.file, "reason": fact})
+            rejected.append({"file": printable(candidate.file), "reason": fact})
             continue
-        id_ = candidate.id if (candidate.part, candidate.id) not in seen else Path(candidate.file).name
+        id_ = candidate.id if (candidate.part, candidate.id) not in seen else candidate.file.split("/", 1)[1]
         seen.add((candidate.part, id_))
         row = {"id": id_, "file": candidate.file, "label": candidate.label, "part": candidate.part}
         good.append(row | fact._asdict())

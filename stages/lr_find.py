@@ -12,7 +12,7 @@ from stages.common.device import DeviceParams, compute_on
 from stages.common.head import HeadParams, labels_to_indexes, new_head
 from stages.common.lr_finder import RangeTestParams, range_test, write_curve
 from stages.common.optim import OptimizerParams, make_optimizer
-from stages.common.params import Positive, load
+from stages.common.params import Seed, TrainBatchSize, load
 from stages.common.rows import classes_of, read_rows
 from stages.common.shards import Shards
 from stages.common.stage import outputs, run
@@ -22,11 +22,11 @@ ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/lr_find")
 
 
 class LrFindParams(RangeTestParams):
-    batch_size: Positive
+    batch_size: TrainBatchSize
 
 
 def main() -> None:
-    params, seed = load("lr_find", LrFindParams), load("seed", int)
+    params, seed = load("lr_find", LrFindParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
     train, shards = read_rows("train"), Shards(ACTIVATIONS)
     classes = classes_of(train)
@@ -35,7 +35,11 @@ def main() -> None:
     feed = VectorFeed(shards, train.sha256s, labels, params.batch_size, compute.device, stage_key(seed, "lr_find"))
     optimizer = make_optimizer(load("optimizer", OptimizerParams), [list(head.parameters())], [params.lr_start])
     with outputs(OUT) as folder:
-        write_curve(range_test(head, feed, optimizer, params, compute), "Head: learning-rate range test", folder)
+        write_curve(
+            range_test(head, feed, optimizer, params, compute, bn_freeze=False),
+            "Head: learning-rate range test",
+            folder,
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from stages.common.params import Count, Section, load
+from stages.common.params import Count, Section, Seed, load
 from stages.common.stage import StageError, outputs, run
 
 IMAGES, OUT = Path("data/ingest/images.parquet"), Path("data/split")
@@ -76,7 +76,7 @@ def split(table: pd.DataFrame, params: SplitParams, seed: int) -> dict[str, pd.D
 
 
 def main() -> None:
-    parts = split(pd.read_parquet(IMAGES), load("split", SplitParams), load("seed", int))
+    parts = split(pd.read_parquet(IMAGES), load("split", SplitParams), load("seed", Seed))
     with outputs(OUT) as folder:
         for part, rows in parts.items():
             rows.to_csv(folder / f"{part}.csv", index=False)

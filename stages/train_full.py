@@ -8,10 +8,10 @@ Recipe: step 8, and lesson 2's progressive resizing (`set_data`): first small, t
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from stages.common.device import DeviceParams, compute_on
 from stages.common.fit import History, fit
@@ -19,7 +19,7 @@ from stages.common.freeze import train_only
 from stages.common.keep import Keep, Keeper
 from stages.common.network import N_GROUPS, load_network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
-from stages.common.params import Positive, Rate, Section, SizePx, load
+from stages.common.params import Fraction, Positive, Rate, Section, Seed, SizePx, TrainBatchSize, load
 from stages.common.picture_feed import picture_feeds
 from stages.common.schedule import ScheduleParams, make_schedule, total_epochs
 from stages.common.stage import StageError, outputs, remember_seconds, run
@@ -28,26 +28,35 @@ from stages.common.transforms import TransformsParams
 MODEL, OUT = Path("data/unfreeze/model.safetensors"), Path("data/train_full")
 BEFORE = Path("data/augment/history.csv")
 
-Lrs = Annotated[list[Rate], Field(min_length=N_GROUPS, max_length=N_GROUPS)]
+
+def _one_learns(lrs: list[float]) -> list[float]:
+    if not any(lrs):
+        raise ValueError("one layer group at least must have a rate above 0")
+    return lrs
+
+
+Lrs = Annotated[list[Rate], Field(min_length=N_GROUPS, max_length=N_GROUPS), AfterValidator(_one_learns)]
 PerSize = Annotated[int, Field(ge=1)] | list[Positive]
 
 
 class TrainFullParams(Section):
     size_px: SizePx | Annotated[list[SizePx], Field(min_length=1)]
     lrs: Lrs
-    schedule: str
+    schedule: Literal["sgdr", "one_cycle"]
     n_cycles: PerSize
     cycle_len: PerSize
     cycle_mult: PerSize
-    hold_pct: float
+    hold_pct: Fraction
     bn_freeze: bool
     keep: Keep
-    batch_size: Positive
+    batch_size: TrainBatchSize
 
 
 def phases(params: TrainFullParams) -> list[tuple[int, ScheduleParams]]:
     """(size in px, schedule) one after the other; a single number of cycles counts for every size."""
     sizes = params.size_px if isinstance(params.size_px, list) else [params.size_px]
+    if len(set(sizes)) < len(sizes):
+        raise StageError(f"train_full.size_px is {sizes}: name each size once, with its cycles")
     columns: dict[str, list[int]] = {}
     for key in ("n_cycles", "cycle_len", "cycle_mult"):
         value = getattr(params, key)
@@ -68,7 +77,7 @@ def as_it_came() -> dict[str, float]:
 
 
 def main() -> None:
-    params, seed = load("train_full", TrainFullParams), load("seed", int)
+    params, seed = load("train_full", TrainFullParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
     network = compute.place(load_network(MODEL))
     train_only(network.groups(), [lr > 0 for lr in params.lrs])

@@ -14,7 +14,7 @@ from stages.common.device import DeviceParams, compute_on
 from stages.common.fit_head import FitHeadParams, fit_head
 from stages.common.head import HeadParams, labels_to_indexes, new_head, save_head
 from stages.common.optim import OptimizerParams
-from stages.common.params import load
+from stages.common.params import Seed, load
 from stages.common.rows import classes_of, read_rows
 from stages.common.shards import Shards
 from stages.common.stage import outputs, remember_seconds, run
@@ -24,7 +24,7 @@ ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/train_head")
 
 
 def main() -> None:
-    params, seed, start = load("train_head", FitHeadParams), load("seed", int), time.perf_counter()
+    params, seed, start = load("train_head", FitHeadParams), load("seed", Seed), time.perf_counter()
     compute = compute_on(load("device", DeviceParams), seed)
     shards, rows = Shards(ACTIVATIONS), [read_rows("train"), read_rows("valid")]
     classes, key = classes_of(rows[0]), stage_key(seed, "train_head")

@@ -16,7 +16,7 @@ import pandas as pd
 from stages.common.batches import stage_key
 from stages.common.device import Compute, DeviceParams, compute_on
 from stages.common.network import Network, load_network
-from stages.common.params import Count, Positive, Section, load
+from stages.common.params import Count, Positive, Section, Seed, load
 from stages.common.pictures import Pictures
 from stages.common.predict import Floats, predict
 from stages.common.rows import Rows, read_rows
@@ -53,7 +53,7 @@ def as_table(rows: Rows, classes: list[str], plain: Floats, averaged: Floats) ->
 
 
 def main() -> None:
-    params, seed, start = load("tta", TtaParams), load("seed", int), time.perf_counter()
+    params, seed, start = load("tta", TtaParams), load("seed", Seed), time.perf_counter()
     compute = compute_on(load("device", DeviceParams), seed)
     network = compute.place(load_network(MODEL))
     transforms = load("transforms", TransformsParams)

@@ -17,7 +17,7 @@ from stages.common.head import load_head
 from stages.common.lr_finder import RangeTestParams, range_test, write_curve
 from stages.common.network import N_GROUPS, Network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
-from stages.common.params import Positive, SizePx, load
+from stages.common.params import Seed, SizePx, TrainBatchSize, load
 from stages.common.picture_feed import picture_feeds
 from stages.common.stage import outputs, run
 from stages.common.transforms import TransformsParams
@@ -27,12 +27,12 @@ HEAD, OUT = Path("data/augment/head.safetensors"), Path("data/unfreeze")
 
 class UnfreezeParams(RangeTestParams):
     size_px: SizePx
-    lr_factor: Annotated[float, Field(ge=1)]
-    batch_size: Positive
+    lr_factor: Annotated[float, Field(ge=1, le=1000)]
+    batch_size: TrainBatchSize
 
 
 def main() -> None:
-    params, seed = load("unfreeze", UnfreezeParams), load("seed", int)
+    params, seed = load("unfreeze", UnfreezeParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
     size_px, transforms = load("precompute.size_px", SizePx), load("transforms", TransformsParams)
     about, body = load_backbone()
@@ -44,7 +44,9 @@ def main() -> None:
     optimizer = make_optimizer(load("optimizer", OptimizerParams), network.groups(), lrs)
     with outputs(OUT) as folder:
         write_curve(
-            range_test(network, feed, optimizer, params, compute), "All layers: learning-rate range test", folder
+            range_test(network, feed, optimizer, params, compute, load("train_full.bn_freeze", bool)),
+            "All layers: learning-rate range test",
+            folder,
         )
         save_network(network, folder / "model.safetensors")
 

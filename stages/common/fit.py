@@ -80,7 +80,12 @@ def fit(
             schedule.step()
             losses.append(loss)
             history.steps.append({"step": len(history.steps), "lr": lrs[-1], "loss": loss})
-        history.epochs.append({"epoch": epoch + 1, "train_loss": float(np.mean(losses))} | look(model, valid, compute))
+        row = {"epoch": epoch + 1, "train_loss": float(np.mean(losses))} | look(model, valid, compute)
+        if not math.isfinite(row["valid_loss"]):
+            raise StageError(
+                f"the valid loss is {row['valid_loss']} after epoch {epoch + 1}: lower the rates in params.yaml"
+            )
+        history.epochs.append(row)
         if after_epoch is not None:
             after_epoch(history.epochs[-1])
     return history

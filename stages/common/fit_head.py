@@ -5,13 +5,13 @@ from stages.common.device import Compute
 from stages.common.fit import History, fit
 from stages.common.head import Head
 from stages.common.optim import OptimizerParams, make_optimizer
-from stages.common.params import Positive, Rate
+from stages.common.params import PositiveRate, TrainBatchSize
 from stages.common.schedule import ScheduleParams, make_schedule, total_epochs
 
 
 class FitHeadParams(ScheduleParams):
-    lr: Rate
-    batch_size: Positive
+    lr: PositiveRate
+    batch_size: TrainBatchSize
 
 
 def fit_head(

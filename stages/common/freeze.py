@@ -18,11 +18,11 @@ def train_mode(network: nn.Module, bn_freeze: bool) -> None:
     is what saves the model. The head's keep learning.
     """
     network.train()
-    body = getattr(network, "body", None)
-    if not isinstance(body, nn.Module):  # a head on activations: all of it learns
-        return
-    if not any(parameter.requires_grad for parameter in body.parameters()):
-        body.eval()  # no dropout or drop path either: the body that made the activations
-    for module in body.modules():
-        if isinstance(module, _BatchNorm) and (bn_freeze or not module.weight.requires_grad):
+    for name in ("body", "head"):  # a head on activations has neither: all of it learns
+        part = getattr(network, name, None)
+        if isinstance(part, nn.Module) and not any(parameter.requires_grad for parameter in part.parameters()):
+            part.eval()  # no dropout or drop path either: the body that made the activations
+    for name, module in network.named_modules():
+        still = bn_freeze and name.startswith("body.")
+        if isinstance(module, _BatchNorm) and (still or not module.weight.requires_grad):
             module.eval()

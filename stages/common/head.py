@@ -1,8 +1,10 @@
 """The head: BatchNorm, Dropout, Linear, ReLU, BatchNorm, Dropout, Linear, Kaiming-initialised (fast.ai 0.7)."""
 
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -12,7 +14,7 @@ from stages.common.params import Fraction, Positive, Section
 
 class HeadParams(Section):
     hidden: Positive
-    dropout: list[Fraction] | Fraction
+    dropout: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | Fraction
 
 
 class HeadShape(Section):

@@ -17,13 +17,13 @@ from stages.common.batches import TrainFeed
 from stages.common.device import Compute
 from stages.common.fit import train_step
 from stages.common.freeze import train_mode
-from stages.common.params import Positive, Rate, Section
+from stages.common.params import Positive, PositiveRate, Section
 from stages.common.stage import track
 
 
 class RangeTestParams(Section):
-    lr_start: Rate
-    lr_end: Rate
+    lr_start: PositiveRate
+    lr_end: PositiveRate
     n_iterations: Positive
 
 
@@ -51,7 +51,7 @@ def range_test(
     optimizer: Optimizer,
     params: RangeTestParams,
     compute: Compute,
-    bn_freeze: bool = True,
+    bn_freeze: bool,
 ) -> pd.DataFrame:
     """Loss at rates that grow geometrically, until it exceeds 4x the best or is not finite: columns lr, loss, smoothed.
 

@@ -15,10 +15,13 @@ from stages.common.stage import StageError
 PARAMS = Path("params.yaml")
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Rate = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SizePx = Annotated[int, Field(ge=32, le=4096)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+TrainBatchSize = Annotated[int, Field(ge=2)]  # BatchNorm has no spread of one
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
@@ -43,13 +46,13 @@ def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
     except (KeyError, TypeError):
         raise StageError(f"{path}: section `{section}` is missing") from None
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
         raise StageError(f"{path}: " + "; ".join(_sentence(section, e) for e in error.errors())) from None
 
 
 def _sentence(section: str, error: Any) -> str:
-    key = ".".join([section, *(str(part) for part in error["loc"])])
+    key = ".".join([section, *(str(part) for part in error["loc"] if str(part).replace("_", "").isalnum())])
     if error["type"] == "extra_forbidden":
         return f"unknown key `{key}`: remove it or mend its spelling"
     if error["type"] == "missing":

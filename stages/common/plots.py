@@ -10,6 +10,8 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+plt.rcParams["text.parse_math"] = False  # a label may hold a dollar
+
 
 @contextmanager
 def figures(path: Path, title: str, columns: int) -> Iterator[list[Axes]]:

@@ -42,7 +42,7 @@ def make_schedule(params: ScheduleParams, steps_per_epoch: int) -> Callable[[Opt
     """The schedule for an optimiser whose groups hold their peak rates.
 
     `one_cycle` (Smith 2018, as the later course uses it) is one rise and one fall over all the epochs that the cycles
-    would take, momentum opposite.
+    would take; momentum goes the opposite way, 0.05 to either side of the optimiser's own.
     """
 
     def sgdr(optimizer: Optimizer) -> LRScheduler:
@@ -52,6 +52,15 @@ def make_schedule(params: ScheduleParams, steps_per_epoch: int) -> Callable[[Opt
     def one_cycle(optimizer: Optimizer) -> LRScheduler:
         steps = steps_per_epoch * total_epochs(params.n_cycles, params.cycle_len, params.cycle_mult)
         peaks = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, max_lr=peaks, total_steps=steps + 1, pct_start=0.25)
+        first = optimizer.param_groups[0]
+        momentum = first["betas"][0] if "betas" in first else first["momentum"]
+        return OneCycleLR(
+            optimizer,
+            max_lr=peaks,
+            total_steps=max(steps + 1, 5),  # torch divides by zero at 4, and starts shorter ones near the peak
+            pct_start=0.25,
+            base_momentum=max(round(momentum - 0.05, 6), 0),
+            max_momentum=min(round(momentum + 0.05, 6), 0.99),
+        )
 
     return one_cycle if params.schedule == "one_cycle" else sgdr

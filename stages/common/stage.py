@@ -21,11 +21,17 @@ class StageError(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage's `main`; a StageError becomes one line on stderr and exit code 1."""
+    stage = Path(sys.argv[0]).stem
     try:
         main()
     except StageError as error:
-        stage = Path(sys.argv[0]).stem
         sys.exit(f"{stage}: {' '.join(str(error).split())}")
+    except FileNotFoundError as error:
+        if not str(error.filename).startswith("data/"):
+            raise
+        sys.exit(
+            f"{stage}: no {error.filename}, which another stage makes: run `dvc repro {stage}`, which runs that first"
+        )
 
 
 def track(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:
@@ -68,7 +74,9 @@ def remember_seconds(result: Path, seconds: dict[str, float]) -> None:
     note = _seconds_file(result)
     if not note.exists():
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps({part: round(value, 1) for part, value in seconds.items()}))
+        whole = note.with_suffix(f".{os.getpid()}.tmp")
+        whole.write_text(json.dumps({part: round(value, 1) for part, value in seconds.items()}))
+        whole.replace(note)
 
 
 def remembered_seconds(result: Path) -> dict[str, float]:

@@ -4,11 +4,12 @@ The draws are numbers of NumPy's, so they do not depend on the device, the batch
 torchvision's transforms draw once a batch or run once a picture; one affine grid for the batch is what costs nothing.
 """
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 from torch.nn import functional as F
 
 from stages.common.params import Fraction, Section
@@ -18,8 +19,8 @@ Floats = npt.NDArray[np.float32]
 
 class TransformsParams(Section):
     kind: Literal["none", "basic", "side_on", "top_down"]
-    max_zoom: float
-    max_rotate_deg: float
+    max_zoom: Annotated[float, Field(ge=1, le=10)]
+    max_rotate_deg: Annotated[float, Field(ge=0, le=180)]
     max_lighting: Fraction
 
 

@@ -104,6 +104,12 @@ def test_bn_freeze_keeps_statistics_but_not_weights(network: Network, images: to
     assert "head.0.running_mean" not in still
 
 
+def test_a_frozen_head_is_bitwise_still_too(network: Network, images: torch.Tensor) -> None:
+    before = state(network)
+    step(network, images, [True, True, False], bn_freeze=False)
+    assert {name for name in before if name.startswith("head.")} <= unchanged(before, network)
+
+
 def test_groups_hold_every_parameter_once(network: Network) -> None:
     ids = [id(parameter) for group in network.groups() for parameter in group]
     assert len(ids) == len(set(ids)) == len(list(network.parameters()))

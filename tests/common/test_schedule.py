@@ -70,3 +70,18 @@ def test_one_cycle_rises_then_falls_with_momentum_opposite() -> None:
     assert lrs[-1] < 1e-4
     assert (momenta[0], momenta[-1]) == pytest.approx((0.95, 0.95), rel=1e-2)
     assert min(momenta) == pytest.approx(momenta[peak])
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_one_cycle_of_few_steps_starts_low_and_keeps_to_its_peak(steps: int) -> None:
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.5)
+    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1), steps_per_epoch=steps)(optimizer)
+    lrs, momenta = [], []
+    for _ in range(steps):
+        lrs.append(optimizer.param_groups[0]["lr"])
+        momenta.append(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        schedule.step()
+    assert lrs[0] == pytest.approx(0.1 / 25)
+    assert max(lrs) <= 0.1
+    assert all(0.45 <= momentum <= 0.55 for momentum in momenta)

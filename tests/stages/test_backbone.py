@@ -7,6 +7,7 @@ import huggingface_hub.constants
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 
 from stages.backbone import BackboneParams, backbone
 from stages.common.stage import StageError
@@ -69,6 +70,10 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         backbone(params(weights_file=str(tmp_path / "nowhere")))
     with pytest.raises(StageError, match=r"does not fit backbone\.name"):
         backbone(params(name="resnet18", weights_file=str(path), weights_sha256=sha256))
+    part = tmp_path / "part.safetensors"
+    save_file(dict(list(load_file(path).items())[:20]), part)
+    with pytest.raises(StageError, match=r"holds 7 of 73 tensors"):
+        backbone(params(weights_file=str(part), weights_sha256=hashlib.sha256(part.read_bytes()).hexdigest()))
     with pytest.raises(StageError, match=r"which timm does not know; it knows .*resnet"):
         backbone(params(name="resnet35"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # spares the minute of retries

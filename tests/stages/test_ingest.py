@@ -1,9 +1,11 @@
 """Ingest: two layouts, and every file that is not used is named with its reason."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from stages.common.stage import StageError
 from stages.ingest import IngestParams, ingest
@@ -123,3 +125,36 @@ def test_two_pictures_with_equal_bytes_are_kept_as_two_rows(tmp_path: Path) -> N
     table, _ = ingest(folder, params())
     assert len(table) == 6
     assert table["sha256"].nunique() == 5
+
+
+def test_hidden_folders_are_no_class_and_linked_ones_are_named(tmp_path: Path) -> None:
+    for number, label in enumerate(CLASSES * 2):
+        draw_picture(tmp_path / "p" / ("train" if number < 3 else "valid") / label / f"{number}.png", label, number)
+    draw_picture(tmp_path / "p/train/.ipynb_checkpoints/1.png", "red", 1)
+    draw_picture(tmp_path / "other/1.png", "red", 1)
+    (tmp_path / "p/train/white").symlink_to(tmp_path / "other")
+    table, rejected = ingest(tmp_path / "p", params(layout="folders"))
+    assert set(table["label"]) == set(CLASSES)
+    assert reasons(rejected) == {"train/white": "a link to a folder: not followed"}
+
+
+def test_ids_may_name_folders_and_nothing_is_dropped_in_silence(tmp_path: Path) -> None:
+    for number, file in enumerate(("a/1", "b/1", "b/2", "3")):
+        draw_picture(tmp_path / "train" / f"{file}.jpg", CLASSES[number % 3], number)
+        draw_picture(tmp_path / "test" / f"{file}.jpg", CLASSES[number % 3], number)
+    (tmp_path / "labels.csv").write_text("id,label\na/1,red\n2.jpg,blue\n3,red\n3.jpg,blue\n")
+    table, rejected = ingest(tmp_path, params())
+    assert table.loc[table["part"] == "train", "id"].tolist() == ["a/1", "b/2"]
+    assert table.loc[table["part"] == "test", "id"].tolist() == ["3", "a/1", "b/1", "b/2"]
+    assert reasons(rejected) == {"train/b/1.jpg": "no label for this picture", "train/3.jpg": "labelled blue and red"}
+
+
+def test_odd_exif_and_odd_names(pictures: Path) -> None:
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\0A\0\0\0\0\0\0\0"  # orientation: the text A
+    path = pictures / "train/red03.jpg"
+    Image.open(path).save(path, exif=exif)
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (pictures / "train" / name).write_bytes(path.read_bytes())
+    table, rejected = ingest(pictures, params())
+    assert table.loc[table["id"] == "red03", "orientation"].item() == 1
+    assert reasons(rejected) == {"train/caf\ufffd.jpg": "a name that is not UTF-8"}

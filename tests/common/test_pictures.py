@@ -1,0 +1,33 @@
+"""The square that the network sees: the centre, by the weights' own interpolation, normalised by their mean and std."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stages.common.network import load_network
+from stages.common.pictures import Pictures
+from stages.common.shards import Shards
+from tests.common.test_network import CPU
+from tests.conftest import Project
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_pixels(reproduced: Project, interpolation: str) -> None:
+    shards = Shards(reproduced.folder / "data/resize/shards")
+    shas = list(shards.sha256s())[:3]
+    mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
+    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").about.model_copy(
+        update={"mean": mean, "std": std, "interpolation": interpolation, "crop_pct": 1.0}
+    )
+    (batch,) = Pictures(shards, shas, about, 40, 4, CPU).batches()
+    assert (batch.rows.tolist(), batch.padding) == ([0, 1, 2, 2], 1)
+    for row, sha in enumerate(shas):
+        image = Image.open(io.BytesIO(shards.blob(sha)))
+        side = min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        cut = image.resize((40, 40), Image.Resampling[interpolation.upper()], box=(left, top, left + side, top + side))
+        expected = ((np.asarray(cut) / 255 - mean) / std).astype(np.float32)
+        torch.testing.assert_close(batch.x[row].permute(1, 2, 0), torch.from_numpy(expected), rtol=1e-5, atol=1e-5)
