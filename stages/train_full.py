@@ -21,7 +21,7 @@ from stages.common.network import N_GROUPS, load_network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.params import Fraction, Positive, Rate, Section, Seed, SizePx, TrainBatchSize, load
 from stages.common.picture_feed import picture_feeds
-from stages.common.schedule import ScheduleParams, make_schedule, total_epochs
+from stages.common.schedule import ScheduleParams, cycle_ends, make_schedule, total_epochs
 from stages.common.stage import StageError, outputs, remember_seconds, run
 from stages.common.transforms import TransformsParams
 
@@ -70,6 +70,15 @@ def phases(params: TrainFullParams) -> list[tuple[int, ScheduleParams]]:
     ]
 
 
+def ends(phases: list[tuple[int, ScheduleParams]]) -> set[int]:
+    """Epochs that end a cycle, counted through all sizes."""
+    found, before = set[int](), 0
+    for _, phase in phases:
+        found |= {before + end for end in cycle_ends(phase)}
+        before = max(found)
+    return found
+
+
 def as_it_came() -> dict[str, float]:
     """Epoch 0: what augment measured last. Body and head on pictures say what the head says on stored activations."""
     last = pd.read_csv(BEFORE).iloc[-1]
@@ -82,7 +91,7 @@ def main() -> None:
     network = compute.place(load_network(MODEL))
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
-    seconds, keeper = {}, Keeper(network, params.keep)
+    seconds, keeper = {}, Keeper(network, params.keep, ends(phases(params)))
 
     def after_epoch(row: dict[str, float]) -> None:
         row["size_px"] = network.size_px

@@ -23,6 +23,12 @@ def total_epochs(n_cycles: int, cycle_len: int, cycle_mult: int) -> int:
     return sum(cycle_len * cycle_mult**cycle for cycle in range(n_cycles))
 
 
+def cycle_ends(params: ScheduleParams) -> list[int]:
+    """Epochs (1-based) after which the rate has come down: there a network is worth saving (0.7's cycle_save_name)."""
+    cycles = range(1, params.n_cycles + 1) if params.schedule == "sgdr" else [params.n_cycles]
+    return [total_epochs(n_cycles, params.cycle_len, params.cycle_mult) for n_cycles in cycles]
+
+
 def sgdr_factor(step: int, cycle_len: int, cycle_mult: int, hold_pct: float = 0.0) -> float:
     """Share of the peak rate at iteration `step` (0-based): SGDR (Loshchilov & Hutter 2017, eq. 5), lr_min = 0.
 

@@ -12,11 +12,12 @@ from stages.common.keep import Keep, Keeper
     ("best", [0.5, 0.4, 0.6], 1),
     ("best", [0.5, 0.7, 0.6], 0),
     ("best", [0.5, 0.5, 0.5], 0),
+    ("best", [0.5, 0.4, 0.6, 0.1, 0.3], 4),
     ("last", [0.5, 0.4, 0.6], 2),
 ])  # fmt: skip
 def test_kept_and_restored(keep: Keep, losses: list[float], kept: int) -> None:
     model = nn.Linear(2, 1)
-    keeper = Keeper(model, keep)
+    keeper = Keeper(model, keep, {1, 2, 4})
     rows: list[dict[str, float]] = []
     for epoch, loss in enumerate(losses):
         nn.init.constant_(model.weight, epoch)
@@ -24,4 +25,4 @@ def test_kept_and_restored(keep: Keep, losses: list[float], kept: int) -> None:
         keeper(rows[-1])
     assert keeper.restore() is rows[kept]
     assert torch.equal(model.weight, torch.full((1, 2), float(kept)))
-    assert [row["kept"] for row in rows] == [int(epoch == kept) for epoch in range(3)]
+    assert [row["kept"] for row in rows] == [int(epoch == kept) for epoch in range(len(losses))]

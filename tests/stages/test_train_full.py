@@ -12,7 +12,7 @@ from stages.common.picture_feed import PictureFeed
 from stages.common.pictures import Pictures
 from stages.common.shards import Shards
 from stages.common.transforms import TransformsParams
-from stages.train_full import TrainFullParams, phases
+from stages.train_full import TrainFullParams, ends, phases
 from tests.common.test_network import CPU
 from tests.conftest import Project
 
@@ -62,4 +62,6 @@ def test_a_number_for_all_sizes_or_one_for_each() -> None:
         "cycle_mult": 1, "hold_pct": 0.0, "bn_freeze": False, "keep": "last", "batch_size": 8,
     }  # fmt: skip
     made = phases(TrainFullParams.model_validate(values))
+    assert ends(made) == {1, 2, 5, 8}
+    assert ends(phases(TrainFullParams.model_validate(values | {"schedule": "one_cycle"}))) == {2, 8}
     assert [(size, p.n_cycles, p.cycle_len) for size, p in made] == [(64, 2, 1), (96, 2, 3)]
