@@ -70,10 +70,10 @@ def phases(params: TrainFullParams) -> list[tuple[int, ScheduleParams]]:
     ]
 
 
-def ends(phases: list[tuple[int, ScheduleParams]]) -> set[int]:
+def ends(plan: list[tuple[int, ScheduleParams]]) -> set[int]:
     """Epochs that end a cycle, counted through all sizes."""
     found, before = set[int](), 0
-    for _, phase in phases:
+    for _, phase in plan:
         found |= {before + end for end in cycle_ends(phase)}
         before = max(found)
     return found
@@ -91,7 +91,8 @@ def main() -> None:
     network = compute.place(load_network(MODEL))
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
-    seconds, keeper = {}, Keeper(network, params.keep, ends(phases(params)))
+    plan, seconds = phases(params), {}
+    keeper = Keeper(network, params.keep, ends(plan))
 
     def after_epoch(row: dict[str, float]) -> None:
         row["size_px"] = network.size_px
@@ -99,7 +100,7 @@ def main() -> None:
 
     history = History([as_it_came()])
     after_epoch(history.epochs[0])
-    for size_px, phase in phases(params):
+    for size_px, phase in plan:
         start, network.size_px = time.perf_counter(), size_px
         train, valid = picture_feeds("train_full", network, params.batch_size, transforms, seed, compute)
         optimizer = make_optimizer(optimizer_params, network.groups(), params.lrs)

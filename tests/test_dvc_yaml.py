@@ -95,7 +95,7 @@ def test_data_are_read_only_through_declared_deps() -> None:
 
 
 def test_no_stage_loads_torchs_compiler() -> None:
-    """stages/__init__.py keeps it out: 2.5 s and 190 MB a process."""
+    """stages/__init__.py keeps it out."""
     names = ", ".join(f"stages.{name}" for name in STAGES)
     program = f"import sys, {names}; print([m for m in ('torch._inductor', 'sympy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

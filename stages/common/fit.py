@@ -87,7 +87,7 @@ def fit(
             )
         history.epochs.append(row)
         if after_epoch is not None:
-            after_epoch(history.epochs[-1])
+            after_epoch(row)
     return history
 
 

@@ -46,7 +46,7 @@ class Pictures:
         draws = centre(len(self)) if draws is None else draws
         chunks = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
         ahead: deque[tuple[npt.NDArray[np.int64], list[Future[Bytes]]]] = deque()
-        # On the CPU the network wants the same cores: threads beside it cost a fifth of its speed, and win nothing.
+        # On the CPU the network wants the same cores: threads beside it cost a sixth of its speed, and win nothing.
         n_ahead = 0 if self.compute.device.type == "cpu" else 2
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for chunk in [*chunks, *[None] * n_ahead]:
