@@ -3,12 +3,12 @@
 import ctypes
 import platform
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import nn
 
+from stages.common.depthwise import speed_up_depthwise
 from stages.common.params import Section
 from stages.common.stage import StageError
 
@@ -35,7 +35,7 @@ class Compute:
         placed: Any = what
         placed = placed.to(self.device, memory_format=torch.channels_last)
         if isinstance(placed, nn.Module) and self.device.type == "cpu" and self.precision is torch.bfloat16:
-            _train_depthwise_in_float32(placed)
+            speed_up_depthwise(placed)
         return cast("Placed", placed)
 
 
@@ -57,24 +57,6 @@ def compute_on(params: DeviceParams, seed: int) -> Compute:
     if device.type == "cpu":
         _keep_freed_memory()
     return Compute(device, precision)
-
-
-def _train_depthwise_in_float32(module: nn.Module) -> None:
-    """On the CPU the backward pass of a depthwise convolution is up to 16 times slower in bfloat16 than in float32.
-
-    oneDNN has no kernel for it: EfficientNet-Lite0 at 128 px trains at 111 images/s with this (batches of 32, 2 cores).
-    The result is bfloat16 again: a seventh faster than float32, and less to keep. Without gradients nothing is cast.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels:
-            layer.forward = partial(_depthwise, layer)  # type: ignore[method-assign]
-
-
-def _depthwise(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    if not (torch.is_grad_enabled() and (x.requires_grad or layer.weight.requires_grad)):
-        return type(layer).forward(layer, x)
-    with torch.autocast("cpu", enabled=False):
-        return type(layer).forward(layer, x.float()).to(x.dtype)
 
 
 def _has_bfloat16(device: torch.device) -> bool:
