@@ -48,6 +48,7 @@ class TrainFullParams(Section):
     cycle_mult: PerSize
     hold_pct: Fraction
     bn_freeze: bool
+    label_smoothing: Fraction
     keep: Keep
     batch_size: TrainBatchSize
 
@@ -106,7 +107,8 @@ def main() -> None:
         optimizer = make_optimizer(optimizer_params, network.groups(), params.lrs)
         epochs = total_epochs(phase.n_cycles, phase.cycle_len, phase.cycle_mult)
         schedule = make_schedule(phase, train.n_batches())
-        fit(network, train, valid, optimizer, schedule, epochs, compute, params.bn_freeze, history, after_epoch)
+        how = (params.bn_freeze, params.label_smoothing)
+        fit(network, train, valid, optimizer, schedule, epochs, compute, *how, history, after_epoch)
         seconds[str(size_px)] = time.perf_counter() - start
     network.size_px = int(keeper.restore()["size_px"])
     with outputs(OUT) as folder:

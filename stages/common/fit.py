@@ -34,12 +34,22 @@ class History:
         pd.DataFrame(self.steps).round(8).to_csv(folder / "rates.csv", index=False)
 
 
-def train_step(model: nn.Module, x: torch.Tensor, y: torch.Tensor, optimizer: Optimizer, compute: Compute) -> float:
-    """One iteration; returns the loss before it. Gradients are not clipped (the recipe does not)."""
+def train_step(
+    model: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    optimizer: Optimizer,
+    compute: Compute,
+    label_smoothing: float = 0.0,
+) -> float:
+    """One iteration; returns the loss before it. Gradients are not clipped (the recipe does not).
+
+    `label_smoothing`: share of the target spread over all classes (Szegedy et al. 2016, arXiv 1512.00567).
+    """
     optimizer.zero_grad(set_to_none=True)
     with compute.autocast():
         logits = model(x)
-    loss = F.cross_entropy(logits.float(), y)
+    loss = F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return float(loss.detach())
@@ -54,10 +64,13 @@ def fit(
     epochs: int,
     compute: Compute,
     bn_freeze: bool = True,
+    label_smoothing: float = 0.0,
     history: History | None = None,
     after_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> History:
     """Train for whole epochs and look at valid after each. `history` is continued: progressive resizing goes on.
+
+    `train_loss` contains the smoothing of the labels, `valid_loss` does not.
 
     Raises:
         StageError: the loss is not finite; says at which step and rates, and the last good loss.
@@ -70,7 +83,8 @@ def fit(
         losses: list[float] = []
         for x, rows, _ in track(train.epoch(epoch), train.n_batches(), f"batches of epoch {epoch + 1}"):
             lrs = [float(group["lr"]) for group in optimizer.param_groups]
-            loss = train_step(model, x, train.labels[rows].to(compute.device), optimizer, compute)
+            y = train.labels[rows].to(compute.device)
+            loss = train_step(model, x, y, optimizer, compute, label_smoothing)
             if not math.isfinite(loss):
                 good = f"the last good loss was {losses[-1]:.4f}" if losses else "no step of this epoch was good"
                 raise StageError(

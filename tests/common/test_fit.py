@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from stages.common.batches import Batch, shuffled
-from stages.common.fit import fit, log_loss
+from stages.common.fit import fit, log_loss, train_step
 from stages.common.network import Network
 from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.schedule import ScheduleParams, make_schedule
@@ -75,6 +75,19 @@ def test_same_seed_same_bits(network: Network) -> None:
 def test_a_loss_that_is_not_finite_stops_with_step_rates_and_last_good_loss(network: Network) -> None:
     with pytest.raises(StageError, match=r"the loss is nan at step \d.*learning rates \[.*last good loss was \d"):
         run(network, lr=1e30)
+
+
+def test_label_smoothing_spreads_a_share_of_the_target_over_all_classes(network: Network) -> None:
+    feed = TensorFeed()
+    batch = next(feed.plain())
+    y, optimizer = feed.labels[batch.rows], torch.optim.SGD(network.parameters(), lr=0.0)
+    network.eval()
+    with torch.no_grad():
+        log_p = network(batch.x).log_softmax(1)
+    plain = -log_p.gather(1, y[:, None]).mean().item()
+    assert train_step(network, batch.x, y, optimizer, CPU) == pytest.approx(plain, rel=1e-5)
+    smooth = 0.9 * plain - 0.1 * log_p.mean().item()
+    assert train_step(network, batch.x, y, optimizer, CPU, label_smoothing=0.1) == pytest.approx(smooth, rel=1e-5)
 
 
 def test_log_loss_is_scikit_learns() -> None:

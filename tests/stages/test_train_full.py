@@ -59,7 +59,7 @@ def test_the_kept_epoch_is_handed_on_and_the_frozen_group_is_still(project: Proj
 def test_a_number_for_all_sizes_or_one_for_each() -> None:
     values = {
         "size_px": [64, 96], "lrs": [0.1, 0.1, 0.1], "schedule": "sgdr", "n_cycles": 2, "cycle_len": [1, 3],
-        "cycle_mult": 1, "hold_pct": 0.0, "bn_freeze": False, "keep": "last", "batch_size": 8,
+        "cycle_mult": 1, "hold_pct": 0.0, "bn_freeze": False, "label_smoothing": 0.0, "keep": "last", "batch_size": 8,
     }  # fmt: skip
     made = phases(TrainFullParams.model_validate(values))
     assert ends(made) == {1, 2, 5, 8}
