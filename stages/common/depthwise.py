@@ -1,7 +1,8 @@
 """Depthwise convolutions on the CPU in bfloat16, with a backward pass that oneDNN has kernels for.
 
-Its own is up to 80 times slower than the forward pass: for the input where the stride is not 1 (float32 is fast there),
-and for weights larger than 3 x 3 (in float32 too; taken in 3 x 3 blocks they are fast).
+Autograd's takes up to 260 times as long as the forward pass (672 channels of 8 x 8, 5 x 5, stride 2, 24 pictures: 60 ms
+against 0.23): for the input where the stride is not 1 (float32 is fast there), and for weights larger than 3 x 3 (slow
+in float32 too; in 3 x 3 blocks they are 1.2 to 4.4 times as fast as that).
 """
 
 import itertools
