@@ -6,7 +6,6 @@ Out:  data/augment/head.safetensors, history.csv (epoch, train_loss, valid_loss,
 Recipe: step 4 (`precompute=False`): augmentation has no effect on stored activations, so it is a stage of its own.
 """
 
-import time
 from pathlib import Path
 
 from stages.common.activation_feed import AugmentedActivations
@@ -20,7 +19,7 @@ from stages.common.params import Positive, Seed, SizePx, load
 from stages.common.pictures import Pictures
 from stages.common.rows import read_rows
 from stages.common.shards import Shards
-from stages.common.stage import outputs, remember_seconds, run
+from stages.common.stage import outputs, run
 from stages.common.transforms import TransformsParams
 from stages.common.vector_feed import VectorFeed
 
@@ -29,7 +28,7 @@ HEAD, OUT = Path("data/train_head/head.safetensors"), Path("data/augment")
 
 
 def main() -> None:
-    params, seed, start = load("augment", FitHeadParams), load("seed", Seed), time.perf_counter()
+    params, seed = load("augment", FitHeadParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
     size_px, body_batch_size = load("precompute.size_px", SizePx), load("precompute.batch_size", Positive)
     transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")
@@ -45,7 +44,6 @@ def main() -> None:
     with outputs(OUT) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)
-        remember_seconds(folder / "history.csv", {"": time.perf_counter() - start})
 
 
 if __name__ == "__main__":

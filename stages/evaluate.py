@@ -3,7 +3,7 @@
 In:   data/tta/{valid,test}.parquet, the histories of train_head, augment and train_full
 Out:  data/evaluate/metrics.json    flat keys, on valid: accuracy, log_loss, accuracy_tta, log_loss_tta, and of the
                                     averaged predictions balanced_accuracy, macro_f1, mcc
-      data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch, seconds (when first computed here)
+      data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch
       data/evaluate/confusion.csv   actual, predicted: one row a valid picture; confusion.png
       data/evaluate/submission.csv  id and a probability a class for every test picture; the header alone without them
       data/evaluate/steps.png, history.png
@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss, matthews_corrcoef
 
 from stages.common.plots import figure, figures
-from stages.common.stage import outputs, remembered_seconds, run
+from stages.common.stage import outputs, run
 
 TTA, OUT = Path("data/tta"), Path("data/evaluate")
 HISTORIES = {name: Path(f"data/{name}/history.csv") for name in ("train_head", "augment", "train_full")}
@@ -52,9 +52,7 @@ def metrics(valid: pd.DataFrame) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in values.items()}
 
 
-def steps(
-    histories: dict[str, pd.DataFrame], result: dict[str, float], seconds: dict[str, dict[str, float]]
-) -> pd.DataFrame:
+def steps(histories: dict[str, pd.DataFrame], result: dict[str, float]) -> pd.DataFrame:
     """What fast.ai prints by hand: a row a step, measured on valid after its last epoch.
 
     `kept_epoch` is the one whose weights go on to the next step; 0 is the network as the step before left it.
@@ -73,12 +71,10 @@ def steps(
                     "accuracy": part["accuracy"].iloc[-1],
                     "log_loss": part["valid_loss"].iloc[-1],
                     "kept_epoch": kept[0] if kept else None,
-                    "seconds": seconds[name].get(size),
                 }
             )
     last = {"step": "TTA", "epochs": 0, "accuracy": result["accuracy_tta"], "log_loss": result["log_loss_tta"]}
-    table = pd.DataFrame([*rows, last | {"seconds": seconds["tta"].get("")}]).round(6)
-    return table.astype({"kept_epoch": "Int64"})
+    return pd.DataFrame([*rows, last]).round(6).astype({"kept_epoch": "Int64"})
 
 
 def plot(table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.DataFrame, folder: Path) -> None:
@@ -119,10 +115,8 @@ def plot_confusion(valid: pd.DataFrame, path: Path) -> None:
 def main() -> None:
     valid, test = (pd.read_parquet(TTA / f"{part}.parquet") for part in ("valid", "test"))
     histories = {name: pd.read_csv(path) for name, path in HISTORIES.items()}
-    seconds = {name: remembered_seconds(path) for name, path in HISTORIES.items()}
-    seconds["tta"] = remembered_seconds(TTA / "valid.parquet")
     result = metrics(valid)
-    table = steps(histories, result, seconds)
+    table = steps(histories, result)
     classes, averaged = probabilities(valid, "tta")
     said = np.array(classes)[averaged.argmax(1)]
     with outputs(OUT) as folder:

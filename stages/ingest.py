@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
-from stages.common import images
+from stages.common import images, receipt
 from stages.common.params import Positive, Rate, Section, load
 from stages.common.stage import StageError, outputs, run, track
 
@@ -198,6 +198,7 @@ def plot_sizes(table: pd.DataFrame, path: Path) -> None:
 def main() -> None:
     params = load("ingest", IngestParams)
     table, rejected = ingest(Path(params.path), params)
+    receipt.note(items=len(table), computed=len(table))
     files = table[["sha256", "file"]].sort_values(["sha256", "file"]).drop_duplicates("sha256")
     with outputs(OUT) as folder:
         table.to_parquet(folder / "images.parquet", index=False)

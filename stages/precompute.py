@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from stages.common import receipt
 from stages.common.backbone import Body, load_backbone
 from stages.common.device import Compute, DeviceParams, compute_on
 from stages.common.params import Positive, Section, SizePx, load
@@ -51,6 +52,7 @@ def main() -> None:
     about, body = load_backbone()
     compute.place(body)
     resized = Shards(RESIZED)
+    receipt.note(items=len(resized), computed=len(resized))
 
     def make(shas: list[str]) -> Iterable[npt.NDArray[np.float32]]:
         return list(activations(body, about, resized, shas, params, compute)) if shas else []

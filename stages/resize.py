@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
-from stages.common import images
+from stages.common import images, receipt
 from stages.common.params import Section, SizePx, load
 from stages.common.shards import write_shards
 from stages.common.stage import StageError, outputs, run, track
@@ -56,6 +56,7 @@ def main() -> None:
             )
 
         write_shards(folder / "shards", files, pa.binary(), make)
+    receipt.note(items=len(files), computed=len(files))
 
 
 if __name__ == "__main__":

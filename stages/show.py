@@ -1,22 +1,29 @@
 """show: print what each step gained and where the results lie; the end of `make demo`."""
 
+import json
+import sys
 from pathlib import Path
 
 import pandas as pd
 
-from stages.common.stage import StageError, run
+from stages.common import receipt
 
 OUT = Path("data/evaluate")
 
 
 def main() -> None:
     if not (OUT / "steps.csv").exists():
-        raise StageError(f"no {OUT / 'steps.csv'}: run `dvc repro` first")
+        sys.exit(f"show: no {OUT / 'steps.csv'}: run `dvc repro` first")
     steps = pd.read_csv(OUT / "steps.csv", dtype={"kept_epoch": str}).fillna({"kept_epoch": ""})
     print("\nWhat each step gained, on the validation pictures:\n")
     print(steps.to_string(index=False, na_rep=""))
     for step in steps.loc[steps["kept_epoch"] == "0", "step"]:
         print(f"\nNo epoch of '{step}' beat what came before it, so that went on to the next step (keep: best).")
+    receipts = [json.loads(path.read_text()) for path in receipt.folder().glob("*.json")]
+    if receipts:
+        print("\nWhere the time went, when each stage last ran here (seconds):")
+        for one in sorted(receipts, key=lambda one: -one["seconds"]):
+            print(f"  {one['stage']:12} {one['seconds']:7.1f}")
     print("\nWhere the results lie:")
     for path in sorted(OUT.glob("[!.]*")):
         print(f"  {path}")
@@ -24,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

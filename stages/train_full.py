@@ -6,7 +6,6 @@ Out:  data/train_full/model.safetensors, rates.csv,
 Recipe: step 8, and lesson 2's progressive resizing (`set_data`): first small, then on at a larger size.
 """
 
-import time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +21,7 @@ from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.params import Fraction, Positive, Rate, Section, Seed, SizePx, TrainBatchSize, load
 from stages.common.picture_feed import picture_feeds
 from stages.common.schedule import ScheduleParams, cycle_ends, make_schedule, total_epochs
-from stages.common.stage import StageError, outputs, remember_seconds, run
+from stages.common.stage import StageError, outputs, run
 from stages.common.transforms import TransformsParams
 
 MODEL, OUT = Path("data/unfreeze/model.safetensors"), Path("data/train_full")
@@ -92,7 +91,7 @@ def main() -> None:
     network = compute.place(load_network(MODEL))
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
-    plan, seconds = phases(params), {}
+    plan = phases(params)
     keeper = Keeper(network, params.keep, ends(plan))
 
     def after_epoch(row: dict[str, float]) -> None:
@@ -102,19 +101,17 @@ def main() -> None:
     history = History([as_it_came()])
     after_epoch(history.epochs[0])
     for size_px, phase in plan:
-        start, network.size_px = time.perf_counter(), size_px
+        network.size_px = size_px
         train, valid = picture_feeds("train_full", network, params.batch_size, transforms, seed, compute)
         optimizer = make_optimizer(optimizer_params, network.groups(), params.lrs)
         epochs = total_epochs(phase.n_cycles, phase.cycle_len, phase.cycle_mult)
         schedule = make_schedule(phase, train.n_batches())
         how = (params.bn_freeze, params.label_smoothing)
         fit(network, train, valid, optimizer, schedule, epochs, compute, *how, history, after_epoch)
-        seconds[str(size_px)] = time.perf_counter() - start
     network.size_px = int(keeper.restore()["size_px"])
     with outputs(OUT) as folder:
         save_network(network, folder / "model.safetensors")
         history.write(folder)
-        remember_seconds(folder / "history.csv", seconds)
 
 
 if __name__ == "__main__":

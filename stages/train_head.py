@@ -6,7 +6,6 @@ Out:  data/train_head/head.safetensors, history.csv (epoch, train_loss, valid_lo
 Recipe: step 3.
 """
 
-import time
 from pathlib import Path
 
 from stages.common.batches import stage_key
@@ -17,14 +16,14 @@ from stages.common.optim import OptimizerParams
 from stages.common.params import Seed, load
 from stages.common.rows import classes_of, read_rows
 from stages.common.shards import Shards
-from stages.common.stage import outputs, remember_seconds, run
+from stages.common.stage import outputs, run
 from stages.common.vector_feed import VectorFeed
 
 ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/train_head")
 
 
 def main() -> None:
-    params, seed, start = load("train_head", FitHeadParams), load("seed", Seed), time.perf_counter()
+    params, seed = load("train_head", FitHeadParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
     shards, rows = Shards(ACTIVATIONS), [read_rows("train"), read_rows("valid")]
     classes, key = classes_of(rows[0]), stage_key(seed, "train_head")
@@ -37,7 +36,6 @@ def main() -> None:
     with outputs(OUT) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)
-        remember_seconds(folder / "history.csv", {"": time.perf_counter() - start})
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ Recipe: TTA. The centre crop and tta.n_aug random augmentations like those of tr
 """
 
 import math
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from stages.common import receipt
 from stages.common.batches import stage_key
 from stages.common.device import Compute, DeviceParams, compute_on
 from stages.common.network import Network, load_network
@@ -21,7 +21,7 @@ from stages.common.pictures import Pictures
 from stages.common.predict import Floats, predict
 from stages.common.rows import Rows, read_rows
 from stages.common.shards import Shards
-from stages.common.stage import outputs, remember_seconds, run
+from stages.common.stage import outputs, run
 from stages.common.transforms import TransformsParams, draw
 
 MODEL, RESIZED, OUT = Path("data/train_full/model.safetensors"), Path("data/resize/shards"), Path("data/tta")
@@ -53,21 +53,22 @@ def as_table(rows: Rows, classes: list[str], plain: Floats, averaged: Floats) ->
 
 
 def main() -> None:
-    params, seed, start = load("tta", TtaParams), load("seed", Seed), time.perf_counter()
+    params, seed = load("tta", TtaParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
     network = compute.place(load_network(MODEL))
     transforms = load("transforms", TransformsParams)
     classes, shards, key = network.head.shape.classes, Shards(RESIZED), stage_key(seed, "tta")
+    parts = {part: read_rows(part) for part in ("valid", "test")}
+    n = sum(len(rows.ids) for rows in parts.values())
+    receipt.note(items=n, computed=n)
     with outputs(OUT) as folder:
-        for part in ("valid", "test"):
-            rows = read_rows(part)
+        for part, rows in parts.items():
             pictures = Pictures(shards, rows.sha256s, network.about, network.size_px, params.batch_size, compute)
             none = np.empty((0, len(classes)), np.float32)
             plain, averaged = (
                 tta(network, pictures, transforms, params.n_aug, key, compute) if rows.ids else (none, none)
             )
             as_table(rows, classes, plain, averaged).to_parquet(folder / f"{part}.parquet", index=False)
-        remember_seconds(folder / "valid.parquet", {"": time.perf_counter() - start})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, cast
 import torch
 from torch import nn
 
+from stages.common import receipt
 from stages.common.depthwise import speed_up_depthwise
 from stages.common.params import Section
 from stages.common.stage import StageError
@@ -56,6 +57,7 @@ def compute_on(params: DeviceParams, seed: int) -> Compute:
     torch.backends.cudnn.deterministic = True
     if device.type == "cpu":
         _keep_freed_memory()
+    receipt.note(device=device.type, precision=str(precision).removeprefix("torch."))
     return Compute(device, precision)
 
 

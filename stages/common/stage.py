@@ -1,16 +1,17 @@
-"""What makes a program a stage: errors in one line, outputs whole or not at all, remembered seconds."""
+"""What makes a program a stage: errors in one line, outputs whole or not at all, a receipt."""
 
-import hashlib
-import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from stages.common import receipt
 
 Item = TypeVar("Item")
 
@@ -20,10 +21,11 @@ class StageError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main`; a StageError becomes one line on stderr and exit code 1."""
-    stage = Path(sys.argv[0]).stem
+    """Run a stage's `main` and write its receipt; a StageError becomes one line on stderr and exit code 1."""
+    stage, main_started = Path(sys.argv[0]).stem, time.monotonic()
     try:
         main()
+        receipt.write(os.environ.get("DVC_STAGE", stage).rpartition(":")[2], main_started)
     except StageError as error:
         sys.exit(f"{stage}: {' '.join(str(error).split())}")
     except FileNotFoundError as error:
@@ -58,28 +60,3 @@ def outputs(folder: Path) -> Iterator[Path]:
             new.replace(old)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _seconds_file(result: Path) -> Path:
-    home = Path(os.environ.get("UNFREEZE_HOME", ".unfreeze"))
-    return home / "seconds" / f"{hashlib.sha256(result.read_bytes()).hexdigest()}.json"
-
-
-def remember_seconds(result: Path, seconds: dict[str, float]) -> None:
-    """Remember how long the parts of a stage took to make the file `result`, if these bytes are new here.
-
-    Seconds differ at every run, so they must not stand in an output that a later stage depends on. Kept by the
-    content of the result they survive a forced rerun: the same result reports the time that it first cost.
-    """
-    note = _seconds_file(result)
-    if not note.exists():
-        note.parent.mkdir(parents=True, exist_ok=True)
-        whole = note.with_suffix(f".{os.getpid()}.tmp")
-        whole.write_text(json.dumps({part: round(value, 1) for part, value in seconds.items()}))
-        whole.replace(note)
-
-
-def remembered_seconds(result: Path) -> dict[str, float]:
-    """What `remember_seconds` kept for these bytes; empty where another machine made them."""
-    note = _seconds_file(result)
-    return dict(json.loads(note.read_text())) if note.exists() else {}

@@ -1,0 +1,46 @@
+"""What a stage leaves for those who started it."""
+
+import json
+from pathlib import Path
+
+from tests.conftest import Project
+
+
+def receipts(folder: Path) -> dict[str, dict[str, object]]:
+    return {path.stem: json.loads(path.read_text()) for path in sorted((folder / ".unfreeze/receipts").iterdir())}
+
+
+def test_every_stage_leaves_a_receipt(reproduced: Project) -> None:
+    found = receipts(reproduced.folder)
+    assert sorted(found) == [
+        "augment", "backbone", "evaluate", "ingest", "lr_find", "precompute", "resize", "split", "train_full",
+        "train_head", "tta", "unfreeze",
+    ]  # fmt: skip
+    for stage, receipt in found.items():
+        assert receipt["stage"] == stage
+        assert receipt["run"] is None
+        assert 0 < float(str(receipt["startup_seconds"])) <= float(str(receipt["seconds"])) < 600
+        assert int(str(receipt["peak_mib"])) > 10
+    counts = {stage: (receipt.get("items"), receipt.get("computed")) for stage, receipt in found.items()}
+    assert counts["ingest"] == counts["resize"] == counts["precompute"] == (40, 40)
+    assert counts["tta"] == (9 + 4, 9 + 4)
+    assert counts["split"] == (None, None)
+    assert {found["tta"]["device"], found["train_full"]["device"]} <= {"cpu", "cuda"}
+
+
+def test_a_receipt_names_the_run_that_asked_and_the_home_that_it_named(project: Project, tmp_path: Path) -> None:
+    project.run("env", "UNFREEZE_RUN=me", f"UNFREEZE_HOME={tmp_path}", "python", "-m", "stages.split")
+    assert json.loads((tmp_path / "receipts/split.json").read_text())["run"] == "me"
+
+
+def test_a_failed_stage_leaves_none(project: Project) -> None:
+    (project.folder / ".unfreeze/receipts/split.json").unlink()
+    project.params({"split.valid_pct": 2})
+    assert project.run("python", "-m", "stages.split", check=False).returncode == 1
+    assert not (project.folder / ".unfreeze/receipts/split.json").exists()
+
+
+def test_a_home_that_cannot_be_written_loses_no_result(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = project.run("env", f"UNFREEZE_HOME={tmp_path / 'file'}", "python", "-m", "stages.split")
+    assert "split: no receipt" in done.stderr
