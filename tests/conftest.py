@@ -64,14 +64,16 @@ class Project:
     def __init__(self, folder: Path, shim: Path | None) -> None:
         self.folder, self.shim = folder, shim
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        environment = os.environ | {
+        return os.environ | {
             "PATH": f"{self.shim}:{path}" if self.shim else path,
             "DVC_NO_ANALYTICS": "1",
             "PYTHONWARNINGS": "ignore",
         }
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(command, cwd=self.folder, env=self.environment(), capture_output=True, text=True)
         if check and done.returncode:
             pytest.fail(f"{' '.join(command)} -> {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         return done

@@ -1,0 +1,88 @@
+"""Where a stage of a run is brought up to date: not at all, in this clone, or on a worker of its pool."""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flows import clone, lock
+from flows.elsewhere import run_elsewhere
+from flows.graph import PipelineError, open_repo, outputs
+from flows.locks import gpu
+from flows.plan import Decision, Verdict
+from flows.remote import shared
+from flows.share import move
+from flows.stage import How, Outcome, run_stage
+
+
+@dataclass
+class Run:
+    """What the tasks of one flow run share: they are threads of one process.
+
+    `send`: pools whose stages go to workers; `revision` and `params` (text of params.yaml, where it differs from the
+    commit's) are what those need.
+    """
+
+    force: bool = False
+    pull: bool = False
+    push: bool = False
+    send: Sequence[str] = ()
+    revision: str = ""
+    params: str | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def stays(self, decision: Decision) -> bool:
+        """The plan's word, unless something above had to be made anew against it: its bytes may be others."""
+        above = [self.outcomes[name].how for name in decision.upstream]
+        return decision.verdict is Verdict.STAY and How.EXECUTED not in above
+
+
+def prepare(force: bool, pull: bool, push: bool, send: Sequence[str]) -> Run:
+    """Raises PipelineError where what is asked for cannot work: no remote, or changes that workers would not see."""
+    run = Run(force, pull or bool(send), push or bool(send), send)
+    if run.pull or run.push:
+        shared(open_repo())
+    if send:
+        if changed := clone.changed_by_hand(outputs(open_repo())):
+            raise PipelineError(
+                f"not committed: {', '.join(changed)}: workers see commits alone; commit and push first"
+            )
+        run.revision = clone.git("rev-parse", "HEAD")
+        run.params = (
+            Path("params.yaml").read_text() if clone.git("diff", "--name-only", "HEAD", "params.yaml") else None
+        )
+    return run
+
+
+def bring(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
+    """Raises FailedError, StoppedError or PipelineError."""
+    name = decision.stage
+    if run.stays(decision):
+        return Outcome(name, How.UNCHANGED, 0)
+    if decision.pool in run.send:
+        return on_worker(decision, run, log)
+    if run.pull:
+        move("pull", name, log, run.stop)
+    with gpu(run.stop) if decision.pool == "gpu" else nullcontext():
+        outcome = run_stage(name, run.force, log, run.stop)
+    if run.push:
+        move("push", name, log, run.stop)
+    return outcome
+
+
+def on_worker(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
+    known = lock.entries(open_repo(wait_for_lock=True))
+    needed = [name for name in (*decision.upstream, decision.stage) if name in known]
+    parameters = {
+        "stage": decision.stage,
+        "revision": run.revision,
+        "params": run.params,
+        "entries": {name: known[name] for name in needed},
+        "force": run.force,
+    }
+    outcome, entry = run_elsewhere(decision.pool, parameters, log, run.stop)
+    lock.merge(open_repo(wait_for_lock=True), {decision.stage: entry})
+    move("look", decision.stage, log, run.stop)
+    return outcome

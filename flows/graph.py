@@ -1,0 +1,69 @@
+"""DVC's own graph of the pipeline in dvc.yaml: who needs whom, in the order of `dvc repro`, and where each runs.
+
+Reads; takes no lock, starts nothing. DVC has no public API for its graph: `Repo.index.graph` (edges from a stage to
+what it depends on) and `plan_repro` have stood since 1.0 and are what `dvc repro` itself walks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.reproduce import get_active_graph, plan_repro
+
+PIPELINE = "dvc.yaml"
+
+
+class PipelineError(Exception):
+    """Speaks to the person who must act: what was found, where, what was expected, what to do next."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage; `upstream` are the stages whose results it reads. `dvc` is DVC's own object."""
+
+    name: str
+    pool: str
+    upstream: tuple[str, ...]
+    dvc: Any
+
+
+def open_repo(wait_for_lock: bool = False) -> Repo:
+    """Of the current folder."""
+    try:
+        return Repo(_wait_for_lock=wait_for_lock)
+    except DvcException as error:
+        raise PipelineError(f"{Path.cwd()}: {error}") from error
+
+
+def read_graph(repo: Repo, targets: Sequence[str] = ()) -> dict[str, Node]:
+    """The stages that `dvc repro TARGETS` would look at, by name, upstream first; without targets all of dvc.yaml.
+
+    Raises:
+        PipelineError: dvc.yaml cannot be read, or a target is none of its stages.
+    """
+    try:
+        graph = get_active_graph(repo.index.graph)
+        known = {stage.addressing: stage for stage in graph}
+        own = [name for name, stage in known.items() if Path(stage.path_in_repo) == Path(PIPELINE)]
+    except DvcException as error:
+        raise PipelineError(f"{PIPELINE}: {error}") from error
+    if unknown := [target for target in targets if target not in known]:
+        raise PipelineError(f"no stage {', '.join(unknown)} in {PIPELINE}; there are {', '.join(own)}")
+    order = plan_repro(graph, [known[name] for name in targets or own])
+    return {
+        stage.addressing: Node(
+            name=stage.addressing,
+            pool=(stage.meta or {}).get("pool", "cpu"),
+            upstream=tuple(sorted(up.addressing for up in graph.successors(stage))),
+            dvc=stage,
+        )
+        for stage in order
+    }
+
+
+def outputs(repo: Repo) -> list[str]:
+    """Paths that stages write and git holds: metrics and plots outside of DVC's cache."""
+    return [out.def_path for stage in repo.index.stages for out in stage.outs if not out.use_cache]

@@ -1,0 +1,36 @@
+"""dvc.lock: one stage's entry, handed from clone to clone, and the order in which plain `dvc repro` writes them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dvc.repo import Repo
+from dvc.utils.serialize import load_yaml, modify_yaml
+
+LOCK = "dvc.lock"
+
+
+def entries(repo: Repo) -> dict[str, Any]:
+    """The lock's entries by stage, as plain dicts that JSON can carry. DVC writes in place: not while it does."""
+    path = Path(repo.root_dir) / LOCK
+    with repo.lock:
+        return dict(load_yaml(str(path)).get("stages", {})) if path.exists() else {}
+
+
+def merge(repo: Repo, new: dict[str, Any]) -> None:
+    """Enter stages' entries; the others stay as they are. `repo` is the caller's alone, as its lock is."""
+    with repo.lock, modify_yaml(str(Path(repo.root_dir) / LOCK)) as lock:
+        lock.setdefault("schema", "2.0")
+        lock.setdefault("stages", {}).update(new)
+
+
+def in_order(repo: Repo, order: Iterable[str], before: Iterable[str]) -> None:
+    """Entries made since the lock held `before` get the order of `dvc repro`, whichever stage ended first."""
+    if not (Path(repo.root_dir) / LOCK).exists():
+        return
+    old = list(before)
+    with repo.lock, modify_yaml(str(Path(repo.root_dir) / LOCK)) as lock:
+        made = lock.get("stages", {})
+        rest = [name for name in order if name in made and name not in old]
+        names = [name for name in old if name in made] + rest
+        lock["stages"] = {name: made[name] for name in [*names, *(name for name in made if name not in names)]}

@@ -1,0 +1,155 @@
+"""What a run would do, and why: `python -m flows.plan [STAGE...]`. Starts no stage, needs no server, changes nothing.
+
+A stage stays where dvc.lock agrees with the disk; is restored where DVC's run-cache knows what its inputs gave; else it
+runs. Below a stage that runs nothing is guessed: bytes that come out equal would stop the change there.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from dvc.dependency import ParamsDependency
+from dvc.repo import Repo
+
+from flows.changes import changed_file, changed_params, short
+from flows.graph import Node, PipelineError, open_repo, read_graph
+from flows.stage import read_receipt
+from flows.table import console, shorten
+
+
+class Verdict(StrEnum):
+    STAY = "unchanged"
+    RESTORE = "restore"
+    RUN = "run"
+    DEPENDS = "depends"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`seconds`: what the stage took when it last ran in this clone; None where it never did."""
+
+    stage: str
+    verdict: Verdict
+    why: tuple[str, ...]
+    pool: str
+    seconds: float | None
+    upstream: tuple[str, ...]
+
+
+def plan(repo: Repo, targets: Sequence[str] = (), force: bool = False, pull: bool = False) -> list[Decision]:
+    """One decision a stage, upstream first. With `pull` an output that lies in the remote alone is not missing."""
+    known: dict[str, Any] = {}  # outputs as they will be, by path; those of a stage that must run are not among them
+    unsure: set[str] = set()  # stages of which we do not know what they will give
+    decisions = []
+    for node in read_graph(repo, targets).values():
+        verdict, why = decide(node, known, unsure, force, pull)
+        if verdict in (Verdict.RUN, Verdict.DEPENDS):
+            unsure.add(node.name)
+        decisions.append(
+            Decision(node.name, verdict, tuple(why), node.pool, read_receipt(node.name).get("seconds"), node.upstream)
+        )
+    return decisions
+
+
+def decide(node: Node, known: dict[str, Any], unsure: set[str], force: bool, pull: bool) -> tuple[Verdict, list[str]]:
+    """The verdict on one stage; enters its outputs into `known` where they are certain."""
+    stage = node.dvc
+    if stage.frozen:
+        known.update({out.fs_path: out for out in stage.outs})
+        return Verdict.STAY, ["frozen in dvc.yaml"]
+    locked = any(out.hash_info for out in stage.outs)
+    why = own_changes(node, known) if locked else ["not in dvc.lock: never run at this commit"]
+    missing = [line for out in stage.outs for line in changed_file(out, "output") if locked]
+    gone = all("is not" in line for line in missing)
+    uncertain = [name for name in node.upstream if name in unsure]
+    if force:
+        return Verdict.RUN, ["--force"]
+    if stage.is_callback or stage.always_changed:
+        return Verdict.RUN, ["it is marked to run always"]
+    if uncertain:
+        return Verdict.DEPENDS, [f"depends on the result of {', '.join(uncertain)}", *(why if locked else [])]
+    if not why and (not missing or (pull and gone)):
+        known.update({out.fs_path: out for out in stage.outs})
+        return Verdict.STAY, [f"{line}: the remote has it" for line in missing if pull]
+    entry = remembered(node, known, pull, as_locked=not why)
+    if entry is not None:
+        known.update({out.fs_path: out for out in entry.outs})
+        return Verdict.RESTORE, [*why, *missing]
+    return Verdict.RUN, [*why, *missing]
+
+
+def own_changes(node: Node, known: dict[str, Any]) -> list[str]:
+    stage, why = node.dvc, []
+    if stage.cmd_changed:
+        why.append("the command changed")
+    for dep in stage.deps:
+        if isinstance(dep, ParamsDependency):
+            why += changed_params(dep)
+        elif (new := known.get(dep.fs_path)) is not None:
+            if new.hash_info != dep.hash_info:
+                why.append(f"dep {dep.def_path}: {short(dep.hash_info)} -> {short(new.hash_info)}")
+        else:
+            why += changed_file(dep, "dep")
+    return why
+
+
+def remembered(node: Node, known: dict[str, Any], pull: bool, as_locked: bool) -> Any:
+    """What the lock or the run-cache says that these inputs give, as DVC's stage; None if nothing, or it is lost.
+
+    Asks what `dvc repro` asks (`StageCache.restore`), with the upstream outputs as they are going to be in the
+    place of what lies on the disk now.
+    """
+    stage, cache = node.dvc, node.dvc.repo.stage_cache
+    if as_locked:
+        return stage if pull or stage.outs_cached() else None
+    for dep in stage.deps:
+        if dep.fs_path in known:
+            # `meta` has an md5 of its own, and that is the one DVC writes
+            dep.hash_info, dep.meta = known[dep.fs_path].hash_info, known[dep.fs_path].meta
+        elif dep.exists:
+            dep.save()
+        else:
+            return None
+    from dvc.stage.cache import _can_hash
+
+    if not _can_hash(stage) or (entry := cache._load(stage)) is None:
+        return None
+    found = cache._create_stage(entry, wdir=stage.wdir)
+    return found if pull or found.outs_cached() else None
+
+
+def show(decisions: list[Decision]) -> None:
+    from rich.table import Table
+
+    table = Table("stage", "it would", "why", "last time", "pool", title="What a run would do")
+    words = {Verdict.STAY: "stay", Verdict.RESTORE: "be restored", Verdict.RUN: "run", Verdict.DEPENDS: "depend"}
+    colours = {Verdict.STAY: "dim", Verdict.RESTORE: "cyan", Verdict.RUN: "bold yellow", Verdict.DEPENDS: "yellow"}
+    for one in decisions:
+        seconds = "" if one.seconds is None else f"{one.seconds:,.1f} s"
+        table.add_row(one.stage, words[one.verdict], shorten(one.why), seconds, one.pool, style=colours[one.verdict])
+    console(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows.plan", description=__doc__)
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="with what they depend on; default: all of dvc.yaml")
+    parser.add_argument("-f", "--force", action="store_true", help="as if nothing were remembered")
+    parser.add_argument("--pull", action="store_true", help="count what the DVC remote has as not missing")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    arguments = parser.parse_args()
+    try:
+        decisions = plan(open_repo(), arguments.stages, arguments.force, arguments.pull)
+    except PipelineError as error:
+        sys.exit(f"plan: {' '.join(str(error).split())}")
+    if arguments.json:
+        print(json.dumps([asdict(one) for one in decisions], indent=2))
+    else:
+        show(decisions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The pipeline as a Prefect flow: one task run a stage, named after it, started as soon as what it needs is done.
+
+DVC is the only cache, Prefect's is off: the states say what DVC did. Executed is Completed; restored and unchanged are
+Cached, the message says which; what failed is Failed with its last lines; what lies below it stays NotReady.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, wait
+from prefect.states import Cancelled, Completed, Failed
+
+from flows import clone, lock, table
+from flows.artifacts import publish
+from flows.cancel import watch_for_cancel
+from flows.dispatch import Run, bring, prepare
+from flows.graph import PipelineError, open_repo, outputs
+from flows.locks import alone_with_recipe
+from flows.params import set_params
+from flows.plan import Decision, plan
+from flows.process import FailedError, StoppedError
+from flows.stage import How, Outcome
+from flows.table import Row
+
+
+@flow(name="recipe", persist_result=False)
+def recipe(
+    stages: list[str] | None = None,
+    set_param: list[str] | None = None,
+    force: bool = False,
+    pull: bool = False,
+    push: bool = False,
+    send: list[str] | None = None,
+    revision: str | None = None,
+) -> Any:
+    """Bring the pipeline in the current folder up to date.
+
+    Args:
+        stages: with what they depend on; default: all of dvc.yaml.
+        set_param: `section.key=value`, written to params.yaml first, as `dvc exp run -S` does.
+        force: run every stage, whatever is remembered.
+        pull: take from the DVC remote what others have made.
+        push: give to the DVC remote what this run makes.
+        send: pools whose stages go to workers, with pull and push; the others run here.
+        revision: a branch or tag on origin, or a commit, that this clone goes to first.
+    """
+    try:
+        with alone_with_recipe():
+            if revision:
+                clone.go_to(revision, outputs(open_repo()))
+            set_params(set_param or [])
+            run = prepare(force, pull, push, send or [])
+            return bring_all(plan(open_repo(), stages or [], force, run.pull), run)
+    except PipelineError as error:
+        return Failed(message=" ".join(str(error).split()))
+
+
+def bring_all(decisions: Sequence[Decision], run: Run) -> State[None]:
+    before, futures = list(lock.entries(open_repo(wait_for_lock=True))), dict[str, PrefectFuture[Any]]()
+    with watch_for_cancel(run.stop):
+        try:
+            for one in decisions:
+                named: Any = stage_task.with_options(name=one.stage, task_run_name=one.stage)
+                futures[one.stage] = named.submit(one, run, wait_for=[futures[name] for name in one.upstream])
+            wait(list(futures.values()))
+        except BaseException as error:  # Ctrl-C, or SIGTERM from a worker: no stage may outlive its run
+            run.stop.set()
+            wait(list(futures.values()))
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+    lock.in_order(open_repo(wait_for_lock=True), [one.stage for one in decisions], before)
+    rows = [row(one, futures[one.stage].state, run.outcomes.get(one.stage)) for one in decisions]
+    publish(rows)
+    table.show(rows)
+    return conclude(rows)
+
+
+@task(cache_policy=NO_CACHE)
+def stage_task(decision: Decision, run: Run) -> State[None]:
+    """One stage; its state says what became of it."""
+    try:
+        outcome = bring(decision, run, get_run_logger().info)
+    except (FailedError, PipelineError) as error:
+        return Failed(message=str(error))
+    except StoppedError as error:
+        return Cancelled(message=str(error))
+    run.outcomes[decision.stage] = outcome
+    why = "; ".join(decision.why)
+    state = "Completed" if outcome.how is How.EXECUTED else "Cached"
+    return Completed(name=state, message=f"{outcome.how}{why and ': '}{why}")
+
+
+def row(decision: Decision, state: State[Any], outcome: Outcome | None) -> Row:
+    if outcome:
+        facts = (outcome.seconds, outcome.items, outcome.computed, outcome.worker)
+        return Row(decision.stage, outcome.how, decision.why, *facts)
+    word = "failed" if state.is_failed() else "cancelled" if state.is_cancelled() else "not run"
+    return Row(decision.stage, word, decision.why)
+
+
+def conclude(rows: Sequence[Row]) -> State[None]:
+    """The flow's own state: Completed only if every stage is up to date."""
+    counts = Counter(row.state for row in rows)
+    message = ", ".join(f"{n} {word}" for word, n in counts.items())
+    if counts["cancelled"]:
+        return Cancelled(message=message)
+    if counts["failed"] or counts["not run"]:
+        failed = ", ".join(row.stage for row in rows if row.state == "failed")
+        return Failed(message=f"{failed} failed: {message}")
+    return Completed(message=message)

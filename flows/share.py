@@ -1,0 +1,28 @@
+"""Pull and push as Prefect tasks of their own: they alone talk to the network, so they alone are retried."""
+
+import sys
+import threading
+from collections.abc import Callable
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+
+from flows import process
+
+RETRIES = 3
+PROGRAM = f"{process.INTERRUPTIBLE} from flows.remote import main; main()"
+
+
+@task(
+    cache_policy=NO_CACHE, task_run_name="{what} {stage}", retries=RETRIES, retry_jitter_factor=0.5,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2), retry_condition_fn=lambda _, __, state: worth_it(state),
+)  # fmt: skip
+def move(what: str, stage: str, log: Callable[[str], None], stop: threading.Event) -> None:
+    """`what`: pull, push or look, of flows/remote.py."""
+    process.run([sys.executable, "-c", PROGRAM, what, stage], log, stop)
+
+
+def worth_it(state: object) -> bool:
+    """Not where somebody stopped it."""
+    return "StoppedError" not in str(getattr(state, "message", ""))

@@ -1,0 +1,57 @@
+"""The table at the end of a run: for the terminal, and as markdown for Prefect."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LOG_WIDTH = 160
+HEADER = ("stage", "state", "why", "seconds", "pictures", "worker")
+COLOURS = {"executed": "bold green", "restored": "cyan", "unchanged": "dim", "failed": "bold red"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """`state`: executed, restored, unchanged, failed, not run, cancelled."""
+
+    stage: str
+    state: str
+    why: tuple[str, ...]
+    seconds: float | None = None
+    items: int | None = None
+    computed: int | None = None
+    worker: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        seconds = "" if self.seconds is None else f"{self.seconds:,.1f}"
+        pictures = "" if self.items is None else f"{self.computed or 0:,} of {self.items:,}"
+        return self.stage, self.state, shorten(self.why), seconds, pictures, self.worker
+
+
+def shorten(why: Sequence[str], lines: int = 3) -> str:
+    """The first few reasons, and how many more there are."""
+    more = [f"and {len(why) - lines + 1} more"] if len(why) > lines else []
+    return "\n".join([*why[: lines - 1 if more else lines], *more])
+
+
+def show(rows: Sequence[Row]) -> None:
+    from rich.table import Table
+
+    table = Table(*HEADER)
+    for row in rows:
+        table.add_row(*row.cells(), style=COLOURS.get(row.state, "yellow"))
+    console(table)
+
+
+def console(table: Any) -> None:
+    """On a terminal as wide as that; in a log not folded to 80 columns."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', '/').replace(chr(10), '<br>') for cell in cells)} |"
+
+    return "\n".join([line(HEADER), line(["---"] * len(HEADER)), *(line(row.cells()) for row in rows)])

@@ -1,0 +1,164 @@
+"""The plan says what a run would do, and why, before it does it; and it changes nothing."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Project, draw_picture, make_project
+from tests.test_cache import ALL, FROM_HEAD, TRAINING
+
+TARGETS = ("evaluate", "lr_find")
+
+
+def plan(project: Project, *arguments: str) -> dict[str, tuple[str, str]]:
+    """Stage: (verdict, why)."""
+    said = project.run(sys.executable, "-m", "flows.plan", "--json", *(arguments or TARGETS)).stdout
+    return {one["stage"]: (one["verdict"], "; ".join(one["why"])) for one in json.loads(said)}
+
+
+def verdicts(project: Project, *arguments: str) -> dict[str, list[str]]:
+    """Verdict: stages, in the order of the plan; without those that stay."""
+    found: dict[str, list[str]] = {}
+    for stage, (verdict, _) in plan(project, *arguments).items():
+        found.setdefault(verdict, []).append(stage)
+    found.pop("unchanged", None)
+    return found
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Everything but DVC's own notes of what it has hashed, and bytecode."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".dvc/tmp" not in str(path) and "__pycache__" not in str(path)
+    }
+
+
+def test_nothing_has_run(tmp_path: Path) -> None:
+    found = plan(make_project(tmp_path, shim=None))
+    assert [stage for stage, (verdict, _) in found.items() if verdict == "run"] == ["ingest", "backbone"]
+    assert found["ingest"][1] == "not in dvc.lock: never run at this commit"
+    assert found["split"] == ("depends", "depends on the result of ingest")
+    assert list(found) == ALL
+
+
+def test_nothing_changed_and_nothing_is_touched(project: Project) -> None:
+    before = files(project.folder)
+    assert verdicts(project) == {}
+    assert files(project.folder) == before
+
+
+def test_a_param_and_what_lies_below(project: Project) -> None:
+    project.params({"train_head.lr": 0.01, "train_head.n_cycles": 1})
+    found = plan(project)
+    assert found["train_head"] == ("run", "param train_head.lr: 0.001 -> 0.01; param train_head.n_cycles: 2 -> 1")
+    assert found["augment"] == ("depends", "depends on the result of train_head")
+    assert [stage for stage, (verdict, _) in found.items() if verdict != "unchanged"] == FROM_HEAD
+    assert project.repro(*TARGETS) == FROM_HEAD
+
+
+def test_back_to_an_old_param_is_restored_and_so_is_what_lies_below(project: Project) -> None:
+    project.params({"train_head.lr": 0.01})
+    project.repro(*TARGETS)
+    project.params({"train_head.lr": 0.001})
+    found = plan(project)
+    assert [stage for stage, (verdict, _) in found.items() if verdict == "restore"] == FROM_HEAD
+    assert found["train_head"][1] == "param train_head.lr: 0.01 -> 0.001"
+    assert found["augment"][1].startswith("dep data/train_head/head.safetensors: ")
+    assert project.repro(*TARGETS) == []
+
+
+def test_a_restored_stage_with_an_own_change_below_runs(project: Project) -> None:
+    project.params({"train_head.lr": 0.01})
+    project.repro(*TARGETS)
+    project.params({"train_head.lr": 0.001, "tta.n_aug": 3})
+    assert verdicts(project) == {
+        "restore": ["train_head", "augment", "unfreeze", "train_full"], "run": ["tta"], "depends": ["evaluate"],
+    }  # fmt: skip
+    assert project.repro(*TARGETS) == ["tta", "evaluate"]
+
+
+def test_a_picture_and_how_many_there_are(project: Project) -> None:
+    draw_picture(project.folder / "pictures/train/red99.jpg", "red", 99)
+    verdict, why = plan(project)["ingest"]
+    assert verdict == "run"
+    assert why.startswith("dep pictures: ")
+    assert why.endswith("(41 -> 42 files)")
+
+
+def test_code(project: Project) -> None:
+    path = project.folder / "stages/common/lr_finder.py"
+    path.write_text(path.read_text() + "# a comment\n")
+    assert verdicts(project) == {"run": ["lr_find", "unfreeze"], "depends": ["train_full", "tta", "evaluate"]}
+    assert plan(project)["lr_find"][1].startswith("dep stages/common/lr_finder.py: ")
+
+
+def test_a_command(project: Project) -> None:
+    path = project.folder / "dvc.yaml"
+    path.write_text(path.read_text().replace("cmd: python -m stages.tta", "cmd: python  -m stages.tta"))
+    assert plan(project)["tta"] == ("run", "the command changed")
+
+
+def test_a_lost_output_is_restored_and_one_lost_in_the_cache_too_is_made_again(project: Project) -> None:
+    (project.folder / "data/tta/valid.parquet").unlink()
+    assert plan(project)["tta"] == ("restore", "output data/tta/valid.parquet is not here")
+    md5 = project.md5s()["data/tta/valid.parquet"]
+    (project.folder / f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}").unlink()
+    assert verdicts(project) == {"run": ["tta"], "depends": ["evaluate"]}
+
+
+def test_an_output_changed_by_hand_is_put_back(project: Project) -> None:
+    path = project.folder / "data/split/valid.csv"
+    content = path.read_text()
+    path.unlink()
+    path.write_text(content + "\n")
+    assert verdicts(project) == {"restore": ["split"]}
+    assert project.repro(*TARGETS) == []
+    assert path.read_text() == content
+
+
+def test_force_and_frozen(project: Project) -> None:
+    assert verdicts(project, "--force", "split") == {"run": ["ingest", "split"]}
+    project.run("dvc", "freeze", "split")
+    project.params({"split.cv_idx": 1})
+    assert plan(project)["split"] == ("unchanged", "frozen in dvc.yaml")
+    assert verdicts(project) == {}
+
+
+@pytest.mark.usefixtures("reproduced")
+def test_the_pools_and_what_it_took_last_time(project: Project) -> None:
+    said = project.run(sys.executable, "-m", "flows.plan", "--json", *TARGETS).stdout
+    found = {one["stage"]: one for one in json.loads(said)}
+    assert [stage for stage, one in found.items() if one["pool"] == "gpu"] == [
+        "precompute", "lr_find", "train_head", "augment", "unfreeze", "train_full", "tta",
+    ]  # fmt: skip
+    receipt = json.loads((project.folder / ".unfreeze/receipts/tta.json").read_text())
+    assert found["tta"]["seconds"] == receipt["seconds"]
+
+
+def test_the_table(project: Project) -> None:
+    project.params({"tta.n_aug": 3})
+    said = project.run(sys.executable, "-m", "flows.plan", *TARGETS).stdout
+    assert "param tta.n_aug: 2 -> 3" in said
+    assert "depends on the result of tta" in said
+
+
+def test_a_stage_that_is_not_there(project: Project) -> None:
+    done = project.run(sys.executable, "-m", "flows.plan", "tain_head", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("plan: no stage tain_head in dvc.yaml; there are ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_repository(tmp_path: Path, project: Project) -> None:
+    done = Project(tmp_path / "project" / "tests", None).run("true")
+    command = ("env", f"PYTHONPATH={project.folder}", sys.executable, "-m", "flows.plan")
+    done = Project(tmp_path, None).run(*command, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_training_is_all_below_the_split() -> None:
+    assert set(FROM_HEAD) < set(TRAINING) < set(ALL)
