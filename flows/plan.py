@@ -114,12 +114,16 @@ def remembered(node: Node, known: dict[str, Any], pull: bool, as_locked: bool) -
             dep.save()
         else:
             return None
-    from dvc.stage.cache import _can_hash
-
-    if not _can_hash(stage) or (entry := cache._load(stage)) is None:
+    if not keeps(stage) or (entry := cache._load(stage)) is None:
         return None
     found = cache._create_stage(entry, wdir=stage.wdir)
     return found if pull or found.outs_cached() else None
+
+
+def keeps(stage: Any) -> bool:
+    """Does DVC's run-cache keep such a stage? (`_can_hash` there also hashes every dep on the disk.)"""
+    outs = all(out.protocol == "local" and out.is_in_repo and not out.persist for out in stage.outs)
+    return bool(stage.cmd and stage.deps and stage.outs and outs and all(d.protocol == "local" for d in stage.deps))
 
 
 def show(decisions: list[Decision]) -> None:

@@ -1,6 +1,6 @@
 """Backbone: the pretrained weights as an artefact, so that a worker without internet gets them from the DVC remote.
 
-In:   params only: backbone.name (any timm model), its weights' source
+In:   params only: backbone.name (a timm model with a feature map and layer groups), its weights' source
 Out:  data/backbone/weights.safetensors, data/backbone/backbone.json (name, sha256 of the weights file, source, and how
       the weights want their pictures: mean, std, interpolation, crop_pct)
 Recipe: `tfms_from_model`: the weights' own mean and std.
@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 
-from stages.common.backbone import FOLDER
+from stages.common.backbone import FOLDER, Body
 from stages.common.params import Section, load
 from stages.common.preprocessing import Backbone
 from stages.common.stage import StageError, outputs, run
@@ -50,8 +50,11 @@ def read_weights(path: Path) -> Weights:
 def match(weights: Weights, expected: Weights, path: Path) -> Weights:
     """The weights under the network's own names; by order and shape where a port has named them otherwise."""
     counters = [name for name in expected if name.endswith("num_batches_tracked")]
-    if not set(expected) <= set(weights) | set(counters):
-        wanted = [name for name in expected if name not in counters]
+    wanted = [name for name in expected if name not in counters]
+    for prefix in [name.removesuffix(wanted[0]) for name in weights if name.endswith(wanted[0])]:
+        if all(prefix + name in weights for name in wanted):  # `module.` of DataParallel, `model.` of Lightning
+            weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    if not set(wanted) <= set(weights):
         given = [tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")]
         if len(given) < len(wanted):
             raise StageError(f"{path} does not fit backbone.name: it holds {len(given)} of {len(wanted)} tensors")
@@ -94,7 +97,9 @@ def backbone(params: BackboneParams) -> tuple[Weights, Backbone]:
     """Weights and description. The offline package is asked first, then the hub; a weights_file beats both."""
     try:
         net: Any = timm.create_model(params.name, pretrained=False, num_classes=0, global_pool="")
-    except Exception:  # unknown names, and hub names that cannot be looked up, each raise their own
+    except Exception as error:  # unknown names, and hub names that cannot be looked up, each raise their own
+        if timm.is_model(params.name):
+            raise unfit(params.name, error) from None
         close = ", ".join(difflib.get_close_matches(params.name, timm.list_models(), n=5)) or "timm.list_models()"
         raise StageError(f"backbone.name is {params.name!r}, which timm does not know; it knows {close}") from None
     expected: Weights = dict(net.state_dict())
@@ -113,6 +118,7 @@ def backbone(params: BackboneParams) -> tuple[Weights, Backbone]:
         weights = from_hub(params.name, expected)
         sha256, source = "", str(net.pretrained_cfg.get("hf_hub_id") or net.pretrained_cfg.get("url"))
     cfg: dict[str, Any] = net.pretrained_cfg
+    check_form(params.name, cfg["input_size"][-1])
     return weights, Backbone(
         name=params.name,
         sha256=sha256,
@@ -122,6 +128,26 @@ def backbone(params: BackboneParams) -> tuple[Weights, Backbone]:
         interpolation=cfg["interpolation"],
         crop_pct=float(cfg["crop_pct"] if params.crop_pct is None else params.crop_pct),
     )
+
+
+def unfit(name: str, error: Exception) -> StageError:
+    return StageError(
+        f"backbone.name is {name!r}: timm has it, but not as one feature map and layer groups, which the recipe needs "
+        f"({type(error).__name__}: {error}); take another one"
+    )
+
+
+def check_form(name: str, size_px: int) -> None:
+    """Now, not after hours in `unfreeze`. Raises StageError."""
+    try:
+        body = Body(name).eval()
+        early, late = body.groups()
+        with torch.inference_mode():
+            shape = tuple(body(torch.zeros(1, 3, size_px, size_px)).shape)
+        if not early or not late or shape != (1, body.n_features):
+            raise ValueError(f"features {shape}, {len(early)} early and {len(late)} late parameters")
+    except Exception as error:  # each model fails in a way of its own
+        raise unfit(name, error) from None
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated
@@ -28,6 +29,9 @@ from stages.common.stage import StageError, outputs, run, track
 PARAMS, RAW = Path("data/params.yaml"), Path("data/raw")
 CHUNK = 1 << 20
 Member = tuple[PurePosixPath, IO[bytes]]
+BAD_ARCHIVE = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError,
+)  # fmt: skip
 
 
 class SourceParams(Section):
@@ -96,7 +100,7 @@ def members(path: Path) -> Iterator[Member]:
                     file = archive_.extractfile(entry) if entry.isfile() else None
                     if file is not None:
                         yield checked(entry.name, path), file
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+    except BAD_ARCHIVE as error:
         raise StageError(f"{path.name} cannot be unpacked: {error}") from None
 
 
@@ -119,7 +123,14 @@ def checked(name: str, archive: Path) -> PurePosixPath:
 
 
 def lay_out(name: str, archive: Path, folder: Path) -> None:
-    """Pictures into train/ and test/, labels.csv beside them."""
+    """Pictures into train/ and test/, labels.csv beside them. Raises StageError, also where the content is damaged."""
+    try:
+        _lay_out(name, archive, folder)
+    except BAD_ARCHIVE as error:
+        raise StageError(f"{archive.name} cannot be unpacked: {error}") from None
+
+
+def _lay_out(name: str, archive: Path, folder: Path) -> None:
     (folder / "train").mkdir(parents=True)
     rows: list[dict[str, str]] = []
     for path, file in track(members(archive), 0, "files"):

@@ -24,6 +24,7 @@ from stages.common.stage import outputs, run
 
 TTA, OUT = Path("data/tta"), Path("data/evaluate")
 HISTORIES = {name: Path(f"data/{name}/history.csv") for name in ("train_head", "augment", "train_full")}
+LABEL = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 Floats = npt.NDArray[np.float64]
 
 
@@ -55,7 +56,8 @@ def metrics(valid: pd.DataFrame) -> dict[str, float]:
 def steps(histories: dict[str, pd.DataFrame], result: dict[str, float]) -> pd.DataFrame:
     """What fast.ai prints by hand: a row a step, measured on valid after its last epoch.
 
-    `kept_epoch` is the one whose weights go on to the next step; 0 is the network as the step before left it.
+    `kept_epoch` is the one whose weights go on to the next step; 0 is the network as the step before left it. Where
+    that is not the last one it has a row of its own.
     """
     rows: list[dict[str, object]] = []
     for step, name in (("head", "train_head"), ("augment", "augment"), ("full", "train_full")):
@@ -73,6 +75,17 @@ def steps(histories: dict[str, pd.DataFrame], result: dict[str, float]) -> pd.Da
                     "kept_epoch": kept[0] if kept else None,
                 }
             )
+        if kept and kept[0] != history["epoch"].iloc[-1]:
+            row = histories[name].set_index("epoch").loc[kept[0]]
+            rows.append(
+                {
+                    "step": f"kept: epoch {kept[0]}",
+                    "epochs": 0,
+                    "accuracy": row["accuracy"],
+                    "log_loss": row["valid_loss"],
+                    "kept_epoch": kept[0],
+                }
+            )
     last = {"step": "TTA", "epochs": 0, "accuracy": result["accuracy_tta"], "log_loss": result["log_loss_tta"]}
     return pd.DataFrame([*rows, last]).round(6).astype({"kept_epoch": "Int64"})
 
@@ -83,7 +96,7 @@ def plot(table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.Data
             ax.plot(table["step"], table[column], marker="o")
             ax.set_ylabel(column)
             for x, y in enumerate(table[column]):
-                ax.annotate(f"{y:.4f}", (x, y), textcoords="offset points", xytext=(0, 6), ha="center")
+                ax.annotate(f"{y:.4f}", (x, y), textcoords="offset points", xytext=(0, 6), ha="center", bbox=LABEL)
             ax.margins(0.15)
     with figures(folder / "history.png", "Losses by epoch", len(histories)) as axes:
         for ax, (name, history) in zip(axes, histories.items(), strict=True):

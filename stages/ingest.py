@@ -12,6 +12,7 @@ Recipe: lesson 1 and 2, looking at the data. Rows are sorted, never in the order
 """
 
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -45,6 +46,10 @@ class Candidate(NamedTuple):
     reason: str = ""
 
 
+NO_PICTURE = "no picture for this label"
+DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")  # what DVC links to with `cache.type symlink`
+
+
 def files_below(root: Path, folder: str) -> list[Path]:
     """Files below root/folder, and folders that are links, sorted; hidden files and folders left out."""
     found: list[Path] = []
@@ -66,14 +71,12 @@ def read_csv_layout(root: Path, params: IngestParams) -> Iterator[Candidate]:
     for file, rows in table.groupby("file", sort=True):
         labels, id_ = sorted(set(rows["label"])), rows["id"].iloc[0]
         used.add(str(file))
-        reason = "" if id_ in found else "no picture for this label"
+        reason = "" if id_ in found else NO_PICTURE
         if len(labels) > 1:
             reason = f"labelled {' and '.join(labels)}"
         elif not labels[0]:
             reason = "empty label"
-        yield Candidate(id_below(str(file)), str(file), labels[0], "train", reason)
-        if len(rows) > 1 and len(labels) == 1:
-            yield Candidate(id_, str(file), labels[0], "train", f"id stands {len(rows)} times, used once")
+        yield Candidate(id_below(str(file)) if id_ in found else id_, str(file), labels[0], "train", reason)
     for file in (path.relative_to(root).as_posix() for path in files):
         if file not in used:
             yield Candidate(id_below(file), file, "", "train", "no label for this picture")
@@ -85,7 +88,9 @@ def read_labels(path: Path, params: IngestParams) -> pd.DataFrame:
     if not path.is_file():
         raise StageError(f"no {path}: the csv layout wants labels.csv beside train/; or set ingest.layout to folders")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True, index_col=False
+        )
     except (ValueError, UnicodeDecodeError) as error:
         raise StageError(f"{path} cannot be read as CSV: {error}") from None
     for key in ("id_column", "label_column"):
@@ -126,13 +131,16 @@ def printable(name: str) -> str:
 def look(root: Path, candidate: Candidate, max_pixels: int) -> images.Facts | str:
     """What the file is, or the reason why it is rejected."""
     path = root / candidate.file
+    if candidate.reason == NO_PICTURE:
+        return NO_PICTURE
     if path.is_dir():
         return "a link to a folder: not followed"
     if printable(candidate.file) != candidate.file:
         return "a name that is not UTF-8"
     if candidate.reason:
         return candidate.reason
-    if not path.resolve().is_relative_to(root.resolve()):
+    target = path.resolve()
+    if not target.is_relative_to(root.resolve()) and not DVC_CACHE.search(target.as_posix()):
         return "a link out of the folder"
     try:
         return images.facts(path.read_bytes(), max_pixels)

@@ -27,7 +27,7 @@ def main() -> None:
     print("\nWhere the results lie:")
     for path in sorted(OUT.glob("[!.]*")):
         print(f"  {path}")
-    print("\nNext: `dvc metrics show`, `dvc plots show`, `dvc exp run -S train_full.n_cycles=2`")
+    print("\nNext: `source .venv/bin/activate`, then `dvc metrics show`, `dvc plots show`, `python -m flows.plan`")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,11 @@ def split(table: pd.DataFrame, params: SplitParams, seed: int) -> dict[str, pd.D
         )
     train, valid = rows[~is_valid], rows[is_valid]
     if missing := sorted(set(rows["label"]) - set(train["label"])):
-        raise StageError(f"no train picture of {', '.join(missing)}: take another split.cv_idx, method or seed")
+        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise StageError(
+            f"no train picture of {len(missing)} of {rows['label'].nunique()} classes ({names}): take another "
+            "split.cv_idx, method or seed; or is ingest.label_column not the label?"
+        )
     columns = ["id", "label", "sha256"]
     return {"train": train[columns], "valid": valid[columns], "test": test[columns]}
 

@@ -19,7 +19,8 @@ from stages.common.keep import Keep, Keeper
 from stages.common.network import N_GROUPS, load_network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.params import Fraction, Positive, Rate, Section, Seed, SizePx, TrainBatchSize, load
-from stages.common.picture_feed import picture_feeds
+from stages.common.picture_feed import picture_feed
+from stages.common.rows import read_rows
 from stages.common.schedule import ScheduleParams, cycle_ends, make_schedule, total_epochs
 from stages.common.stage import StageError, outputs, run
 from stages.common.transforms import TransformsParams
@@ -102,7 +103,10 @@ def main() -> None:
     after_epoch(history.epochs[0])
     for size_px, phase in plan:
         network.size_px = size_px
-        train, valid = picture_feeds("train_full", network, params.batch_size, transforms, seed, compute)
+        train, valid = (
+            picture_feed(read_rows(part), "train_full", network, params.batch_size, transforms, seed, compute)
+            for part in ("train", "valid")
+        )
         optimizer = make_optimizer(optimizer_params, network.groups(), params.lrs)
         epochs = total_epochs(phase.n_cycles, phase.cycle_len, phase.cycle_mult)
         schedule = make_schedule(phase, train.n_batches())

@@ -1,6 +1,6 @@
 """tta: plain and averaged predictions for valid and test.
 
-In:   data/train_full/model.safetensors, data/resize/shards, data/split/{train,valid,test}.csv
+In:   data/train_full/model.safetensors, data/resize/shards, data/split/{valid,test}.csv
 Out:  data/tta/{valid,test}.parquet: id, label, and two float32 columns a class: `plain:<class>`, `tta:<class>`
 Recipe: TTA. The centre crop and tta.n_aug random augmentations like those of training; as 0.7, ceil(n_aug / 4) copies
         of the plain prediction are averaged with the augmented ones. Probabilities are averaged, not their logarithms.

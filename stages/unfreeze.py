@@ -1,6 +1,6 @@
 """unfreeze: body and head become one network in three layer groups; range test at rates that fall towards the input.
 
-In:   data/resize/shards, data/backbone, data/split/{train,valid}.csv, data/augment/head.safetensors
+In:   data/resize/shards, data/backbone, data/split/train.csv, data/augment/head.safetensors
 Out:  data/unfreeze/model.safetensors, curve.csv (lr of the head, loss, smoothed), curve.png, suggestion.json
 Recipe: steps 5 to 7. Each earlier group gets a rate lower by unfreeze.lr_factor: 10 for photographs, 3 for pictures
         unlike ImageNet (medical, satellite, solar cells). The rates are then set by hand in train_full.lrs.
@@ -18,7 +18,8 @@ from stages.common.lr_finder import RangeTestParams, range_test, write_curve
 from stages.common.network import N_GROUPS, Network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.params import Seed, SizePx, TrainBatchSize, load
-from stages.common.picture_feed import picture_feeds
+from stages.common.picture_feed import picture_feed
+from stages.common.rows import read_rows
 from stages.common.stage import outputs, run
 from stages.common.transforms import TransformsParams
 
@@ -38,7 +39,7 @@ def main() -> None:
     about, body = load_backbone()
     network = compute.place(Network(about, body, load_head(HEAD), size_px).requires_grad_(True))
     network.size_px = params.size_px  # the range test runs at the size of train_full; the network was made at another
-    feed, _ = picture_feeds("unfreeze", network, params.batch_size, transforms, seed, compute)
+    feed = picture_feed(read_rows("train"), "unfreeze", network, params.batch_size, transforms, seed, compute)
     network.size_px = size_px
     lrs = [params.lr_start / params.lr_factor ** (N_GROUPS - 1 - group) for group in range(N_GROUPS)]
     optimizer = make_optimizer(load("optimizer", OptimizerParams), network.groups(), lrs)

@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from stages.common import device
 from tests.conftest import Project, draw_picture
 
 ALL = [
     "ingest", "split", "resize", "backbone", "precompute", "lr_find", "train_head", "augment", "unfreeze",
     "train_full", "tta", "evaluate",
 ]  # fmt: skip
+OTHER_PRECISION = "float32" if device._has_bfloat16(torch.device("cpu")) else "bfloat16"
 FROM_HEAD = ["train_head", "augment", "unfreeze", "train_full", "tta", "evaluate"]
 TRAINING = ["lr_find", *FROM_HEAD]
 PICTURE_WORK = ["resize", "precompute"]
@@ -25,7 +28,7 @@ def check(project: Project, did: list[str]) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "did"),
     [
-        ("device.precision", "float32", ["precompute", *TRAINING]),
+        ("device.precision", OTHER_PRECISION, ["precompute", *TRAINING]),
         ("ingest.max_rejected_pct", 7, ["ingest"]),
         ("split.cv_idx", 1, ["split", *TRAINING]),
         ("resize.jpeg_quality", 60, ["resize", "precompute", *TRAINING]),

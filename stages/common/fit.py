@@ -100,6 +100,9 @@ def fit(
                 f"the valid loss is {row['valid_loss']} after epoch {epoch + 1}: lower the rates in params.yaml"
             )
         history.epochs.append(row)
+        print(
+            "  ".join(f"{name} {value:.4f}" if name != "epoch" else f"epoch {value:.0f}" for name, value in row.items())
+        )
         if after_epoch is not None:
             after_epoch(row)
     return history

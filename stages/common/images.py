@@ -10,6 +10,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
+MAX_RATIO = 100  # its resized form must not be longer than JPEG's 65,500 pixels
+
+
 class BadPictureError(Exception):
     """Why a file cannot be used as a picture, in a few words."""
 
@@ -37,6 +40,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise BadPictureError(f"unreadable header: {error}") from None
     if image.width * image.height > max_pixels:
         raise BadPictureError(f"{image.width} x {image.height} pixels, more than ingest.max_megapixels allows")
+    if max(image.size) > MAX_RATIO * min(image.size):
+        raise BadPictureError(f"{image.width} x {image.height} pixels: thinner than 1:{MAX_RATIO}")
     return image
 
 

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import model_validator
 from torch import nn
 from torch.optim import Optimizer
 
@@ -25,6 +27,12 @@ class RangeTestParams(Section):
     lr_start: PositiveRate
     lr_end: PositiveRate
     n_iterations: Positive
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.lr_start >= self.lr_end:
+            raise ValueError("lr_start must be below lr_end")
+        return self
 
 
 @contextmanager
@@ -89,26 +97,32 @@ def _endless(feed: TrainFeed) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         epoch += 1
 
 
-def suggest(curve: pd.DataFrame) -> dict[str, float]:
+def suggest(curve: pd.DataFrame) -> dict[str, float | None]:
     """`lr_min` where the smoothed loss is lowest, `lr` one order below: there the loss still falls.
 
     The first tenth is left out: an average of a few noisy losses can be lowest there by chance (0.7 skips 10 points).
+    No `lr` where that would lie below the range: the loss did not fall, as with a network that has learned already.
     """
     settled = curve.iloc[len(curve) // 10 :]
     lr_min = float(settled["lr"].iloc[int(np.argmin(settled["smoothed"]))])
-    return {"lr": lr_min / 10, "lr_min": lr_min}
+    return {"lr": lr_min / 10 if lr_min / 10 >= curve["lr"].iloc[0] else None, "lr_min": lr_min}
 
 
 def write_curve(curve: pd.DataFrame, title: str, folder: Path) -> None:
     """curve.csv, curve.png and suggestion.json."""
+    from matplotlib.ticker import FuncFormatter
+
     from stages.common.plots import figure
 
     suggestion = suggest(curve)
-    curve.round(8).to_csv(folder / "curve.csv", index=False)
-    (folder / "suggestion.json").write_text(json.dumps({k: float(f"{v:.3g}") for k, v in suggestion.items()}) + "\n")
+    curve.to_csv(folder / "curve.csv", index=False, float_format="%.6g")
+    rounded = {name: value and float(f"{value:.3g}") for name, value in suggestion.items()}
+    (folder / "suggestion.json").write_text(json.dumps(rounded) + "\n")
     with figure(folder / "curve.png", title) as axes:
         axes.plot(curve["lr"], curve["loss"], color="0.8", label="loss")
         axes.plot(curve["lr"], curve["smoothed"], label="smoothed")
-        axes.axvline(suggestion["lr"], color="tab:red", linestyle="--", label=f"suggested {suggestion['lr']:.1e}")
+        if lr := suggestion["lr"]:
+            axes.axvline(lr, color="tab:red", linestyle="--", label=f"suggested {lr:.1e}")
         axes.set(xscale="log", xlabel="learning rate of the last layer group", ylabel="loss")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # its own are mathtext
         axes.legend()

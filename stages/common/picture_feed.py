@@ -11,7 +11,7 @@ from stages.common.device import Compute
 from stages.common.head import labels_to_indexes
 from stages.common.network import Network
 from stages.common.pictures import Pictures
-from stages.common.rows import Rows, read_rows
+from stages.common.rows import Rows
 from stages.common.shards import Shards
 from stages.common.transforms import TransformsParams, draw
 
@@ -39,19 +39,16 @@ class PictureFeed:
         return self.pictures.batches()
 
 
-def picture_feeds(
+def picture_feed(
+    rows: Rows,
     stage: str,
     network: Network,
     batch_size: int,
     transforms: TransformsParams,
     seed: int,
     compute: Compute,
-) -> tuple[PictureFeed, PictureFeed]:
-    """(train, valid) of the split, from the resized pictures, as the network's weights want them."""
-    shards, classes = Shards(RESIZED), network.head.shape.classes
-
-    def feed(rows: Rows) -> PictureFeed:
-        pictures = Pictures(shards, rows.sha256s, network.about, network.size_px, batch_size, compute)
-        return PictureFeed(pictures, labels_to_indexes(rows.labels, classes), transforms, stage_key(seed, stage))
-
-    return feed(read_rows("train")), feed(read_rows("valid"))
+) -> PictureFeed:
+    """One part of the split, from the resized pictures, as the network's weights want them."""
+    pictures = Pictures(Shards(RESIZED), rows.sha256s, network.about, network.size_px, batch_size, compute)
+    labels = labels_to_indexes(rows.labels, network.head.shape.classes)
+    return PictureFeed(pictures, labels, transforms, stage_key(seed, stage))

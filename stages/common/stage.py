@@ -1,6 +1,7 @@
 """What makes a program a stage: errors in one line, outputs whole or not at all, a receipt."""
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -29,11 +30,10 @@ def run(main: Callable[[], None]) -> None:
     except StageError as error:
         sys.exit(f"{stage}: {' '.join(str(error).split())}")
     except FileNotFoundError as error:
-        if not str(error.filename).startswith("data/"):
+        # pyarrow, safetensors and pandas tell the name in the text alone
+        if not (name := re.search(r"data/[\w./-]*\w", f"{error.filename} {error}")):
             raise
-        sys.exit(
-            f"{stage}: no {error.filename}, which another stage makes: run `dvc repro {stage}`, which runs that first"
-        )
+        sys.exit(f"{stage}: no {name[0]}, which another stage makes: run `dvc repro {stage}`, which runs that first")
 
 
 def track(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:

@@ -50,11 +50,11 @@ def test_a_row_for_each_step_and_size() -> None:
         {"train_head": head, "augment": head.tail(1), "train_full": full},
         {"accuracy_tta": 0.95, "log_loss_tta": 0.2},
     )
-    assert table["step"].tolist() == ["head", "augment", "full 128 px", "full 224 px", "TTA"]
-    assert table["epochs"].tolist() == [2, 1, 2, 1, 0]
-    assert table["accuracy"].tolist() == [0.6, 0.6, 0.8, 0.9, 0.95]
-    assert table["log_loss"].tolist() == [0.8, 0.8, 0.4, 0.3, 0.2]
-    assert table["kept_epoch"].dropna().tolist() == [2, 2]
+    assert table["step"].tolist() == ["head", "augment", "full 128 px", "full 224 px", "kept: epoch 2", "TTA"]
+    assert table["epochs"].tolist() == [2, 1, 2, 1, 0, 0]
+    assert table["accuracy"].tolist() == [0.6, 0.6, 0.8, 0.9, 0.8, 0.95]
+    assert table["log_loss"].tolist() == [0.8, 0.8, 0.4, 0.3, 0.4, 0.2]
+    assert table["kept_epoch"].dropna().tolist() == [2, 2, 2]
 
 
 def test_the_files_of_a_run(reproduced: Project) -> None:
@@ -64,7 +64,7 @@ def test_the_files_of_a_run(reproduced: Project) -> None:
     }  # fmt: skip
     table = pd.read_csv(folder / "steps.csv")
     assert list(table.columns) == ["step", "epochs", "accuracy", "log_loss", "kept_epoch"]
-    assert table["step"].tolist() == ["head", "augment", "full 32 px", "full 40 px", "TTA"]
+    assert table["step"].tolist() == ["head", "augment", "full 32 px", "full 40 px", "kept: epoch 1", "TTA"]
     submission = pd.read_csv(folder / "submission.csv")
     assert list(submission.columns) == ["id", "blue", "green", "red"]
     assert submission["id"].tolist() == ["t0", "t1", "t2", "t3"]

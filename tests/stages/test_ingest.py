@@ -73,7 +73,6 @@ def test_every_rejected_file_has_its_reason(pictures: Path) -> None:
         "train/extra.jpg": "no label for this picture",
         "train/red05.jpg": "empty label",
         "train/red06.jpg": "labelled blue and red",
-        "train/red07.jpg": "id stands 2 times, used once",
         "train/../../x": "no picture for this label",
     }
     assert "red07" in table["id"].tolist()
