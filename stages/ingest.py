@@ -11,6 +11,7 @@ Out:  data/ingest/images.parquet  one row a picture, sorted by part and id: id, 
 Recipe: lesson 1 and 2, looking at the data. Rows are sorted, never in the order a folder happens to list.
 """
 
+import csv
 import os
 import re
 from collections.abc import Iterator
@@ -88,11 +89,16 @@ def read_labels(path: Path, params: IngestParams) -> pd.DataFrame:
     if not path.is_file():
         raise StageError(f"no {path}: the csv layout wants labels.csv beside train/; or set ingest.layout to folders")
     try:
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True, index_col=False
-        )
-    except (ValueError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = [row for row in csv.reader(file, skipinitialspace=True) if any(row)] or [[]]
+    except (csv.Error, UnicodeDecodeError) as error:
         raise StageError(f"{path} cannot be read as CSV: {error}") from None
+    for row in rows:
+        if any(row[len(header) :]):  # empty ones come from a comma at the end of each row
+            raise StageError(
+                f"{path} has more fields in a row than in its header ({', '.join(header)}): {','.join(row)}"
+            )
+    table = pd.DataFrame([(row + [""] * len(header))[: len(header)] for row in rows], columns=header, dtype=str)
     for key in ("id_column", "label_column"):
         if (column := getattr(params, key)) not in table:
             raise StageError(f"{path} has no column `{column}` (ingest.{key}); it has {', '.join(table.columns)}")

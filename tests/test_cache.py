@@ -66,6 +66,14 @@ def test_one_label_resizes_and_precomputes_nothing(project: Project) -> None:
     check(project, did=["ingest", "split", *TRAINING])
 
 
+def test_a_label_of_valid_trains_no_range_test(project: Project) -> None:
+    id_, label, _ = (project.folder / "data/split/valid.csv").read_text().splitlines()[1].split(",")
+    labels = project.folder / "pictures/labels.csv"
+    other = "red" if label == "green" else "green"
+    labels.write_text(labels.read_text().replace(f"{id_},{label}", f"{id_},{other}"))
+    check(project, did=["ingest", "split", "train_head", "augment", "train_full", "tta", "evaluate"])
+
+
 def test_another_label_column_resizes_and_precomputes_nothing(project: Project) -> None:
     project.params({"ingest.label_column": "other"})
     check(project, did=["ingest", "split", *TRAINING])

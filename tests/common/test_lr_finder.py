@@ -80,3 +80,10 @@ def test_suggestion_is_one_order_below_the_minimum() -> None:
 
     curve = pd.DataFrame({"lr": [1e-4, 1e-3, 1e-2, 1e-1], "loss": 0.0, "smoothed": [3.0, 2.0, 1.0, 5.0]})
     assert suggest(curve) == pytest.approx({"lr": 1e-3, "lr_min": 1e-2})
+    rising = curve.assign(smoothed=[1.0, 2.0, 3.0, 4.0])
+    assert suggest(rising) == {"lr": None, "lr_min": 1e-4}
+
+
+def test_a_range_that_does_not_grow_is_refused() -> None:
+    with pytest.raises(ValueError, match="lr_start must be below lr_end"):
+        RangeTestParams(lr_start=1, lr_end=1, n_iterations=20)

@@ -33,15 +33,16 @@ def test_crop_pct_of_the_course_beats_the_weights_own() -> None:
     assert backbone(params(name="tf_efficientnet_lite0", crop_pct=1.0))[1].crop_pct == 1.0
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_a_file_of_weights(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"body{suffix}"
-    sha256 = small_body(path)
-    if suffix == ".pth":
-        net = timm.create_model(BODY, num_classes=0, global_pool="")
-        torch.save({"state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, path)
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+def test_a_file_of_weights(tmp_path: Path, suffix: str, prefix: str) -> None:
+    plain, path = tmp_path / "plain.safetensors", tmp_path / f"body{suffix}"
+    small_body(plain)
+    state = {f"{prefix}{name}": tensor for name, tensor in load_file(plain).items()}
+    save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     weights, about = backbone(params(weights_file=str(path), weights_sha256=sha256))
+    assert torch.equal(weights["conv_stem.weight"], state[f"{prefix}conv_stem.weight"])
     assert about.source == path.name
     assert set(weights) == set(timm.create_model(BODY, num_classes=0, global_pool="").state_dict())
 
@@ -79,3 +80,13 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # spares the minute of retries
     with pytest.raises(StageError, match=r"hub cannot be reached .* `dvc push` .* or set backbone\.weights_file"):
         backbone(params(name="resnet34"))
+
+
+@pytest.mark.parametrize("name", ["coat_lite_mini", "poolformer_s12"])
+def test_a_form_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "body.safetensors"
+    net = timm.create_model(name, num_classes=0)
+    save_file({key: tensor.clone() for key, tensor in net.state_dict().items()}, path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(StageError, match=f"'{name}': timm has it, but not as one feature map and layer groups"):
+        backbone(params(name=name, weights_file=str(path), weights_sha256=sha256))

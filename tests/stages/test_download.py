@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
@@ -156,8 +157,25 @@ def test_a_link_in_an_archive_is_not_followed(tmp_path: Path, picture: bytes) ->
     assert [p.name for p in (tmp_path / "out/train").iterdir()] == ["Bengal_1.jpg"]
 
 
+def noise(n: int) -> bytes:
+    """Bytes that do not compress: a member is longer than what is read of an archive at once."""
+    return np.random.default_rng(0).bytes(n)
+
+
+def test_a_damaged_member(tmp_path: Path, picture: bytes) -> None:
+    files = {
+        name: content + noise(300_000) if "train" in name else content for name, content in breeds(picture).items()
+    }
+    zipped(tmp_path / "a", files)
+    content = bytearray((tmp_path / "a").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(StageError, match="a cannot be unpacked: Bad CRC-32"):
+        download.lay_out("dog_breeds", tmp_path / "a", tmp_path / "out")
+
+
 def test_a_cut_off_archive(tmp_path: Path, picture: bytes) -> None:
-    tarred(tmp_path / "whole", {f"images/Bengal_{n}.jpg": picture for n in range(50)})
-    (tmp_path / "a").write_bytes((tmp_path / "whole").read_bytes()[:-500])
+    tarred(tmp_path / "whole", {f"images/Bengal_{n}.jpg": picture + noise(300_000) for n in range(4)})
+    (tmp_path / "a").write_bytes((tmp_path / "whole").read_bytes()[:-200])
     with pytest.raises(StageError, match="a cannot be unpacked"):
         download.lay_out("oxford_pets", tmp_path / "a", tmp_path / "out")

@@ -157,3 +157,39 @@ def test_odd_exif_and_odd_names(pictures: Path) -> None:
     table, rejected = ingest(pictures, params())
     assert table.loc[table["id"] == "red03", "orientation"].item() == 1
     assert reasons(rejected) == {"train/caf\ufffd.jpg": "a name that is not UTF-8"}
+
+
+def test_rows_without_an_id_too_long_or_ending_in_a_comma(pictures: Path) -> None:
+    labels = pictures / "labels.csv"
+    long = "x" * 300
+    rows = [f"{row}," for row in labels.read_text().splitlines()[1:]]
+    labels.write_text("\n".join(["id,label,other", *rows, ",red,a,", ",,", ".,red,a,", "/,red,a,", f"{long},red,a,"]))
+    table, rejected = ingest(pictures, params(max_rejected_pct=50))
+    assert len(table) == 40
+    found = reasons(rejected)
+    assert found.pop(f"train/{long}") == "no picture for this label"
+    assert set(found) == {"train/", "train/.", "train//"}
+    labels.write_text("id,label\nred01,red,apple\n")
+    with pytest.raises(StageError, match=r"more fields in a row than in its header \(id, label\): red01,red,apple"):
+        ingest(pictures, params())
+
+
+def test_one_row_an_object_is_one_picture(pictures: Path) -> None:
+    labels = pictures / "labels.csv"
+    header, *rows = labels.read_text().splitlines()
+    expected, _ = ingest(pictures, params())
+    labels.write_text("\n".join([header, *rows, *rows]))
+    table, rejected = ingest(pictures, params())
+    pd.testing.assert_frame_equal(table, expected)
+    assert rejected.empty
+
+
+def test_links_into_dvcs_cache_are_followed_and_thin_pictures_rejected(pictures: Path) -> None:
+    cached = pictures.parent / "cache/files/md5/ab" / ("c" * 30)
+    cached.parent.mkdir(parents=True)
+    (pictures / "train/red03.jpg").rename(cached)
+    (pictures / "train/red03.jpg").symlink_to(cached)
+    Image.new("RGB", (1, 300)).save(pictures / "train/red04.jpg")
+    table, rejected = ingest(pictures, params())
+    assert "red03" in set(table["id"])
+    assert reasons(rejected) == {"train/red04.jpg": "1 x 300 pixels: thinner than 1:100"}
