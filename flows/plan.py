@@ -10,10 +10,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
+from dvc.stage.cache import _get_cache_hash
+from dvc.stage.serialize import to_single_stage_lockfile
 
 from flows.changes import changed_file, changed_params, short
 from flows.graph import Node, PipelineError, open_repo, read_graph
@@ -114,16 +117,23 @@ def remembered(node: Node, known: dict[str, Any], pull: bool, as_locked: bool) -
             dep.save()
         else:
             return None
-    if not keeps(stage) or (entry := cache._load(stage)) is None:
+    if not keeps(stage) or (entry := newest(cache, stage)) is None:
         return None
     found = cache._create_stage(entry, wdir=stage.wdir)
     return found if pull or found.outs_cached() else None
 
 
 def keeps(stage: Any) -> bool:
-    """Does DVC's run-cache keep such a stage? (`_can_hash` there also hashes every dep on the disk.)"""
+    """Does DVC's run-cache keep such a stage? As `_can_hash` there, which also hashes every dep on the disk."""
     outs = all(out.protocol == "local" and out.is_in_repo and not out.persist for out in stage.outs)
     return bool(stage.cmd and stage.deps and stage.outs and outs and all(d.protocol == "local" for d in stage.deps))
+
+
+def newest(cache: Any, stage: Any) -> dict[str, Any] | None:
+    """The entry that DVC would take; as `StageCache._load`, which insists on deps that are on the disk."""
+    key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
+    entries = sorted(Path(cache._get_cache_dir(key)).glob("*"), key=lambda path: path.stat().st_mtime)
+    return cache._load_cache(key, entries[-1].name) if entries else None
 
 
 def show(decisions: list[Decision]) -> None:

@@ -145,6 +145,15 @@ def test_what_another_clone_has_made_is_restored_by_a_worker(team: Team) -> None
     assert not (team.folder / "gpu/.unfreeze/receipts/tta.json").exists()
 
 
+def asleep(team: Team) -> list[psutil.Process]:
+    """The stage's process on the gpu worker, once it is there."""
+    for _ in range(600):
+        if sleeping := children(team.workers["gpu"], "sleep 62"):
+            return sleeping
+        time.sleep(0.2)
+    pytest.fail("the gpu worker does not start the stage: " + (team.folder / "gpu.log").read_text()[-3000:])
+
+
 def test_a_worker_killed_in_the_middle_loses_nothing(team: Team) -> None:
     yaml = team.folder / "start/dvc.yaml"
     start = Project(team.folder / "start", team.shim)
@@ -153,8 +162,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing(team: Team) -> None:
     start.run("git", "commit", "-qam", "a slow stage")
     start.run("git", "push", "-q", str(team.folder / "origin.git"), "main")
     run = team.recipe()
-    while not children(team.workers["gpu"], "sleep 62"):
-        time.sleep(0.2)
+    asleep(team)
     team.stop("gpu", signal.SIGKILL)
     started = time.monotonic()
     ended = team.wait(run)
@@ -175,8 +183,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing(team: Team) -> None:
 def test_cancelling_reaches_the_worker(team: Team) -> None:
     (team.folder / "gpu/go").unlink(missing_ok=True)
     run = team.recipe(set_param=["tta.n_aug=5"])
-    while not (sleeping := children(team.workers["gpu"], "sleep 62")):
-        time.sleep(0.2)
+    sleeping = asleep(team)
     started = time.monotonic()
     team.server.client.set_flow_run_state(run.id, Cancelling())
     psutil.wait_procs(sleeping, timeout=30)
