@@ -35,6 +35,7 @@ class Server:
             "PREFECT_API_URL": self.api,
             "PREFECT_HOME": str(self.home),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
 
     def last_run(self, flow: str = "recipe") -> FlowRun:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -107,8 +108,11 @@ def test_side_branches_go_on_where_one_fails(flows: Flows) -> None:
 
 
 def children(process: subprocess.Popen[str], word: str) -> list[psutil.Process]:
-    below = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in below if child.is_running() and word in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):  # gone in the meantime
+            found += [child] if word in " ".join(child.cmdline()) else []
+    return found
 
 
 def locks(project: Project) -> str:

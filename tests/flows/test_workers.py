@@ -21,6 +21,7 @@ from tests.flows.conftest import TARGETS, Server
 from tests.flows.test_run import children, locks
 from tests.test_cache import ALL
 
+pytestmark = pytest.mark.slow
 GPU = ["augment", "lr_find", "precompute", "train_full", "train_head", "tta", "unfreeze"]
 
 
