@@ -22,7 +22,7 @@ demo: setup  ## the whole recipe on the default pictures, then what each step ga
 	python -m stages.show
 
 test: setup  ## all tests but the slow ones
-	python -m pytest -q -m "not slow"
+	python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup  ## the tests that take minutes: five folds, force twice, memory
 	python -m pytest -q -m slow

@@ -19,6 +19,8 @@ def entries(repo: Repo) -> dict[str, Any]:
 
 def merge(repo: Repo, new: dict[str, Any]) -> None:
     """Enter stages' entries; the others stay as they are. `repo` is the caller's alone, as its lock is."""
+    if not new:
+        return
     with repo.lock, modify_yaml(str(Path(repo.root_dir) / LOCK)) as lock:
         lock.setdefault("schema", "2.0")
         lock.setdefault("stages", {}).update(new)

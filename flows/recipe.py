@@ -13,12 +13,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
+from prefect.utilities.annotations import quote
 
 from flows import clone, lock, table
 from flows.artifacts import publish
 from flows.cancel import watch_for_cancel
 from flows.dispatch import Run, bring, prepare
-from flows.graph import PipelineError, open_repo, outputs
+from flows.graph import PipelineError, open_repo, outputs, read_graph
 from flows.locks import alone_with_recipe
 from flows.params import set_params
 from flows.plan import Decision, plan
@@ -51,12 +52,21 @@ def recipe(
     try:
         with alone_with_recipe():
             if revision:
-                clone.go_to(revision, outputs(open_repo()))
+                go_to(revision)
             set_params(set_param or [])
             run = prepare(force, pull, push, send or [])
             return bring_all(plan(open_repo(), stages or [], force, run.pull), run)
     except PipelineError as error:
         return Failed(message=" ".join(str(error).split()))
+
+
+def go_to(revision: str) -> None:
+    """The commit's files, and of dvc.lock what this clone has done since: git may hold an older run's."""
+    repo = open_repo(wait_for_lock=True)
+    done = lock.entries(repo)
+    clone.go_to(revision, outputs(repo))
+    repo = open_repo(wait_for_lock=True)
+    lock.merge(repo, {name: done[name] for name in read_graph(repo) if name in done})
 
 
 def bring_all(decisions: Sequence[Decision], run: Run) -> State[None]:
@@ -65,7 +75,8 @@ def bring_all(decisions: Sequence[Decision], run: Run) -> State[None]:
         try:
             for one in decisions:
                 named: Any = stage_task.with_options(name=one.stage, task_run_name=one.stage)
-                futures[one.stage] = named.submit(one, run, wait_for=[futures[name] for name in one.upstream])
+                # quoted: Prefect would look through it for futures while other tasks write to it
+                futures[one.stage] = named.submit(one, quote(run), wait_for=[futures[name] for name in one.upstream])
             wait(list(futures.values()))
         except BaseException as error:  # Ctrl-C, or SIGTERM from a worker: no stage may outlive its run
             run.stop.set()

@@ -63,6 +63,15 @@ def test_every_command_of_the_readme_is_known() -> None:
         "make demo", "source .venv/bin/activate", "dvc repro", "dvc metrics show", "dvc plots show",
         "dvc exp run -S train_full.n_cycles=2", "dvc exp show --only-changed",
         "python -m stages.show", "dvc repro data/dvc.yaml:dog_breeds",
+        "python -m flows.plan", "prefect server start", "python -m flows.run", "python -m flows.run --pull",
+        "prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api", "python -m flows.run --send gpu",
+        "python -m flows.run -S train_full.n_cycles=2", "dvc remote add -d team /mnt/team/unfreeze",
+        'git commit -m "A remote for the team" .dvc/config', "git push", "prefect deploy --all",
+        "prefect work-pool create cpu --type process", "prefect work-pool create gpu --type process",
+        "UNFREEZE_CLONE=$PWD prefect worker start --pool cpu", "prefect deployment run recipe/main",
+        "UNFREEZE_CLONE=$PWD prefect worker start --pool gpu --limit 1",
+        "prefect deployment run recipe/main --param 'set_param=[\"train_full.n_cycles=2\"]'",
+        "prefect event emit unfreeze.data-changed --resource-id unfreeze.data",
     }  # fmt: skip
     assert set(commands) <= tested
 

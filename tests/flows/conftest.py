@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -95,13 +95,13 @@ class Flows:
     project: Project
     server: Server
 
-    def command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str, targets: Sequence[str] = TARGETS) -> list[str]:
         settings = [f"{key}={value}" for key, value in self.server.environment().items()]
-        return ["env", *settings, sys.executable, "-m", "flows.run", *arguments, *TARGETS]
+        return ["env", *settings, sys.executable, "-m", "flows.run", *arguments, *targets]
 
-    def run(self, *arguments: str, code: int = 0) -> str:
+    def run(self, *arguments: str, code: int = 0, targets: Sequence[str] = TARGETS) -> str:
         """What it printed; `code` is the exit code that it must have."""
-        done = self.project.run(*self.command(*arguments), check=False)
+        done = self.project.run(*self.command(*arguments, targets=targets), check=False)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -51,32 +51,25 @@ def test_nothing_changed_and_nothing_is_touched(project: Project) -> None:
 
 
 def test_a_param_and_what_lies_below(project: Project) -> None:
-    project.params({"train_head.lr": 0.01, "train_head.n_cycles": 1})
+    project.params({"train_full.n_cycles": 2, "train_full.bn_freeze": True})
     found = plan(project)
-    assert found["train_head"] == ("run", "param train_head.lr: 0.001 -> 0.01; param train_head.n_cycles: 2 -> 1")
-    assert found["augment"] == ("depends", "depends on the result of train_head")
-    assert [stage for stage, (verdict, _) in found.items() if verdict != "unchanged"] == FROM_HEAD
-    assert project.repro(*TARGETS) == FROM_HEAD
+    assert found["unfreeze"] == ("run", "param train_full.bn_freeze: False -> True")
+    own = "param train_full.bn_freeze: False -> True; param train_full.n_cycles: 1 -> 2"
+    assert found["train_full"] == ("depends", f"depends on the result of unfreeze; {own}")
+    assert found["tta"] == ("depends", "depends on the result of train_full")
+    assert [stage for stage, (verdict, _) in found.items() if verdict != "unchanged"] == FROM_HEAD[2:]
 
 
-def test_back_to_an_old_param_is_restored_and_so_is_what_lies_below(project: Project) -> None:
-    project.params({"train_head.lr": 0.01})
-    project.repro(*TARGETS)
-    project.params({"train_head.lr": 0.001})
+def test_back_to_an_old_param_is_restored_and_what_lies_below_too_unless_it_has_changed(project: Project) -> None:
+    project.params({"train_full.n_cycles": 2})
+    assert project.repro(*TARGETS) == FROM_HEAD[3:]
+    project.params({"train_full.n_cycles": 1})
     found = plan(project)
-    assert [stage for stage, (verdict, _) in found.items() if verdict == "restore"] == FROM_HEAD
-    assert found["train_head"][1] == "param train_head.lr: 0.01 -> 0.001"
-    assert found["augment"][1].startswith("dep data/train_head/head.safetensors: ")
-    assert project.repro(*TARGETS) == []
-
-
-def test_a_restored_stage_with_an_own_change_below_runs(project: Project) -> None:
-    project.params({"train_head.lr": 0.01})
-    project.repro(*TARGETS)
-    project.params({"train_head.lr": 0.001, "tta.n_aug": 3})
-    assert verdicts(project) == {
-        "restore": ["train_head", "augment", "unfreeze", "train_full"], "run": ["tta"], "depends": ["evaluate"],
-    }  # fmt: skip
+    assert [stage for stage, (verdict, _) in found.items() if verdict == "restore"] == FROM_HEAD[3:]
+    assert found["train_full"][1] == "param train_full.n_cycles: 2 -> 1"
+    assert found["tta"][1].startswith("dep data/train_full/model.safetensors: ")
+    project.params({"tta.n_aug": 3})
+    assert verdicts(project) == {"restore": ["train_full"], "run": ["tta"], "depends": ["evaluate"]}
     assert project.repro(*TARGETS) == ["tta", "evaluate"]
 
 
