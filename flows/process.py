@@ -51,9 +51,13 @@ def run(
     lines: list[str] = []
     reader = threading.Thread(target=read, args=(process.stdout, lines, log), daemon=True)
     reader.start()
-    while process.poll() is None:
-        if stop.wait(0.05):
-            terminate(process)
+    try:
+        while process.poll() is None:
+            if stop.wait(0.05):
+                terminate(process)
+    except BaseException:  # SIGTERM in the main thread of a worker's flow: the process must not outlive it
+        terminate(process)
+        raise
     reader.join(timeout=2)  # something that was left behind may hold the pipe
     if process.returncode and stop.is_set():
         raise StoppedError("stopped")
