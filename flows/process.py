@@ -51,12 +51,13 @@ def run(
     lines: list[str] = []
     reader = threading.Thread(target=read, args=(process.stdout, lines, log), daemon=True)
     reader.start()
+    asked: set[int] = set()
     try:
         while process.poll() is None:
             if stop.wait(0.05):
-                terminate(process)
+                terminate(process, asked)
     except BaseException:  # SIGTERM in the main thread of a worker's flow: the process must not outlive it
-        terminate(process)
+        terminate(process, asked)
         raise
     reader.join(timeout=2)  # something that was left behind may hold the pipe
     if process.returncode and stop.is_set():
@@ -83,13 +84,14 @@ def read(pipe: Any, lines: list[str], log: Callable[[str], None]) -> None:
                 log(text)
 
 
-def terminate(process: subprocess.Popen[str]) -> None:
+def terminate(process: subprocess.Popen[str], asked: set[int]) -> None:
     """Stop a `dvc repro` so that it lets go of its locks, within GRACE_SECONDS and a bit.
 
     SIGTERM would end DVC with its entries left in .dvc/tmp/rwlock. The command below it gets SIGTERM instead, and DVC
-    ends by itself as for any stage that failed; where it runs no command, SIGINT ends it cleanly.
+    ends by itself as for any stage that failed; where it runs no command, SIGINT ends it cleanly. Each is asked once,
+    also where this is called again (`asked`: pids): a second signal would break off the tidying up.
     """
-    deadline, asked = time.monotonic() + GRACE_SECONDS, set[int]()
+    deadline = time.monotonic() + GRACE_SECONDS
     try:
         parent = psutil.Process(process.pid)
         while process.poll() is None and time.monotonic() < deadline:
@@ -97,8 +99,9 @@ def terminate(process: subprocess.Popen[str]) -> None:
             for child in below:
                 if child.pid not in asked:
                     child.terminate()
-            if not below:
+            if not below and not asked:
                 process.send_signal(signal.SIGINT)
+                asked.add(process.pid)
             asked |= {child.pid for child in below}
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=1)
