@@ -24,7 +24,7 @@ demo: setup  ## the whole recipe on the default pictures, then what each step ga
 test: setup  ## all tests but the slow ones
 	python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
-test-slow: setup  ## the tests that take minutes: five folds, force twice, memory
+test-slow: setup  ## the tests that take minutes: five folds, force twice, memory, workers
 	python -m pytest -q -m slow
 
 lint: setup  ## style and types

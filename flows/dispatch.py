@@ -2,14 +2,13 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows import clone, lock
 from flows.elsewhere import run_elsewhere
 from flows.graph import PipelineError, open_repo, outputs
-from flows.locks import gpu
+from flows.locks import slot
 from flows.plan import Decision, Verdict
 from flows.remote import shared
 from flows.share import move
@@ -65,7 +64,7 @@ def bring(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
         return on_worker(decision, run, log)
     if run.pull:
         move("pull", name, log, run.stop)
-    with gpu(run.stop) if decision.pool == "gpu" else nullcontext():
+    with slot(decision.pool, run.stop):
         outcome = run_stage(name, run.force, log, run.stop)
     if run.push:
         move("push", name, log, run.stop)

@@ -58,8 +58,11 @@ def alone_with_stage() -> Iterator[None]:
 
 
 @contextmanager
-def gpu(stop: threading.Event) -> Iterator[None]:
-    """This machine's GPU, or the one that CUDA_VISIBLE_DEVICES names, for one stage of whatever clone at a time."""
+def slot(pool: str, stop: threading.Event) -> Iterator[None]:
+    """For a gpu stage this machine's GPU, or that of CUDA_VISIBLE_DEVICES, whatever the clone; else nothing."""
+    if pool != "gpu":
+        yield
+        return
 
     def busy() -> None:
         if stop.is_set():

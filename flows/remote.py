@@ -1,7 +1,7 @@
 """What a clone gets from the others and gives to them: `python -m flows.remote pull|push|look STAGE`.
 
 Through DVC's remote, or by one cache directory that all clones share (then there is nothing to transfer). DVC's own
-`--run-cache` transfers copy every entry each time and know no targets (FACTS: `StageCache.transfer(force=True)`), and
+`--run-cache` transfers copy every entry each time and know no targets (`StageCache.transfer(force=True)`), and
 `push --run-cache` sends entries before what they promise, and never the outputs marked `cache: false`. So: what one
 stage needs or made, data first, its entry in the run-cache last. A push that is cut short promises nothing.
 """
@@ -63,10 +63,8 @@ def push(repo: Repo, node: Node) -> None:
     made = runs._create_stage(entry, wdir=stage.wdir) if entry else stage
     transfer(made.get_used_objs(), repo.cloud.push)
     if entry:
-        remote, path = (
-            repo.cloud.get_remote_odb(None, "push", hash_name="md5-dos2unix"),
-            runs._get_cache_path(key, value),
-        )
+        remote = repo.cloud.get_remote_odb(None, "push", hash_name="md5-dos2unix")
+        path = runs._get_cache_path(key, value)
         relative = Path(path).relative_to(repo.cache.legacy.path).as_posix()
         copy(repo.cache.legacy.fs, path, remote.fs, remote.fs.join(remote.path, relative))
 

@@ -27,7 +27,7 @@ from flows import lock
 from flows.cancel import watch_for_cancel
 from flows.clone import go_to
 from flows.graph import PipelineError, open_repo, outputs, read_graph
-from flows.locks import alone_with_stage, gpu
+from flows.locks import alone_with_stage, slot
 from flows.process import FailedError, StoppedError
 from flows.share import move
 from flows.stage import How, Outcome, run_stage
@@ -74,10 +74,7 @@ def work(
     lock.merge(repo, entries)
     node = read_graph(repo, [stage])[stage]
     move("pull", stage, log, stop)
-    if node.pool == "gpu":
-        with gpu(stop):
-            outcome = run_stage(stage, force, log, stop)
-    else:
+    with slot(node.pool, stop):
         outcome = run_stage(stage, force, log, stop)
     move("push", stage, log, stop)
     result.update(outcome=asdict(outcome), entry=lock.entries(repo)[stage])

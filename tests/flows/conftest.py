@@ -38,6 +38,10 @@ class Server:
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
 
+    def env(self, *command: str) -> list[str]:
+        """The command with this server's settings."""
+        return ["env", *(f"{key}={value}" for key, value in self.environment().items()), *command]
+
     def last_run(self, flow: str = "recipe") -> FlowRun:
         runs = self.client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=20)
         return next(run for run in runs if self.client.read_flow(run.flow_id).name == flow)
@@ -96,8 +100,7 @@ class Flows:
     server: Server
 
     def command(self, *arguments: str, targets: Sequence[str] = TARGETS) -> list[str]:
-        settings = [f"{key}={value}" for key, value in self.server.environment().items()]
-        return ["env", *settings, sys.executable, "-m", "flows.run", *arguments, *targets]
+        return self.server.env(sys.executable, "-m", "flows.run", *arguments, *targets)
 
     def run(self, *arguments: str, code: int = 0, targets: Sequence[str] = TARGETS) -> str:
         """What it printed; `code` is the exit code that it must have."""

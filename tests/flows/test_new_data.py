@@ -12,13 +12,12 @@ from tests.flows.conftest import Server
 
 PROGRAM = """
 import json, sys
-from prefect import flow
 from flows import new_data
 asked = []
 def started(name, **arguments):
     asked.append(arguments["idempotency_key"])
     return type("Run", (), {"name": "a-run"})
-new_data.run_deployment = started  # a stand-in: no worker is here; tests/flows/test_workers.py has the real one
+new_data.run_deployment = started  # a stand-in: no deployment is here
 states = [new_data.new_data(quiet_seconds=float(sys.argv[1]), return_state=True) for _ in range(2)]
 print(json.dumps([[state.name for state in states], asked]))
 """
@@ -26,8 +25,7 @@ print(json.dumps([[state.name for state in states], asked]))
 
 def poll(project: Project, server: Server, quiet_seconds: float = 0) -> tuple[list[str], list[str]]:
     """Two polls: their states, and the keys of the runs they asked for."""
-    settings = [f"{key}={value}" for key, value in server.environment().items()]
-    said = project.run("env", *settings, sys.executable, "-c", PROGRAM, str(quiet_seconds)).stdout
+    said = project.run(*server.env(sys.executable, "-c", PROGRAM, str(quiet_seconds))).stdout
     states, asked = json.loads(said.splitlines()[-1])
     return states, asked
 

@@ -4,10 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import Project, draw_picture, make_project
-from tests.test_cache import ALL, FROM_HEAD, TRAINING
+from tests.test_cache import ALL, FROM_HEAD
 
 TARGETS = ("evaluate", "lr_find")
 
@@ -120,7 +118,6 @@ def test_force_and_frozen(project: Project) -> None:
     assert verdicts(project) == {}
 
 
-@pytest.mark.usefixtures("reproduced")
 def test_the_pools_and_what_it_took_last_time(project: Project) -> None:
     said = project.run(sys.executable, "-m", "flows.plan", "--json", *TARGETS).stdout
     found = {one["stage"]: one for one in json.loads(said)}
@@ -146,12 +143,7 @@ def test_a_stage_that_is_not_there(project: Project) -> None:
 
 
 def test_no_repository(tmp_path: Path, project: Project) -> None:
-    done = Project(tmp_path / "project" / "tests", None).run("true")
     command = ("env", f"PYTHONPATH={project.folder}", sys.executable, "-m", "flows.plan")
     done = Project(tmp_path, None).run(*command, check=False)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_training_is_all_below_the_split() -> None:
-    assert set(FROM_HEAD) < set(TRAINING) < set(ALL)

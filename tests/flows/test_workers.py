@@ -42,8 +42,7 @@ class Team:
 
     @property
     def flows_run(self) -> list[str]:
-        settings = [f"{key}={value}" for key, value in self.server.environment().items()]
-        return ["env", *settings, sys.executable, "-m", "flows.run"]
+        return self.server.env(sys.executable, "-m", "flows.run")
 
     def settings(self, project: Project) -> dict[str, str]:
         return project.environment() | self.server.environment() | {"UNFREEZE_CLONE": str(project.folder)}
@@ -99,10 +98,9 @@ def team(tmp_path_factory: pytest.TempPathFactory, server: Server, shim: Path) -
     start.run("git", "branch", "-M", "main")
     start.run("git", "clone", "-q", "--bare", ".", str(folder / "origin.git"))
     team = Team(folder, server, shim)
-    settings = [f"{key}={value}" for key, value in server.environment().items()]
     for pool in ("cpu", "gpu"):
-        start.run("env", *settings, "prefect", "work-pool", "create", pool, "--type", "process")
-    start.run("env", *settings, "prefect", "--no-prompt", "deploy", "--all")
+        start.run(*server.env("prefect", "work-pool", "create", pool, "--type", "process"))
+    start.run(*server.env("prefect", "--no-prompt", "deploy", "--all"))
     team.work("cpu")
     team.work("gpu")
     yield team
