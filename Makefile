@@ -24,7 +24,8 @@ demo: setup  ## the whole recipe on the default pictures, then what each step ga
 test: setup  ## all tests but the slow ones
 	python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
-test-slow: setup  ## the tests that take minutes: five folds, force twice, memory, workers
+test-slow: setup  ## the tests that take minutes: five folds, force twice, memory, workers, S3
+	uv pip install --quiet --python .venv/bin/python -r requirements-s3.txt
 	python -m pytest -q -m slow
 
 lint: setup  ## style and types
@@ -32,8 +33,11 @@ lint: setup  ## style and types
 	ruff format --check .
 	mypy
 
-requirements: setup  ## compile requirements.txt from pyproject.toml
-	uv pip compile --quiet --universal --no-emit-index-url --extra demo --extra dev pyproject.toml -o requirements.txt
+COMPILE := uv pip compile --quiet --universal --no-emit-index-url
+
+requirements: setup  ## compile requirements.txt and requirements-s3.txt from pyproject.toml
+	$(COMPILE) --extra demo --extra dev pyproject.toml -o requirements.txt
+	$(COMPILE) --extra s3 --extra moto -c requirements.txt pyproject.toml -o requirements-s3.txt
 
 clean:  ## remove the environment, the outputs of all stages and what is remembered (the DVC cache stays)
 	rm -rf .venv .unfreeze .mypy_cache .pytest_cache .ruff_cache data/.*.tmp

@@ -9,6 +9,7 @@ from flows import clone, lock
 from flows.elsewhere import run_elsewhere
 from flows.graph import PipelineError, open_repo, outputs
 from flows.locks import slot
+from flows.params import set_params
 from flows.plan import Decision, Verdict
 from flows.remote import shared
 from flows.share import move
@@ -38,8 +39,12 @@ class Run:
         return decision.verdict is Verdict.STAY and How.EXECUTED not in above
 
 
-def prepare(force: bool, pull: bool, push: bool, send: Sequence[str]) -> Run:
-    """Raises PipelineError where what is asked for cannot work: no remote, or changes that workers would not see."""
+def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param: Sequence[str]) -> Run:
+    """Write params.yaml, unless what is asked for cannot work.
+
+    Raises:
+        PipelineError: no remote, changes that workers would not see, a param that is none; nothing was written.
+    """
     run = Run(force, pull or bool(send), push or bool(send), send)
     if run.pull or run.push:
         shared(open_repo())
@@ -49,9 +54,9 @@ def prepare(force: bool, pull: bool, push: bool, send: Sequence[str]) -> Run:
                 f"not committed: {', '.join(changed)}: workers see commits alone; commit and push first"
             )
         run.revision = clone.git("rev-parse", "HEAD")
-        run.params = (
-            Path("params.yaml").read_text() if clone.git("diff", "--name-only", "HEAD", "params.yaml") else None
-        )
+    set_params(set_param)
+    if send and clone.git("diff", "--name-only", "HEAD", "params.yaml"):
+        run.params = Path("params.yaml").read_text()
     return run
 
 

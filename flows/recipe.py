@@ -21,7 +21,6 @@ from flows.cancel import watch_for_cancel
 from flows.dispatch import Run, bring, prepare
 from flows.graph import PipelineError, open_repo, outputs, read_graph
 from flows.locks import alone_with_recipe
-from flows.params import set_params
 from flows.plan import Decision, plan
 from flows.process import FailedError, StoppedError
 from flows.stage import How, Outcome
@@ -53,8 +52,7 @@ def recipe(
         with alone_with_recipe():
             if revision:
                 go_to(revision)
-            set_params(set_param or [])
-            run = prepare(force, pull, push, send or [])
+            run = prepare(force, pull, push, send or [], set_param or [])
             return bring_all(plan(open_repo(), stages or [], force, run.pull), run)
     except PipelineError as error:
         return Failed(message=" ".join(str(error).split()))

@@ -144,7 +144,7 @@ def test_cancelling_stops_the_stage_and_leaves_no_lock(flows: Flows, how: str) -
     assert not sleeping[0].is_running()
     assert locks(flows.project) == ""
     assert flows.server.client.read_flow_run(run.id).state_name == "Cancelled"
-    assert flows.server.states(run)["evaluate"] == "NotReady"
+    assert flows.server.states(run)["evaluate"] in ("NotReady", "Cancelled")  # the server tidies up every 20 s
     flows.project.run("git", "checkout", "-q", "dvc.yaml")
     assert flows.project.repro("evaluate") == []  # from the run-cache: its outputs were gone
 

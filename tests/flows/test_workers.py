@@ -1,129 +1,35 @@
-"""Two workers in two clones, one remote, one server: all real, all started here."""
+"""Two workers in two clones, one remote directory, one server: all real, all started here."""
 
-import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import FlowRun
-from prefect.deployments import run_deployment
 from prefect.states import Cancelling
 
-from tests.conftest import ROOT, Project, make_project
+from tests.conftest import Project, draw_picture
 from tests.flows.conftest import TARGETS, Server
+from tests.flows.team import Team, a_team_makes_what_dvc_repro_makes, assemble, kept_promises
 from tests.flows.test_run import children, locks
 from tests.test_cache import ALL
 
 pytestmark = pytest.mark.slow
-GPU = ["augment", "lr_find", "precompute", "train_full", "train_head", "tta", "unfreeze"]
-
-
-@dataclass
-class Team:
-    """A git origin, a DVC remote, and clones with a worker each."""
-
-    folder: Path
-    server: Server
-    shim: Path
-    workers: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
-
-    def clone(self, name: str) -> Project:
-        project = Project(self.folder / name, self.shim)
-        if not project.folder.exists():
-            Project(self.folder, None).run("git", "clone", "-q", "origin.git", name)
-        return project
-
-    @property
-    def flows_run(self) -> list[str]:
-        return self.server.env(sys.executable, "-m", "flows.run")
-
-    def settings(self, project: Project) -> dict[str, str]:
-        return project.environment() | self.server.environment() | {"UNFREEZE_CLONE": str(project.folder)}
-
-    def work(self, pool: str) -> None:
-        """Start a worker for the pool in the clone of that name."""
-        project = self.clone(pool)
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", pool]
-        log = (self.folder / f"{pool}.log").open("a")
-        self.workers[pool] = subprocess.Popen(
-            command, cwd=project.folder, env=self.settings(project), stdout=log, stderr=log, text=True
-        )
-        log.close()
-
-    def stop(self, pool: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """The worker and everything below it."""
-        worker = self.workers.pop(pool)
-        below = psutil.Process(worker.pid).children(recursive=True)
-        worker.send_signal(how)
-        if how is signal.SIGKILL:
-            for process in below:
-                process.kill()
-        worker.wait(timeout=60)
-
-    def recipe(self, **parameters: Any) -> FlowRun:
-        """Start the deployment recipe/main; it goes to the cpu worker."""
-        os.environ.update(self.server.environment())
-        parameters = {"stages": list(TARGETS)} | parameters
-        run: FlowRun = run_deployment("recipe/main", parameters=parameters, timeout=0)  # type: ignore[assignment]
-        return run
-
-    def wait(self, run: FlowRun, seconds: int = 300) -> FlowRun:
-        for _ in range(seconds * 2):
-            found = self.server.client.read_flow_run(run.id)
-            if found.state and found.state.is_final():
-                return found
-            time.sleep(0.5)
-        logs = "".join(path.read_text()[-3000:] for path in self.folder.glob("*.log"))
-        pytest.fail(f"{run.name} does not end: {logs}")
-
-    def receipts(self, name: str) -> set[str]:
-        return {path.stem for path in (self.folder / name / ".unfreeze/receipts").glob("*.json")}
 
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory, server: Server, shim: Path) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("team")
-    start = make_project(folder / "start", shim)
-    (start.folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text())
-    start.run("dvc", "remote", "add", "-d", "there", str(folder / "remote"))
-    start.run("git", "add", "-A")
-    start.run("git", "commit", "-qm", "a remote, deployments")
-    start.run("git", "branch", "-M", "main")
-    start.run("git", "clone", "-q", "--bare", ".", str(folder / "origin.git"))
-    team = Team(folder, server, shim)
-    for pool in ("cpu", "gpu"):
-        start.run(*server.env("prefect", "work-pool", "create", pool, "--type", "process"))
-    start.run(*server.env("prefect", "--no-prompt", "deploy", "--all"))
-    team.work("cpu")
-    team.work("gpu")
-    yield team
-    for pool in list(team.workers):
-        team.stop(pool)
+    with assemble(folder, server, shim, str(folder / "remote")) as team:
+        yield team
 
 
 def test_gpu_stages_run_on_the_gpu_worker_and_a_third_clone_restores_all(team: Team, reproduced: Project) -> None:
-    run = team.wait(team.recipe())
-    assert run.state_name == "Completed", run.state
-    assert team.receipts("gpu") == set(GPU)
-    assert team.receipts("cpu") == set(ALL) - set(GPU)
-    lock = (reproduced.folder / "dvc.lock").read_bytes()  # of plain `dvc repro`
-    assert (team.folder / "cpu/dvc.lock").read_bytes() == lock
-    assert (team.folder / "cpu/data/unfreeze/curve.png").exists()  # plots and metrics come back, the rest stays away
-    assert not (team.folder / "cpu/data/train_full/model.safetensors").exists()
-
-    third = team.clone("third")
-    said = third.run(*team.flows_run, "--pull", *TARGETS).stdout
-    assert "12 restored" in said
-    assert team.receipts("third") == set()
-    assert (third.folder / "dvc.lock").read_bytes() == lock
-    assert third.repro(*TARGETS) == []
+    a_team_makes_what_dvc_repro_makes(team, (reproduced.folder / "dvc.lock").read_bytes())
 
 
 def test_again_nothing_runs(team: Team) -> None:
@@ -176,7 +82,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing(team: Team) -> None:
     states = team.server.states(ended)
     assert {stage for stage in ALL if states[stage] == "Completed"} <= {"tta", "evaluate"}
     assert states["tta"] == "Completed"
-    Project(team.folder / "gpu", team.shim).run("dvc", "status", "-c")
+    assert kept_promises(team.folder / "remote") > len(ALL)
 
 
 def test_cancelling_reaches_the_worker(team: Team) -> None:
@@ -197,9 +103,47 @@ def test_cancelling_reaches_the_worker(team: Team) -> None:
         assert locks(team.clone(pool)) == before[pool]
 
 
+def recipe_after(team: Team, run: FlowRun) -> FlowRun:
+    """The run of recipe that was started after `run`, once it is over."""
+    for _ in range(240):
+        if (found := team.server.last_run("recipe")).id != run.id:
+            return team.wait(found)
+        time.sleep(0.5)
+    pytest.fail("no new run of recipe")
+
+
+def test_new_pictures_start_the_recipe_by_poll_and_by_event(team: Team) -> None:
+    start, shared = Project(team.folder / "start", team.shim), team.folder / "shared"
+    shutil.copytree(start.folder / "pictures", shared)
+    start.params({"ingest.path": str(shared)})
+    start.run("git", "commit", "-qam", "pictures that all clones see")
+    start.run("git", "push", "-q", "origin", "main")
+    before = team.wait(team.recipe(revision="main"))  # the workers' clones go to the new commit
+    assert before.state_name == "Completed", before.state
+
+    poll = team.wait(team.start("new-data/poll", quiet_seconds=0))
+    assert "started recipe/main" in str(poll.state)
+    assert recipe_after(team, before).state_name == "Completed"
+    assert team.wait(team.start("new-data/poll", quiet_seconds=0)).state_name == "Unchanged"
+
+    draw_picture(shared / "train/red03.jpg", "red", 999)
+    client = team.server.client
+    deployment = client.read_deployment_by_name("new-data/poll")
+    client.update_deployment(deployment.id, DeploymentUpdate(parameters={"quiet_seconds": 0}))
+    event = ("prefect", "event", "emit", "unfreeze.data-changed", "--resource-id", "unfreeze.data")
+    last = team.server.last_run()
+    start.run(*team.server.env(*event))
+    again = recipe_after(team, last)
+    assert again.state_name == "Completed", again.state
+    assert {"ingest", "resize", "train_full"} <= {
+        name for name, state in team.server.states(again).items() if state == "Completed"
+    }
+
+
 def test_uncommitted_code_is_refused(team: Team) -> None:
     third = team.clone("third")
     (third.folder / "stages/tta.py").write_text("# changed\n")
-    done = third.run(*team.flows_run, "--send", "gpu", *TARGETS, check=False)
+    done = third.run(*team.flows_run, "--send", "gpu", "-S", "tta.n_aug=9", *TARGETS, check=False)
     assert done.returncode == 1
     assert "not committed: stages/tta.py" in done.stdout
+    assert "n_aug: 9" not in (third.folder / "params.yaml").read_text()

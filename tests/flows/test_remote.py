@@ -1,0 +1,83 @@
+"""What travels between clones: retried where the network fails, and never half there."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Project, start
+from tests.flows.conftest import Flows
+from tests.flows.team import kept_promises
+
+
+def test_a_push_is_tried_again_and_the_stage_is_not(flows: Flows, tmp_path: Path) -> None:
+    remote = tmp_path / "remote"
+    remote.touch()  # a file where a folder should be: what a share that is not mounted looks like
+    flows.project.run("dvc", "remote", "add", "-d", "there", str(remote))
+    process = subprocess.Popen(
+        flows.command("--push", "--force", targets=["ingest"]), cwd=flows.project.folder,
+        env=flows.project.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if "Retry 2/3 will start" in line:
+            remote.unlink()
+    assert process.wait() == 0, seen
+    tasks = flows.server.tasks(flows.server.last_run())
+    assert tasks["push ingest"].run_count == 3
+    assert tasks["ingest"].run_count == 1
+    waits = [float(line.split("will start ")[1].split(" ")[0]) for line in seen.splitlines() if "will start " in line]
+    assert 2 <= waits[0] <= 3 < 4 <= waits[1] <= 6  # 2, 4, 8 s, and up to half as much again
+    assert kept_promises(remote) == 2
+
+
+def test_a_remote_that_stays_away_fails_the_stage_with_its_reason(flows: Flows, tmp_path: Path) -> None:
+    (tmp_path / "remote").touch()
+    flows.project.run("dvc", "remote", "add", "-d", "there", str(tmp_path / "remote"))
+    before = flows.project.md5s()
+    said = flows.run("--push", "--force", code=1, targets=["ingest"])
+    assert flows.server.tasks(flows.server.last_run())["push ingest"].run_count == 4
+    assert "push ingest: " in flows.server.message("ingest")
+    assert "Not a directory" in said
+    assert flows.project.md5s() == before  # what was computed stays
+
+
+def test_no_remote_is_said_before_anything_runs(flows: Flows) -> None:
+    assert "`dvc remote add -d NAME URL`" in flows.run("--push", "-S", "tta.n_aug=3", code=1)
+    assert flows.server.states() == {}
+    assert "n_aug: 2" in (flows.project.folder / "params.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_a_push_that_is_killed_promises_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "source").write_text("x")
+    (folder / "make.py").write_text(
+        "from pathlib import Path\nfor n in range(20): p = Path(f'out/{n}'); p.parent.mkdir(exist_ok=True);"
+        " p.write_bytes(bytes([n]) * 20_000_000)\n"
+    )
+    stage = "stages: {make: {cmd: python make.py, deps: [source, make.py], outs: [out]}}"
+    (folder / "dvc.yaml").write_text(stage)
+    project = start(Project(folder, None))
+    project.run("dvc", "remote", "add", "-d", "there", str(tmp_path / "remote"))
+    project.run("dvc", "repro")
+    environment = project.environment() | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "flows.remote", "push", "make"]
+    amounts = []
+    for seconds in range(3, 30):
+        process = subprocess.Popen(command, cwd=folder, env=environment)
+        time.sleep(seconds / 10)
+        process.kill()
+        process.wait()
+        promised = kept_promises(tmp_path / "remote")
+        amounts.append(len(list((tmp_path / "remote").rglob("*"))))
+        if promised:
+            break
+    assert len({*amounts}) > 2, f"the kills did not fall into the push: {amounts}"
+    subprocess.run(command, cwd=folder, env=environment, check=True)
+    assert kept_promises(tmp_path / "remote") == 21
