@@ -86,6 +86,15 @@ class Team:
         logs = "".join(path.read_text()[-3000:] for path in self.folder.glob("*.log"))
         pytest.fail(f"{run.name} does not end: {logs}")
 
+    def states(self, run: FlowRun) -> dict[str, str]:
+        """Of the stages of a run that is over. The server learns of tasks by events, a moment after the run's end."""
+        for _ in range(100):
+            found = self.server.states(run)
+            if set(ALL) <= set(found) and not {"Pending", "Running"} & set(found.values()):
+                break
+            time.sleep(0.1)
+        return {stage: found[stage] for stage in ALL}
+
     def receipts(self, name: str) -> set[str]:
         return {path.stem for path in (self.folder / name / ".unfreeze/receipts").glob("*.json")}
 
