@@ -74,7 +74,7 @@ def decide(node: Node, known: dict[str, Any], unsure: set[str], force: bool, pul
     if stage.is_callback or stage.always_changed:
         return Verdict.RUN, ["it is marked to run always"]
     if uncertain:
-        return Verdict.DEPENDS, [f"depends on the result of {', '.join(uncertain)}", *(why if locked else [])]
+        return Verdict.DEPENDS, [f"depends on {few(uncertain)}", *(why if locked else [])]
     if not why and (not missing or (pull and gone)):
         known.update({out.fs_path: out for out in stage.outs})
         return Verdict.STAY, [f"{line}: the remote has it" for line in missing if pull]
@@ -83,6 +83,11 @@ def decide(node: Node, known: dict[str, Any], unsure: set[str], force: bool, pul
         known.update({out.fs_path: out for out in entry.outs})
         return Verdict.RESTORE, [*why, *missing]
     return Verdict.RUN, [*why, *missing]
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    more = len(names) - most
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:most])} and {more} more"
 
 
 def own_changes(node: Node, known: dict[str, Any]) -> list[str]:

@@ -18,7 +18,8 @@ def find_server() -> None:
     url = get_current_settings().api.url
     if url is None:
         print(
-            "No Prefect server is set: starting a temporary one for this run, about 10 s (see README: On one machine)"
+            "No Prefect server is set: starting a temporary one for this run, about 10 s, the first time 20 "
+            "(see README: On one machine)"
         )
         return
     try:

@@ -38,7 +38,7 @@ def test_nothing_has_run(tmp_path: Path) -> None:
     found = plan(make_project(tmp_path, shim=None))
     assert [stage for stage, (verdict, _) in found.items() if verdict == "run"] == ["ingest", "backbone"]
     assert found["ingest"][1] == "not in dvc.lock: never run at this commit"
-    assert found["split"] == ("depends", "depends on the result of ingest")
+    assert found["split"] == ("depends", "depends on ingest")
     assert list(found) == ALL
 
 
@@ -53,8 +53,8 @@ def test_a_param_and_what_lies_below(project: Project) -> None:
     found = plan(project)
     assert found["unfreeze"] == ("run", "param train_full.bn_freeze: False -> True")
     own = "param train_full.bn_freeze: False -> True; param train_full.n_cycles: 1 -> 2"
-    assert found["train_full"] == ("depends", f"depends on the result of unfreeze; {own}")
-    assert found["tta"] == ("depends", "depends on the result of train_full")
+    assert found["train_full"] == ("depends", f"depends on unfreeze; {own}")
+    assert found["tta"] == ("depends", "depends on train_full")
     assert [stage for stage, (verdict, _) in found.items() if verdict != "unchanged"] == FROM_HEAD[2:]
 
 
@@ -132,7 +132,7 @@ def test_the_table(project: Project) -> None:
     project.params({"tta.n_aug": 3})
     said = project.run(sys.executable, "-m", "flows.plan", *TARGETS).stdout
     assert "param tta.n_aug: 2 -> 3" in said
-    assert "depends on the result of tta" in said
+    assert "depends on tta" in said
 
 
 def test_a_stage_that_is_not_there(project: Project) -> None:
