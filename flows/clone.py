@@ -23,6 +23,20 @@ def changed_by_hand(outputs: Iterable[str]) -> list[str]:
     return [name for name in git("diff", "--name-only", "HEAD").splitlines() if name not in own]
 
 
+def untracked() -> list[str]:
+    return git("ls-files", "--others", "--exclude-standard").splitlines()
+
+
+def on_origin() -> bool:
+    """Has the commit here been pushed, as far as this clone knows?"""
+    return bool(git("branch", "--remotes", "--contains", "HEAD"))
+
+
+def at_head(path: str) -> str:
+    """A file's text as committed; empty where it is not."""
+    return git("show", f"HEAD:{path}") if git("ls-tree", "HEAD", path) else ""
+
+
 def go_to(revision: str, outputs: Iterable[str]) -> str:
     """Check out a commit, branch (as origin has it) or tag; returns the commit.
 
@@ -35,10 +49,12 @@ def go_to(revision: str, outputs: Iterable[str]) -> str:
             "anew for every run: commit them, or use another clone"
         )
     if not (len(revision) == HASH_LENGTH and (commit := find(revision))):
-        git("fetch", "--quiet", "--tags", "origin")
+        git("fetch", "--quiet", "--tags", "--force", "--prune", "origin")
         commit = find(f"refs/remotes/origin/{revision}") or find(revision)
     if not commit:
-        raise PipelineError(f"no {revision} in {git('remote', 'get-url', 'origin')}: push it there first")
+        raise PipelineError(f"no {revision} on origin: push it there first")
+    if lost := sorted(set(untracked()) & set(git("ls-tree", "-r", "--name-only", commit).splitlines()) - {*outputs}):
+        raise PipelineError(f"{Path.cwd()}: not in git here, but in {revision}: {', '.join(lost)}; move them away")
     git("checkout", "--quiet", "--force", "--detach", commit)
     return commit
 

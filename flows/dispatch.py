@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows import clone, lock
 from flows.elsewhere import run_elsewhere
-from flows.graph import PipelineError, open_repo, outputs
+from flows.graph import PipelineError, open_repo, outputs, read_graph
 from flows.locks import slot
 from flows.params import set_params
 from flows.plan import Decision, Verdict
@@ -49,10 +49,16 @@ def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param:
     if run.pull or run.push:
         shared(open_repo())
     if send:
+        if unknown := set(send) - {node.pool for node in read_graph(open_repo()).values()}:
+            raise PipelineError(f"no stage of dvc.yaml has `meta: {{pool: {', '.join(sorted(unknown))}}}`")
+        if files := [one for one in set_param if ":" in one.partition("=")[0]]:
+            raise PipelineError(f"-S {files[0]}: workers get params.yaml alone; commit and push other files")
         if changed := clone.changed_by_hand(outputs(open_repo())):
             raise PipelineError(
                 f"not committed: {', '.join(changed)}: workers see commits alone; commit and push first"
             )
+        if not clone.on_origin():
+            raise PipelineError("the commit here is not on origin, where workers get it: `git push` first")
         run.revision = clone.git("rev-parse", "HEAD")
     set_params(set_param)
     if send and clone.git("diff", "--name-only", "HEAD", "params.yaml"):
@@ -69,7 +75,7 @@ def bring(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
         return on_worker(decision, run, log)
     if run.pull:
         move("pull", name, log, run.stop)
-    with slot(decision.pool, run.stop):
+    with slot(decision.pool, run.stop, log):
         outcome = run_stage(name, run.force, log, run.stop)
     if run.push:
         move("push", name, log, run.stop)

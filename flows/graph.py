@@ -12,6 +12,7 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.utils.serialize import load_yaml
 
 PIPELINE = "dvc.yaml"
 
@@ -50,6 +51,8 @@ def read_graph(repo: Repo, targets: Sequence[str] = ()) -> dict[str, Node]:
         own = [name for name, stage in known.items() if Path(stage.path_in_repo) == Path(PIPELINE)]
     except DvcException as error:
         raise PipelineError(f"{PIPELINE}: {error}") from error
+    if not (Path(repo.root_dir) / PIPELINE).exists():
+        raise PipelineError(f"no {PIPELINE} in {repo.root_dir}: run it from the top folder of the project")
     if unknown := [target for target in targets if target not in known]:
         raise PipelineError(f"no stage {', '.join(unknown)} in {PIPELINE}; there are {', '.join(own)}")
     order = plan_repro(graph, [known[name] for name in targets or own])
@@ -65,5 +68,7 @@ def read_graph(repo: Repo, targets: Sequence[str] = ()) -> dict[str, Node]:
 
 
 def outputs(repo: Repo) -> list[str]:
-    """Paths that stages write and git holds: metrics and plots outside of DVC's cache."""
-    return [out.def_path for stage in repo.index.stages for out in stage.outs if not out.use_cache]
+    """Paths that stages write, those that git holds among them: by dvc.lock, for dvc.yaml may be broken here."""
+    lock = Path(repo.root_dir) / "dvc.lock"
+    stages = load_yaml(str(lock)).get("stages", {}) if lock.exists() else {}
+    return [out["path"] for stage in stages.values() for out in stage.get("outs", [])]

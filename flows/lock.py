@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from dvc.repo import Repo
-from dvc.utils.serialize import load_yaml, modify_yaml
+from dvc.utils.serialize import load_yaml, modify_yaml, parse_yaml
 
 LOCK = "dvc.lock"
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Entries of a lock's text, of a commit's say."""
+    return dict((parse_yaml(text, LOCK) or {}).get("stages", {}))
 
 
 def entries(repo: Repo) -> dict[str, Any]:

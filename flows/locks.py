@@ -5,7 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from zc.lockfile import LockError, LockFile
@@ -13,16 +13,17 @@ from zc.lockfile import LockError, LockFile
 from flows.graph import PipelineError
 from flows.process import StoppedError
 
-RECIPE, STAGE = Path(".unfreeze/recipe.lock"), Path(".unfreeze/stage.lock")
+CLONE = Path(".unfreeze/clone.lock")
+SURE_SECONDS = 1  # the file may for a moment name the one who had the lock before
 
 
 @contextmanager
-def hold(path: Path, busy: Callable[[], None]) -> Iterator[None]:
+def hold(path: Path, busy: Callable[[], None], who: str = "") -> Iterator[None]:
     """Take the lock; `busy` is called every 0.1 s until it is free, and may raise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         try:
-            lock = LockFile(str(path))
+            lock = LockFile(str(path), content_template=f"{{pid}} {who}")
             break
         except LockError:
             busy()
@@ -33,40 +34,55 @@ def hold(path: Path, busy: Callable[[], None]) -> Iterator[None]:
         lock.close()
 
 
-def no_recipe_here() -> None:
+def another_is_here() -> None:
+    process = CLONE.read_text().split()[:1]
     raise PipelineError(
-        f"another run is at work in this clone ({Path.cwd()}, process{RECIPE.read_text().rstrip()}): wait for its end, "
-        "or use another clone; a worker that runs single stages needs a clone of its own"
+        f"another run is at work in this clone ({Path.cwd()}, process {' '.join(process)}): wait for its end, or use "
+        "another clone; a worker that runs single stages needs a clone of its own"
     )
 
 
 @contextmanager
 def alone_with_recipe() -> Iterator[None]:
     """No other recipe in this clone, and no stage of somebody else's. Raises PipelineError at once."""
-    with hold(RECIPE, no_recipe_here), hold(STAGE, no_recipe_here):
+    with hold(CLONE, another_is_here, "recipe"):
         yield
 
 
 @contextmanager
-def alone_with_stage() -> Iterator[None]:
-    """No recipe in this clone (PipelineError); where another stage is at work, wait for its end."""
-    with ExitStack() as recipe:
-        recipe.enter_context(hold(RECIPE, no_recipe_here))
-        with hold(STAGE, lambda: None):
-            recipe.close()
-            yield
+def alone_with_stage(stop: threading.Event) -> Iterator[None]:
+    """No recipe in this clone (PipelineError: it may be waiting for this very stage); another stage is waited for."""
+    since: list[float] = []
+
+    def busy() -> None:
+        if stop.is_set():
+            raise StoppedError("stopped while it waited for another stage in this clone")
+        if not CLONE.read_text().endswith("recipe\n"):
+            since.clear()
+            return
+        since.append(time.monotonic())
+        if since[-1] - since[0] > SURE_SECONDS:
+            another_is_here()
+
+    with hold(CLONE, busy, "stage"):
+        yield
 
 
 @contextmanager
-def slot(pool: str, stop: threading.Event) -> Iterator[None]:
+def slot(pool: str, stop: threading.Event, log: Callable[[str], None]) -> Iterator[None]:
     """For a gpu stage this machine's GPU, or that of CUDA_VISIBLE_DEVICES, whatever the clone; else nothing."""
     if pool != "gpu":
         yield
         return
 
+    told: list[bool] = []
+
     def busy() -> None:
         if stop.is_set():
             raise StoppedError("stopped while it waited for the GPU")
+        if not told:
+            told.append(True)
+            log("waiting: another stage has this machine's GPU")
 
     name = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(os.sep, "_")
     with hold(Path(tempfile.gettempdir()) / f"unfreeze-{os.getuid()}-gpu-{name}.lock", busy):

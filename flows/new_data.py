@@ -8,9 +8,11 @@ Never two at once: the deployment recipe/main has a concurrency limit of 1, and 
 import hashlib
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dvc.exceptions import DvcException
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
@@ -27,13 +29,17 @@ def new_data(stage: str = "ingest", deployment: str = "recipe/main", quiet_secon
     Args:
         stage: its first dep is the folder: `ingest.path`.
         deployment: what to start.
-        quiet_seconds: a folder that changed more recently is still being filled: the next poll looks again.
+        quiet_seconds: a folder that changed more recently is still being filled; after that time it is looked at once
+            more, then by the next poll.
     """
     try:
         node = read_graph(open_repo(), [stage])[stage]
         dep = node.dvc.deps[0]
         fingerprint, newest = look(Path(dep.fs_path))
-    except (PipelineError, FileNotFoundError) as error:
+        if (early := newest + quiet_seconds - time.time()) > 0:  # an event comes once: wait for the folder to rest
+            time.sleep(early)
+            fingerprint, newest = look(Path(dep.fs_path))
+    except (PipelineError, DvcException, OSError) as error:
         return Failed(message=str(error))
     if time.time() - newest < quiet_seconds:
         return Completed(name="Waiting", message=f"{dep.def_path} changed less than {quiet_seconds:g} s ago")
@@ -62,8 +68,9 @@ def look(folder: Path) -> tuple[str, float]:
     for at, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
-            stat = (Path(at) / name).stat()
-            lines.append(f"{at}/{name} {stat.st_size} {stat.st_mtime_ns}")
-            newest = max(newest, stat.st_ctime)
+            with suppress(FileNotFoundError):  # a link that leads nowhere, a file that has just been removed
+                stat = (Path(at) / name).stat()
+                lines.append(f"{at}/{name} {stat.st_size} {stat.st_mtime_ns}")
+                newest = max(newest, stat.st_ctime)
         newest = max(newest, Path(at).stat().st_mtime)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest(), newest

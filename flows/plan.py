@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dvc.dependency import ParamsDependency
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage.cache import _get_cache_hash
 from dvc.stage.serialize import to_single_stage_lockfile
@@ -43,42 +44,58 @@ class Decision:
     upstream: tuple[str, ...]
 
 
-def plan(repo: Repo, targets: Sequence[str] = (), force: bool = False, pull: bool = False) -> list[Decision]:
-    """One decision a stage, upstream first. With `pull` an output that lies in the remote alone is not missing."""
-    known: dict[str, Any] = {}  # outputs as they will be, by path; those of a stage that must run are not among them
+@dataclass(frozen=True)
+class Wish:
+    """`pull`: what is not here may come from the remote. `away`: pools whose outputs need not be here; `lost`: stages
+    whose outputs are not in the remote either."""
+
+    force: bool = False
+    pull: bool = False
+    away: Sequence[str] = ()
+    lost: Sequence[str] = ()
+
+
+def plan(repo: Repo, targets: Sequence[str] = (), wish: Wish = Wish()) -> list[Decision]:
+    """One decision a stage, upstream first."""
+    known: dict[str, Any] = {}  # outputs as they will be, by path; None: a stage that must run will say
     unsure: set[str] = set()  # stages of which we do not know what they will give
     decisions = []
     for node in read_graph(repo, targets).values():
-        verdict, why = decide(node, known, unsure, force, pull)
+        verdict, why = decide(node, known, unsure, wish)
         if verdict in (Verdict.RUN, Verdict.DEPENDS):
             unsure.add(node.name)
+            known.update({out.fs_path: None for out in node.dvc.outs})
         decisions.append(
             Decision(node.name, verdict, tuple(why), node.pool, read_receipt(node.name).get("seconds"), node.upstream)
         )
     return decisions
 
 
-def decide(node: Node, known: dict[str, Any], unsure: set[str], force: bool, pull: bool) -> tuple[Verdict, list[str]]:
+def decide(node: Node, known: dict[str, Any], unsure: set[str], wish: Wish) -> tuple[Verdict, list[str]]:
     """The verdict on one stage; enters its outputs into `known` where they are certain."""
     stage = node.dvc
-    if stage.frozen:
-        known.update({out.fs_path: out for out in stage.outs})
-        return Verdict.STAY, ["frozen in dvc.yaml"]
-    locked = any(out.hash_info for out in stage.outs)
-    why = own_changes(node, known) if locked else ["not in dvc.lock: never run at this commit"]
+    locked = any(one.hash_info for one in stage.outs or stage.deps)
     missing = [line for out in stage.outs for line in changed_file(out, "output") if locked]
     gone = all("is not" in line for line in missing)
+    if len(missing) > 1 and gone:
+        missing = [f"{len(missing)} outputs are not here"]
+    if stage.frozen:
+        known.update({out.fs_path: out for out in stage.outs})
+        return Verdict.RUN if missing else Verdict.STAY, ["frozen in dvc.yaml", *missing]
+    why = own_changes(node, known) if locked else ["not in dvc.lock: never run at this commit"]
     uncertain = [name for name in node.upstream if name in unsure]
-    if force:
+    if wish.force:
         return Verdict.RUN, ["--force"]
     if stage.is_callback or stage.always_changed:
         return Verdict.RUN, ["it is marked to run always"]
     if uncertain:
         return Verdict.DEPENDS, [f"depends on {few(uncertain)}", *(why if locked else [])]
-    if not why and (not missing or (pull and gone)):
+    if node.name in wish.lost:
+        return Verdict.RUN, [*why, *missing, "nor in the remote"]
+    if not why and (not missing or (gone and node.pool in wish.away)):
         known.update({out.fs_path: out for out in stage.outs})
-        return Verdict.STAY, [f"{line}: the remote has it" for line in missing if pull]
-    entry = remembered(node, known, pull, as_locked=not why)
+        return Verdict.STAY, ["its outputs lie in the remote"] if missing else []
+    entry = remembered(node, known, wish.pull, as_locked=not why)
     if entry is not None:
         known.update({out.fs_path: out for out in entry.outs})
         return Verdict.RESTORE, [*why, *missing]
@@ -97,11 +114,10 @@ def own_changes(node: Node, known: dict[str, Any]) -> list[str]:
     for dep in stage.deps:
         if isinstance(dep, ParamsDependency):
             why += changed_params(dep)
-        elif (new := known.get(dep.fs_path)) is not None:
-            if new.hash_info != dep.hash_info:
-                why.append(f"dep {dep.def_path}: {short(dep.hash_info)} -> {short(new.hash_info)}")
-        else:
+        elif dep.fs_path not in known:
             why += changed_file(dep, "dep")
+        elif (new := known[dep.fs_path]) is not None and new.hash_info != dep.hash_info:
+            why.append(f"dep {dep.def_path}: {short(dep.hash_info)} -> {short(new.hash_info)}")
     return why
 
 
@@ -115,7 +131,7 @@ def remembered(node: Node, known: dict[str, Any], pull: bool, as_locked: bool) -
     if as_locked:
         return stage if pull or stage.outs_cached() else None
     for dep in stage.deps:
-        if dep.fs_path in known:
+        if known.get(dep.fs_path) is not None:
             # `meta` has an md5 of its own, and that is the one DVC writes
             dep.hash_info, dep.meta = known[dep.fs_path].hash_info, known[dep.fs_path].meta
         elif dep.exists:
@@ -157,12 +173,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.plan", description=__doc__)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="with what they depend on; default: all of dvc.yaml")
     parser.add_argument("-f", "--force", action="store_true", help="as if nothing were remembered")
-    parser.add_argument("--pull", action="store_true", help="count what the DVC remote has as not missing")
+    parser.add_argument("--pull", action="store_true", help="what is not here may come from the DVC remote")
     parser.add_argument("--json", action="store_true", help="for programs")
     arguments = parser.parse_args()
     try:
-        decisions = plan(open_repo(), arguments.stages, arguments.force, arguments.pull)
-    except PipelineError as error:
+        decisions = plan(open_repo(), arguments.stages, Wish(arguments.force, arguments.pull))
+    except (PipelineError, DvcException, OSError) as error:
         sys.exit(f"plan: {' '.join(str(error).split())}")
     if arguments.json:
         print(json.dumps([asdict(one) for one in decisions], indent=2))

@@ -92,24 +92,38 @@ def terminate(process: subprocess.Popen[str], asked: set[int]) -> None:
     also where this is called again (`asked`: pids): a second signal would break off the tidying up.
     """
     deadline = time.monotonic() + GRACE_SECONDS
-    try:
-        parent = psutil.Process(process.pid)
-        while process.poll() is None and time.monotonic() < deadline:
-            below = parent.children(recursive=True)
-            for child in below:
-                if child.pid not in asked:
+    while process.poll() is None and time.monotonic() < deadline:
+        below = session(process.pid)
+        for child in below:
+            if child.pid not in asked:
+                with suppress(psutil.NoSuchProcess):
                     child.terminate()
-            if not below and not asked:
-                process.send_signal(signal.SIGINT)
-                asked.add(process.pid)
-            asked |= {child.pid for child in below}
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=1)
-        for child in parent.children(recursive=True):
-            child.kill()
+        if not below and not asked:
+            process.send_signal(signal.SIGINT)
+            asked.add(process.pid)
+        asked |= {child.pid for child in below}
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+    kill_session(process.pid)
+    try:
         process.wait(timeout=1.5)
-    except psutil.NoSuchProcess:
-        pass
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    kill_session(process.pid)
+
+
+def session(leader: int) -> list[psutil.Process]:
+    """What was started below a process: also what was left behind by a shell that has ended."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(OSError):
+            if process.pid != leader and os.getsid(process.pid) == leader:
+                found.append(process)
+    return found
+
+
+def kill_session(leader: int) -> None:
+    for process in session(leader):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

@@ -6,8 +6,10 @@ Cached, the message says which; what failed is Failed with its last lines; what 
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from dvc.exceptions import DvcException
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -21,8 +23,10 @@ from flows.cancel import watch_for_cancel
 from flows.dispatch import Run, bring, prepare
 from flows.graph import PipelineError, open_repo, outputs, read_graph
 from flows.locks import alone_with_recipe
-from flows.plan import Decision, plan
+from flows.plan import Decision, Verdict, Wish, plan
 from flows.process import FailedError, StoppedError
+from flows.remote import LOST
+from flows.share import move
 from flows.stage import How, Outcome
 from flows.table import Row
 
@@ -53,18 +57,33 @@ def recipe(
             if revision:
                 go_to(revision)
             run = prepare(force, pull, push, send or [], set_param or [])
-            return bring_all(plan(open_repo(), stages or [], force, run.pull), run)
-    except PipelineError as error:
+            return bring_all(decide_all(stages or [], run), run)
+    except (PipelineError, FailedError, DvcException, OSError) as error:
         return Failed(message=" ".join(str(error).split()))
 
 
 def go_to(revision: str) -> None:
-    """The commit's files, and of dvc.lock what this clone has done since: git may hold an older run's."""
+    """The commit's files, and of dvc.lock what this clone has done since the last one, where nobody has committed
+    another result in the meantime."""
     repo = open_repo(wait_for_lock=True)
-    done = lock.entries(repo)
+    before, done = lock.parse(clone.at_head(lock.LOCK)), lock.entries(repo)
     clone.go_to(revision, outputs(repo))
     repo = open_repo(wait_for_lock=True)
-    lock.merge(repo, {name: done[name] for name in read_graph(repo) if name in done})
+    now = lock.entries(repo)
+    own = [name for name in read_graph(repo) if name in done and done[name] != before.get(name)]
+    lock.merge(repo, {name: done[name] for name in own if now.get(name) == before.get(name)})
+
+
+def decide_all(stages: Sequence[str], run: Run) -> list[Decision]:
+    """The plan. What is up to date here is pushed first, and what lies elsewhere is looked for there."""
+    wish = Wish(run.force, run.pull, away=run.send)
+    decisions = plan(open_repo(), stages, wish)
+    up_to_date = [one.stage for one in decisions if one.verdict is Verdict.STAY]
+    if run.push and up_to_date:
+        said = move("settle", " ".join(up_to_date), get_run_logger().info, run.stop)
+        if lost := [line.split()[1] for line in said if line.startswith(LOST)]:
+            return plan(open_repo(), stages, replace(wish, lost=lost))
+    return decisions
 
 
 def bring_all(decisions: Sequence[Decision], run: Run) -> State[None]:
@@ -98,7 +117,7 @@ def stage_task(decision: Decision, run: Run) -> State[None]:
     except StoppedError as error:
         return Cancelled(message=str(error))
     run.outcomes[decision.stage] = outcome
-    why = "; ".join(decision.why)
+    why = "; ".join(reasons(decision, outcome))
     state = "Completed" if outcome.how is How.EXECUTED else "Cached"
     return Completed(name=state, message=f"{outcome.how}{why and ': '}{why}")
 
@@ -106,9 +125,15 @@ def stage_task(decision: Decision, run: Run) -> State[None]:
 def row(decision: Decision, state: State[Any], outcome: Outcome | None) -> Row:
     if outcome:
         facts = (outcome.seconds, outcome.items, outcome.computed, outcome.worker)
-        return Row(decision.stage, outcome.how, decision.why, *facts)
+        return Row(decision.stage, outcome.how, reasons(decision, outcome), *facts)
     word = "failed" if state.is_failed() else "cancelled" if state.is_cancelled() else "not run"
     return Row(decision.stage, word, decision.why)
+
+
+def reasons(decision: Decision, outcome: Outcome) -> tuple[str, ...]:
+    """The plan's, unless what it feared did not come."""
+    stayed = outcome.how is How.UNCHANGED and decision.verdict is not Verdict.STAY
+    return () if stayed else decision.why
 
 
 def conclude(rows: Sequence[Row]) -> State[None]:

@@ -1,4 +1,4 @@
-"""What a clone gets from the others and gives to them: `python -m flows.remote pull|push|look STAGE`.
+"""What a clone gets from the others and gives to them: `python -m flows.remote pull|push|look|settle STAGE...`.
 
 Through DVC's remote, or by one cache directory that all clones share (then there is nothing to transfer). DVC's own
 `--run-cache` transfers copy every entry each time and know no targets (`StageCache.transfer(force=True)`), and
@@ -21,6 +21,8 @@ from flows.graph import Node, PipelineError, open_repo, read_graph
 from flows.lock import entries
 from flows.plan import own_changes, remembered
 
+LOST = "LOST"
+
 
 def shared(repo: Repo) -> bool:
     """Is there nothing to transfer, because all clones use one cache directory?
@@ -40,20 +42,26 @@ def shared(repo: Repo) -> bool:
 
 def pull(repo: Repo, node: Node) -> None:
     """The run-cache, what the stage reads, and what the run-cache says that it gives."""
-    fetch_run_cache(repo)
+    far = not shared(repo)
+    if far:
+        fetch_run_cache(repo)
     upstream = read_graph(repo, [node.name])
     made = {out.fs_path: out for name in node.upstream for out in upstream[name].dvc.outs if out.hash_info}
     wanted = [dep.def_path for dep in node.dvc.deps if dep.fs_path in made and made[dep.fs_path].status()]
-    if wanted:
+    if wanted and far:
         repo.pull(targets=wanted, force=True)
-    locked = any(out.hash_info for out in node.dvc.outs)
-    result = remembered(node, made, pull=True, as_locked=locked and not own_changes(node, made))
-    if result is not None:
-        transfer(result.get_used_objs(), repo.cloud.pull)
+    elif wanted:
+        repo.checkout(targets=wanted, force=True)
+    locked = any(out.hash_info for out in node.dvc.outs) and not own_changes(node, made)
+    for as_locked in (True, False) if locked else (False,):  # `cache: false` lies in the run-cache alone
+        if far and (result := remembered(node, made, pull=True, as_locked=as_locked)) is not None:
+            transfer(result.get_used_objs(), repo.cloud.pull)
 
 
 def push(repo: Repo, node: Node) -> None:
     """The stage's outputs, then its entry in the run-cache."""
+    if shared(repo):
+        return
     runs, stage = repo.stage_cache, node.dvc
     if not _can_hash(stage):
         transfer(stage.get_used_objs(), repo.cloud.push)
@@ -75,9 +83,32 @@ def look(repo: Repo, node: Node) -> None:
     if shown:
         for out in runs._create_stage(entries(repo)[node.name], wdir=node.dvc.wdir).outs:
             if out.def_path in shown:
-                transfer({None: {out.hash_info}}, repo.cloud.pull)
+                if not shared(repo):
+                    transfer({None: {out.hash_info}}, repo.cloud.pull)
                 with runs._cache_type_copy():  # some of them are git's to keep
                     out.checkout(force=True)
+
+
+def settle(repo: Repo, node: Node) -> None:
+    """Push what is here of a stage that is up to date; `LOST stage` is printed where a part of it is nowhere."""
+    if any(out.hash_info for out in node.dvc.outs) and not node.dvc.frozen:
+        if not shared(repo) and node.dvc.outs_cached():
+            push(repo, node)
+        elif not everywhere(repo, node.dvc):
+            print(f"{LOST} {node.name}")
+
+
+def everywhere(repo: Repo, stage: Any) -> bool:
+    """Is each object of the stage's outputs in the cache or the remote?"""
+    if shared(repo):
+        return bool(stage.outs_cached())
+    try:
+        used = stage.get_used_objs()
+        return bool(used) and not any(
+            repo.cloud.status(objects, log_missing=False).missing for objects in used.values()
+        )
+    except (DvcException, FileNotFoundError):  # the list of a folder's files is lost
+        return False
 
 
 def fetch_run_cache(repo: Repo) -> None:
@@ -93,17 +124,18 @@ def transfer(used: Any, move: Any) -> None:
 
 
 def main() -> None:
+    verbs = {"pull": pull, "push": push, "look": look, "settle": settle}
     parser = argparse.ArgumentParser(prog="python -m flows.remote", description=__doc__)
-    parser.add_argument("what", choices=["pull", "push", "look"])
-    parser.add_argument("stage", metavar="STAGE")
+    parser.add_argument("what", choices=list(verbs))
+    parser.add_argument("stages", metavar="STAGE", nargs="+")
     arguments = parser.parse_args()
     try:
         repo = open_repo(wait_for_lock=True)
-        if not shared(repo):
-            node = read_graph(repo, [arguments.stage])[arguments.stage]
-            {"pull": pull, "push": push, "look": look}[arguments.what](repo, node)
+        graph = read_graph(repo, arguments.stages)
+        for stage in arguments.stages:
+            verbs[arguments.what](repo, graph[stage])
     except (PipelineError, DvcException, OSError) as error:
-        sys.exit(f"{arguments.what} {arguments.stage}: {' '.join(str(error).split())}")
+        sys.exit(f"{arguments.what} {' '.join(arguments.stages)}: {' '.join(str(error).split())}")
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ PROGRAM = f"{process.INTERRUPTIBLE} from flows.remote import main; main()"
 
 
 @task(
-    cache_policy=NO_CACHE, task_run_name="{what} {stage}", retries=RETRIES, retry_jitter_factor=0.5,
+    cache_policy=NO_CACHE, task_run_name="{what} {stages}", retries=RETRIES, retry_jitter_factor=0.5,
     retry_delay_seconds=exponential_backoff(backoff_factor=2), retry_condition_fn=lambda _, __, state: worth_it(state),
 )  # fmt: skip
-def move(what: str, stage: str, log: Callable[[str], None], stop: threading.Event) -> None:
-    """`what`: pull, push or look, of flows/remote.py."""
-    process.run([sys.executable, "-c", PROGRAM, what, stage], log, stop)
+def move(what: str, stages: str, log: Callable[[str], None], stop: threading.Event) -> list[str]:
+    """`what`: a verb of flows/remote.py; `stages`: names with blanks between. Returns what was printed."""
+    return process.run([sys.executable, "-c", PROGRAM, what, *stages.split()], log, stop)
 
 
 def worth_it(state: object) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from dvc.exceptions import DvcException
 from prefect import flow, get_run_logger
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
@@ -55,9 +56,9 @@ def stage_on_worker(
     """
     log, stop = get_run_logger().info, threading.Event()
     try:
-        with beats() as result, watch_for_cancel(stop), alone_with_stage():
+        with beats() as result, watch_for_cancel(stop), alone_with_stage(stop):
             return work(stage, revision, params, entries or {}, force, log, stop, result)
-    except (PipelineError, FailedError) as error:
+    except (PipelineError, FailedError, DvcException) as error:
         return Failed(message=str(error))
     except StoppedError as error:
         return Cancelled(message=str(error))
@@ -74,7 +75,7 @@ def work(
     lock.merge(repo, entries)
     node = read_graph(repo, [stage])[stage]
     move("pull", stage, log, stop)
-    with slot(node.pool, stop):
+    with slot(node.pool, stop, log):
         outcome = run_stage(stage, force, log, stop)
     move("push", stage, log, stop)
     result.update(outcome=asdict(outcome), entry=lock.entries(repo)[stage])

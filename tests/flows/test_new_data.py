@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,8 +57,20 @@ def test_each_content_starts_one_run(named: Project, server: Server, tmp_path: P
     assert len({*first, *second, *third}) == 3
 
 
-def test_a_folder_that_is_being_filled_is_left_alone(named: Project, server: Server) -> None:
-    assert poll(named, server, quiet_seconds=600) == (["Waiting", "Waiting"], [])
+def test_a_folder_that_is_being_filled_is_left_alone(named: Project, server: Server, tmp_path: Path) -> None:
+    filled = threading.Event()
+
+    def fill() -> None:
+        while not filled.wait(0.2):
+            (tmp_path / "new/train/red03.jpg").touch()
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(fill)
+        assert poll(named, server, quiet_seconds=2) == (["Waiting", "Waiting"], [])
+        filled.set()
+    states, asked = poll(named, server, quiet_seconds=2)  # at rest, but not for long: waited for
+    assert states == ["Completed", "Unchanged"]
+    assert len(asked) == 1
 
 
 def test_a_folder_that_is_not_there(named: Project, server: Server) -> None:

@@ -57,6 +57,45 @@ def test_no_remote_is_said_before_anything_runs(flows: Flows) -> None:
     assert "n_aug: 2" in (flows.project.folder / "params.yaml").read_text()
 
 
+@pytest.fixture
+def other(flows: Flows, tmp_path: Path) -> Flows:
+    """A clone of the project as committed, dvc.lock among it; both know an empty remote."""
+    project = flows.project
+    project.run("dvc", "remote", "add", "-d", "there", str(tmp_path / "remote"))
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "all is up to date")
+    project.run("git", "clone", "-q", ".", str(tmp_path / "other"))
+    return Flows(Project(tmp_path / "other", project.shim), flows.server)
+
+
+def test_what_is_up_to_date_is_pushed_and_pull_brings_it(flows: Flows, other: Flows, tmp_path: Path) -> None:
+    assert "12 unchanged" in flows.run("--push")
+    assert kept_promises(tmp_path / "remote") > 12
+    assert "12 restored" in other.run("--pull")
+    assert (other.project.folder / "data/evaluate/confusion.png").exists()
+    assert other.project.repro("evaluate", "lr_find") == []
+
+
+def test_what_the_remote_has_not_is_made_here(flows: Flows, other: Flows, tmp_path: Path) -> None:
+    assert "2 executed" in other.run("--pull", targets=["split"])
+    flows.run("--push", targets=["split"])
+    md5 = flows.project.md5s()["data/ingest/images.parquet"]
+    (tmp_path / "remote/files/md5" / md5[:2] / md5[2:]).unlink()
+    project = Project(tmp_path / "third", flows.project.shim)
+    flows.project.run("git", "clone", "-q", ".", str(project.folder))
+    assert "1 executed, 1 restored" in Flows(project, flows.server).run("--pull", targets=["split"])
+    assert project.md5s() == flows.project.md5s()
+
+
+def test_one_cache_directory_instead_of_a_remote(flows: Flows, other: Flows, tmp_path: Path) -> None:
+    for project in (flows.project, other.project):
+        project.run("dvc", "remote", "remove", "there")
+        project.run("dvc", "cache", "dir", str(tmp_path / "cache"))
+    flows.run("--force", "--push", targets=["split"])
+    assert "2 restored" in other.run("--pull", targets=["split"])
+    assert (other.project.folder / "data/split/train.csv").exists()
+
+
 @pytest.mark.slow
 def test_a_push_that_is_killed_promises_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "project"

@@ -120,9 +120,12 @@ def locks(project: Project) -> str:
     return path.read_text().strip("{}\n ") if path.exists() else ""
 
 
-@pytest.mark.parametrize("how", ["in Prefect", "Ctrl-C"])
-def test_cancelling_stops_the_stage_and_leaves_no_lock(flows: Flows, how: str) -> None:
-    replace_command(flows.project, "tta", "sleep 61")
+@pytest.mark.parametrize(
+    ("how", "command"), [("in Prefect", "sleep 61"), ("Ctrl-C", "trap '' TERM; sleep 61; true")], ids=["Prefect", "^C"]
+)
+def test_cancelling_stops_the_stage_and_leaves_no_lock(flows: Flows, how: str, command: str) -> None:
+    """Also a stage that does not hear SIGTERM."""
+    replace_command(flows.project, "tta", command)
     process = subprocess.Popen(
         flows.command(), cwd=flows.project.folder, env=flows.project.environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
