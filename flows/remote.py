@@ -104,9 +104,7 @@ def everywhere(repo: Repo, stage: Any) -> bool:
         return bool(stage.outs_cached())
     try:
         used = stage.get_used_objs()
-        return bool(used) and not any(
-            repo.cloud.status(objects, log_missing=False).missing for objects in used.values()
-        )
+        return bool(used) and not any(repo.cloud.status(objects).missing for objects in used.values())
     except (DvcException, FileNotFoundError):  # the list of a folder's files is lost
         return False
 

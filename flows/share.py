@@ -3,6 +3,7 @@
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -14,8 +15,13 @@ RETRIES = 3
 PROGRAM = f"{process.INTERRUPTIBLE} from flows.remote import main; main()"
 
 
+def named(parameters: dict[str, Any]) -> str:
+    stages = parameters["stages"].split()
+    return f"{parameters['what']} {stages[0] if len(stages) == 1 else f'{len(stages)} stages'}"
+
+
 @task(
-    cache_policy=NO_CACHE, task_run_name="{what} {stages}", retries=RETRIES, retry_jitter_factor=0.5,
+    cache_policy=NO_CACHE, task_run_name=named, retries=RETRIES, retry_jitter_factor=0.5,
     retry_delay_seconds=exponential_backoff(backoff_factor=2), retry_condition_fn=lambda _, __, state: worth_it(state),
 )  # fmt: skip
 def move(what: str, stages: str, log: Callable[[str], None], stop: threading.Event) -> list[str]:

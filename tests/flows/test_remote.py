@@ -68,6 +68,14 @@ def other(flows: Flows, tmp_path: Path) -> Flows:
     return Flows(Project(tmp_path / "other", project.shim), flows.server)
 
 
+def test_what_lies_nowhere_is_named(flows: Flows, other: Flows) -> None:
+    settle = (sys.executable, "-m", "flows.remote", "settle", "ingest", "split", "lr_find")
+    said = other.project.run(*settle).stdout
+    assert [line for line in said.splitlines() if "LOST" in line] == ["LOST ingest", "LOST split", "LOST lr_find"]
+    flows.run("--push")
+    assert "LOST" not in other.project.run(*settle).stdout
+
+
 def test_what_is_up_to_date_is_pushed_and_pull_brings_it(flows: Flows, other: Flows, tmp_path: Path) -> None:
     assert "12 unchanged" in flows.run("--push")
     assert kept_promises(tmp_path / "remote") > 12
