@@ -21,7 +21,7 @@ def named(parameters: dict[str, Any]) -> str:
 
 
 @task(
-    cache_policy=NO_CACHE, task_run_name=named, retries=RETRIES, retry_jitter_factor=0.5,
+    cache_policy=NO_CACHE, task_run_name=named,  # type: ignore[arg-type]  # Prefect asks for a protocol that no function fits retries=RETRIES, retry_jitter_factor=0.5,
     retry_delay_seconds=exponential_backoff(backoff_factor=2), retry_condition_fn=lambda _, __, state: worth_it(state),
 )  # fmt: skip
 def move(what: str, stages: str, log: Callable[[str], None], stop: threading.Event) -> list[str]:
