@@ -21,9 +21,13 @@ def named(parameters: dict[str, Any]) -> str:
 
 
 @task(
-    cache_policy=NO_CACHE, task_run_name=named,  # type: ignore[arg-type]  # Prefect asks for a protocol that no function fits retries=RETRIES, retry_jitter_factor=0.5,
-    retry_delay_seconds=exponential_backoff(backoff_factor=2), retry_condition_fn=lambda _, __, state: worth_it(state),
-)  # fmt: skip
+    task_run_name=named,  # type: ignore[arg-type]  # the type wanted is a protocol that no function fits
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_jitter_factor=0.5,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),
+    retry_condition_fn=lambda _, __, state: worth_it(state),
+)
 def move(what: str, stages: str, log: Callable[[str], None], stop: threading.Event) -> list[str]:
     """`what`: a verb of flows/remote.py; `stages`: names with blanks between. Returns what was printed."""
     return process.run([sys.executable, "-c", PROGRAM, what, *stages.split()], log, stop)
