@@ -13,13 +13,13 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.stage.cache import _can_hash, _get_cache_hash, _get_stage_hash
+from dvc.stage.cache import _get_cache_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_objects.fs.generic import copy
 
 from flows.graph import Node, PipelineError, open_repo, read_graph
 from flows.lock import entries
-from flows.plan import own_changes, remembered
+from flows.plan import keeps, own_changes, remembered
 
 LOST = "LOST"
 
@@ -63,10 +63,11 @@ def push(repo: Repo, node: Node) -> None:
     if shared(repo):
         return
     runs, stage = repo.stage_cache, node.dvc
-    if not _can_hash(stage):
+    if not keeps(stage):
         transfer(stage.get_used_objs(), repo.cloud.push)
         return
-    key, value = _get_stage_hash(stage), _get_cache_hash(to_single_stage_lockfile(stage))
+    locked = to_single_stage_lockfile(stage)
+    key, value = _get_cache_hash(locked, key=True), _get_cache_hash(locked)
     entry = runs._load_cache(key, value)
     made = runs._create_stage(entry, wdir=stage.wdir) if entry else stage
     transfer(made.get_used_objs(), repo.cloud.push)
