@@ -66,8 +66,8 @@ def push(repo: Repo, node: Node) -> None:
     if not keeps(stage):
         transfer(stage.get_used_objs(), repo.cloud.push)
         return
-    locked = to_single_stage_lockfile(stage)
-    key, value = _get_cache_hash(locked, key=True), _get_cache_hash(locked)
+    # each its own dict: with `key` DVC takes the outputs' hashes out of the one it is given
+    key, value = (_get_cache_hash(to_single_stage_lockfile(stage), key=one) for one in (True, False))
     entry = runs._load_cache(key, value)
     made = runs._create_stage(entry, wdir=stage.wdir) if entry else stage
     transfer(made.get_used_objs(), repo.cloud.push)
