@@ -64,6 +64,8 @@ def test_every_command_of_the_readme_is_known() -> None:
         "dvc exp run -S train_full.n_cycles=2", "dvc exp show --only-changed",
         "python -m stages.show", "dvc repro data/dvc.yaml:dog_breeds",
         "python -m flows.plan", "prefect server start", "python -m flows.run", "python -m flows.run --pull",
+        "python -m flows.run --push", "export PREFECT_WORKER_QUERY_SECONDS=2",
+        "prefect deployment schedule ls recipe/main",
         "prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api", "python -m flows.run --send gpu",
         "python -m flows.run -S train_full.n_cycles=2", "dvc remote add -d team /mnt/team/unfreeze",
         'git commit -m "A remote for the team" .dvc/config', "git push", "prefect deploy --all",

@@ -13,6 +13,7 @@ from tests.flows.conftest import Flows
 from tests.flows.team import kept_promises
 
 
+@pytest.mark.slow
 def test_a_push_is_tried_again_and_the_stage_is_not(flows: Flows, tmp_path: Path) -> None:
     remote = tmp_path / "remote"
     remote.touch()  # a file where a folder should be: what a share that is not mounted looks like
@@ -68,6 +69,7 @@ def other(flows: Flows, tmp_path: Path) -> Flows:
     return Flows(Project(tmp_path / "other", project.shim), flows.server)
 
 
+@pytest.mark.slow
 def test_what_lies_nowhere_is_named(flows: Flows, other: Flows) -> None:
     settle = (sys.executable, "-m", "flows.remote", "settle", "ingest", "split", "lr_find")
     said = other.project.run(*settle).stdout
@@ -84,6 +86,7 @@ def test_what_is_up_to_date_is_pushed_and_pull_brings_it(flows: Flows, other: Fl
     assert other.project.repro("evaluate", "lr_find") == []
 
 
+@pytest.mark.slow
 def test_what_the_remote_has_not_is_made_here(flows: Flows, other: Flows, tmp_path: Path) -> None:
     assert "2 executed" in other.run("--pull", targets=["split"])
     flows.run("--push", targets=["split"])
@@ -95,6 +98,7 @@ def test_what_the_remote_has_not_is_made_here(flows: Flows, other: Flows, tmp_pa
     assert project.md5s() == flows.project.md5s()
 
 
+@pytest.mark.slow
 def test_one_cache_directory_instead_of_a_remote(flows: Flows, other: Flows, tmp_path: Path) -> None:
     for project in (flows.project, other.project):
         project.run("dvc", "remote", "remove", "there")
