@@ -2,6 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 UV := uv==0.13.8
+COMPILE := uv pip compile --quiet --universal --no-emit-index-url
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint requirements clean
@@ -32,8 +33,6 @@ lint: setup  ## style and types
 	ruff check .
 	ruff format --check .
 	mypy
-
-COMPILE := uv pip compile --quiet --universal --no-emit-index-url
 
 requirements: setup  ## compile requirements.txt and requirements-s3.txt from pyproject.toml
 	$(COMPILE) --extra demo --extra dev pyproject.toml -o requirements.txt

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows import clone, lock
 from flows.elsewhere import run_elsewhere
-from flows.graph import PipelineError, open_repo, outputs, read_graph
+from flows.graph import PipelineError, open_repo, read_graph
 from flows.locks import slot
 from flows.params import set_params
 from flows.plan import Decision, Verdict
@@ -46,14 +46,15 @@ def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param:
         PipelineError: no remote, changes that workers would not see, a param that is none; nothing was written.
     """
     run = Run(force, pull or bool(send), push or bool(send), send)
+    repo = open_repo(wait_for_lock=True)
     if run.pull or run.push:
-        shared(open_repo())
+        shared(repo)
     if send:
-        if unknown := set(send) - {node.pool for node in read_graph(open_repo()).values()}:
+        if unknown := set(send) - {node.pool for node in read_graph(repo).values()}:
             raise PipelineError(f"no stage of dvc.yaml has `meta: {{pool: {', '.join(sorted(unknown))}}}`")
         if files := [one for one in set_param if ":" in one.partition("=")[0]]:
             raise PipelineError(f"-S {files[0]}: workers get params.yaml alone; commit and push other files")
-        if changed := clone.changed_by_hand(outputs(open_repo())):
+        if changed := clone.changed_by_hand(lock.outputs(repo)):
             raise PipelineError(
                 f"not committed: {', '.join(changed)}: workers see commits alone; commit and push first"
             )

@@ -12,7 +12,6 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
-from dvc.utils.serialize import load_yaml
 
 PIPELINE = "dvc.yaml"
 
@@ -65,10 +64,3 @@ def read_graph(repo: Repo, targets: Sequence[str] = ()) -> dict[str, Node]:
         )
         for stage in order
     }
-
-
-def outputs(repo: Repo) -> list[str]:
-    """Paths that stages write, those that git holds among them: by dvc.lock, for dvc.yaml may be broken here."""
-    lock = Path(repo.root_dir) / "dvc.lock"
-    stages = load_yaml(str(lock)).get("stages", {}) if lock.exists() else {}
-    return [out["path"] for stage in stages.values() for out in stage.get("outs", [])]

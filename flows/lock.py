@@ -22,6 +22,11 @@ def entries(repo: Repo) -> dict[str, Any]:
         return dict(load_yaml(str(path)).get("stages", {})) if path.exists() else {}
 
 
+def outputs(repo: Repo) -> list[str]:
+    """Paths that stages write, those that git holds among them. Not by dvc.yaml, which may be broken at this commit."""
+    return [out["path"] for stage in entries(repo).values() for out in stage.get("outs", [])]
+
+
 def merge(repo: Repo, new: dict[str, Any]) -> None:
     """Enter stages' entries; the others stay as they are. `repo` is the caller's alone, as its lock is."""
     if not new:

@@ -52,16 +52,15 @@ def alone_with_recipe() -> Iterator[None]:
 @contextmanager
 def alone_with_stage(stop: threading.Event) -> Iterator[None]:
     """No recipe in this clone (PipelineError: it may be waiting for this very stage); another stage is waited for."""
-    since: list[float] = []
+    stage_seen = time.monotonic()
 
     def busy() -> None:
+        nonlocal stage_seen
         if stop.is_set():
             raise StoppedError("stopped while it waited for another stage in this clone")
         if not CLONE.read_text().endswith("recipe\n"):
-            since.clear()
-            return
-        since.append(time.monotonic())
-        if since[-1] - since[0] > SURE_SECONDS:
+            stage_seen = time.monotonic()
+        elif time.monotonic() - stage_seen > SURE_SECONDS:
             another_is_here()
 
     with hold(CLONE, busy, "stage"):

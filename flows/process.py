@@ -104,13 +104,14 @@ def terminate(process: subprocess.Popen[str], asked: set[int]) -> None:
         asked |= {child.pid for child in below}
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1)
-    kill_session(process.pid)
+    for child in session(process.pid):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
     try:
         process.wait(timeout=1.5)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    kill_session(process.pid)
 
 
 def session(leader: int) -> list[psutil.Process]:
@@ -121,9 +122,3 @@ def session(leader: int) -> list[psutil.Process]:
             if process.pid != leader and os.getsid(process.pid) == leader:
                 found.append(process)
     return found
-
-
-def kill_session(leader: int) -> None:
-    for process in session(leader):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()

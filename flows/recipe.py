@@ -21,7 +21,7 @@ from flows import clone, lock, table
 from flows.artifacts import publish
 from flows.cancel import watch_for_cancel
 from flows.dispatch import Run, bring, prepare
-from flows.graph import PipelineError, open_repo, outputs, read_graph
+from flows.graph import PipelineError, open_repo, read_graph
 from flows.locks import alone_with_recipe
 from flows.plan import Decision, Verdict, Wish, plan
 from flows.process import FailedError, StoppedError
@@ -57,9 +57,12 @@ def recipe(
             if revision:
                 go_to(revision)
             run = prepare(force, pull, push, send or [], set_param or [])
-            return bring_all(decide_all(stages or [], run), run)
+            with watch_for_cancel(run.stop):
+                return bring_all(decide_all(stages or [], run), run)
     except (PipelineError, FailedError, DvcException, OSError) as error:
         return Failed(message=" ".join(str(error).split()))
+    except StoppedError as error:
+        return Cancelled(message=str(error))
 
 
 def go_to(revision: str) -> None:
@@ -67,7 +70,7 @@ def go_to(revision: str) -> None:
     another result in the meantime."""
     repo = open_repo(wait_for_lock=True)
     before, done = lock.parse(clone.at_head(lock.LOCK)), lock.entries(repo)
-    clone.go_to(revision, outputs(repo))
+    clone.go_to(revision, lock.outputs(repo))
     repo = open_repo(wait_for_lock=True)
     now = lock.entries(repo)
     own = [name for name in read_graph(repo) if name in done and done[name] != before.get(name)]
@@ -88,18 +91,17 @@ def decide_all(stages: Sequence[str], run: Run) -> list[Decision]:
 
 def bring_all(decisions: Sequence[Decision], run: Run) -> State[None]:
     before, futures = list(lock.entries(open_repo(wait_for_lock=True))), dict[str, PrefectFuture[Any]]()
-    with watch_for_cancel(run.stop):
-        try:
-            for one in decisions:
-                named: Any = stage_task.with_options(name=one.stage, task_run_name=one.stage)
-                # quoted: Prefect would look through it for futures while other tasks write to it
-                futures[one.stage] = named.submit(one, quote(run), wait_for=[futures[name] for name in one.upstream])
-            wait(list(futures.values()))
-        except BaseException as error:  # Ctrl-C, or SIGTERM from a worker: no stage may outlive its run
-            run.stop.set()
-            wait(list(futures.values()))
-            if not isinstance(error, KeyboardInterrupt):
-                raise
+    try:
+        for one in decisions:
+            named: Any = stage_task.with_options(name=one.stage, task_run_name=one.stage)
+            # quoted: Prefect would look through it for futures while other tasks write to it
+            futures[one.stage] = named.submit(one, quote(run), wait_for=[futures[name] for name in one.upstream])
+        wait(list(futures.values()))
+    except BaseException as error:  # Ctrl-C, or SIGTERM from a worker: no stage may outlive its run
+        run.stop.set()
+        wait(list(futures.values()))
+        if not isinstance(error, KeyboardInterrupt):
+            raise
     lock.in_order(open_repo(wait_for_lock=True), [one.stage for one in decisions], before)
     rows = [row(one, futures[one.stage].state, run.outcomes.get(one.stage)) for one in decisions]
     publish(rows)

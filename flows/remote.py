@@ -95,11 +95,11 @@ def settle(repo: Repo, node: Node) -> None:
     if any(out.hash_info for out in node.dvc.outs) and not node.dvc.frozen:
         if not shared(repo) and node.dvc.outs_cached():
             push(repo, node)
-        elif not everywhere(repo, node.dvc):
+        elif not recoverable(repo, node.dvc):
             print(f"{LOST} {node.name}")
 
 
-def everywhere(repo: Repo, stage: Any) -> bool:
+def recoverable(repo: Repo, stage: Any) -> bool:
     """Is each object of the stage's outputs in the cache or the remote?"""
     if shared(repo):
         return bool(stage.outs_cached())

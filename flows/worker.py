@@ -27,7 +27,7 @@ from prefect.states import Cancelled, Completed, Failed
 from flows import lock
 from flows.cancel import watch_for_cancel
 from flows.clone import go_to
-from flows.graph import PipelineError, open_repo, outputs, read_graph
+from flows.graph import PipelineError, open_repo, read_graph
 from flows.locks import alone_with_stage, slot
 from flows.process import FailedError, StoppedError
 from flows.share import move
@@ -68,7 +68,7 @@ def work(
     stage: str, revision: str, params: str | None, entries: dict[str, Any], force: bool, log: Any,
     stop: threading.Event, result: dict[str, Any],
 ) -> State[None]:  # fmt: skip
-    log(f"{Path.cwd()} goes to {go_to(revision, outputs(open_repo()))}")
+    log(f"{Path.cwd()} goes to {go_to(revision, lock.outputs(open_repo(wait_for_lock=True)))}")
     if params is not None:
         Path("params.yaml").write_text(params)
     repo = open_repo(wait_for_lock=True)

@@ -125,9 +125,9 @@ def test_a_push_that_is_killed_promises_nothing(tmp_path: Path) -> None:
     environment = project.environment() | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "flows.remote", "push", "make"]
     amounts = []
-    for seconds in range(3, 30):
+    for tenths in range(3, 30):
         process = subprocess.Popen(command, cwd=folder, env=environment)
-        time.sleep(seconds / 10)
+        time.sleep(tenths / 10)
         process.kill()
         process.wait()
         promised = kept_promises(tmp_path / "remote")

@@ -31,6 +31,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                     break
             except URLError:
                 time.sleep(0.2)
+        else:
+            pytest.fail(f"moto's server does not answer: {Path(log.name).read_text()[-2000:]}")
         yield url
         process.terminate()
 
