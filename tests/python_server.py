@@ -5,6 +5,7 @@ module with the same arguments, folder, environment and files; `test_demo.py` ru
 Usage: python -m tests.python_server SOCKET. The shim that takes python's place on PATH is `SHIM`.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -35,9 +36,13 @@ def preload() -> None:
     import sklearn.metrics  # noqa: F401
     import timm  # noqa: F401
     import torch.optim  # noqa: F401
+    import torchvision.transforms.v2  # type: ignore[import-untyped]  # noqa: F401
     import tqdm  # noqa: F401
     from PIL import ImageOps  # noqa: F401
+    from pydantic import BaseModel, TypeAdapter  # noqa: F401
     from ruamel.yaml import YAML  # noqa: F401
+
+    gc.freeze()  # else the first collection in each child walks and copies all of torch
 
 
 def run_child(arguments: list[str], folder: str, environment: dict[str, str]) -> int:
