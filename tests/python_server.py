@@ -36,7 +36,6 @@ def preload() -> None:
     import sklearn.metrics  # noqa: F401
     import timm  # noqa: F401
     import torch.optim  # noqa: F401
-    import torchvision.transforms.v2  # type: ignore[import-untyped]  # noqa: F401
     import tqdm  # noqa: F401
     from PIL import ImageOps  # noqa: F401
     from pydantic import BaseModel, TypeAdapter  # noqa: F401
