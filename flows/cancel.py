@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
@@ -27,7 +28,10 @@ def watch_for_cancel(stop: threading.Event) -> Iterator[None]:
 def watch(flow_run_id: UUID, stop: threading.Event, over: threading.Event) -> None:
     with get_client(sync_client=True) as client:
         while not over.wait(SECONDS):
-            state = client.read_flow_run(flow_run_id).state
+            try:
+                state = client.read_flow_run(flow_run_id).state
+            except HTTPError:  # the server may come back, and then be asked to cancel
+                continue
             if state and (state.is_cancelling() or state.is_cancelled()):
                 stop.set()
                 return

@@ -1,13 +1,14 @@
 """The git side of a clone: which commit it is at, what differs from that, and how it gets to another."""
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from flows.graph import PipelineError
 
 HASH_LENGTH = 40
 OURS = ("dvc.lock", "params.yaml")  # what a run itself changes, beside metrics that git holds
+DVCS = ("/dvc.lock", ".dvc", ".gitignore")  # what DVC itself writes, in any folder
 
 
 def git(*arguments: str) -> str:
@@ -19,12 +20,35 @@ def git(*arguments: str) -> str:
 
 def changed_by_hand(outputs: Iterable[str]) -> list[str]:
     """Tracked files that differ from the commit and that no run writes. `outputs`: paths that stages write."""
-    own = {*OURS, *outputs}
-    return [name for name in git("diff", "--name-only", "HEAD").splitlines() if name not in own]
+    own = [Path(one) for one in (*OURS, *outputs)]
+    return [
+        name
+        for name in names("diff", "--name-only", "HEAD")
+        if not any(Path(name).is_relative_to(one) for one in own) and not name.endswith(DVCS)
+    ]
 
 
-def untracked() -> list[str]:
-    return git("ls-files", "--others", "--exclude-standard").splitlines()
+def names(*arguments: str) -> list[str]:
+    """A git command's list of files, also where a name has signs that git would quote."""
+    command, *rest = arguments
+    return [name for name in git(command, "-z", *rest).split("\0") if name]
+
+
+def in_the_way(commit: str) -> list[str]:
+    """Files that git does not keep here, but the commit does, with other content."""
+    here = {*names("ls-files", "--others", "--exclude-standard")}
+    there = {*names("ls-tree", "-r", "--name-only", commit)}
+    return [
+        name
+        for name in sorted(here & there)
+        if not name.endswith(DVCS) and git("hash-object", "--", name) != git("rev-parse", f"{commit}:{name}")
+    ]
+
+
+def keep_commits() -> None:
+    """A commit made here on no branch would be found by nobody after a checkout: it gets a branch."""
+    if not git("for-each-ref", "--contains", "HEAD"):
+        git("branch", "--force", f"kept-{git('rev-parse', '--short', 'HEAD')}")
 
 
 def on_origin() -> bool:
@@ -37,7 +61,7 @@ def at_head(path: str) -> str:
     return git("show", f"HEAD:{path}") if git("ls-tree", "HEAD", path) else ""
 
 
-def go_to(revision: str, outputs: Iterable[str]) -> str:
+def go_to(revision: str, outputs: Collection[str]) -> str:
     """Check out a commit, branch (as origin has it) or tag; returns the commit.
 
     Raises:
@@ -53,8 +77,9 @@ def go_to(revision: str, outputs: Iterable[str]) -> str:
         commit = find(f"refs/remotes/origin/{revision}") or find(revision)
     if not commit:
         raise PipelineError(f"no {revision} on origin: push it there first")
-    if lost := sorted(set(untracked()) & set(git("ls-tree", "-r", "--name-only", commit).splitlines()) - {*outputs}):
+    if lost := [name for name in in_the_way(commit) if name not in outputs]:
         raise PipelineError(f"{Path.cwd()}: not in git here, but in {revision}: {', '.join(lost)}; move them away")
+    keep_commits()
     git("checkout", "--quiet", "--force", "--detach", commit)
     return commit
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flows import clone, lock
 from flows.elsewhere import run_elsewhere
-from flows.graph import PipelineError, open_repo, read_graph
+from flows.graph import PIPELINE, PipelineError, open_repo, read_graph
 from flows.locks import slot
 from flows.params import set_params
 from flows.plan import Decision, Verdict
@@ -50,7 +50,10 @@ def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param:
     if run.pull or run.push:
         shared(repo)
     if send:
-        if unknown := set(send) - {node.pool for node in read_graph(repo).values()}:
+        nodes = read_graph(repo).values()
+        if other := [node.name for node in nodes if node.pool in send and node.dvc.path_in_repo != PIPELINE]:
+            raise PipelineError(f"{', '.join(other)}: workers run the stages of the top folder's {PIPELINE} alone")
+        if unknown := set(send) - {node.pool for node in nodes}:
             raise PipelineError(f"no stage of dvc.yaml has `meta: {{pool: {', '.join(sorted(unknown))}}}`")
         if files := [one for one in set_param if ":" in one.partition("=")[0]]:
             raise PipelineError(f"-S {files[0]}: workers get params.yaml alone; commit and push other files")
@@ -75,11 +78,11 @@ def bring(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
     if decision.pool in run.send:
         return on_worker(decision, run, log)
     if run.pull:
-        move("pull", name, log, run.stop)
+        move("pull", [name], log, run.stop)
     with slot(decision.pool, run.stop, log):
         outcome = run_stage(name, run.force, log, run.stop)
     if run.push:
-        move("push", name, log, run.stop)
+        move("push", [name], log, run.stop)
     return outcome
 
 
@@ -95,5 +98,5 @@ def on_worker(decision: Decision, run: Run, log: Callable[[str], None]) -> Outco
     }
     outcome, entry = run_elsewhere(decision.pool, parameters, log, run.stop)
     lock.merge(open_repo(wait_for_lock=True), {decision.stage: entry})
-    move("look", decision.stage, log, run.stop)
+    move("look", [decision.stage], log, run.stop)
     return outcome

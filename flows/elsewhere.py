@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from httpx import HTTPError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun, State, WorkerStatus
@@ -18,6 +19,7 @@ from flows.stage import Outcome
 from flows.worker import RESULT, outcome_of
 
 POLL_SECONDS, LOST_SECONDS, REMIND_SECONDS = 1, 45, 30
+GONE_SECONDS = 600  # of a server that does not answer
 
 
 def run_elsewhere(
@@ -50,7 +52,15 @@ def follow(
     """Wait for the end of a flow run; its last state. A run that no longer beats is declared crashed."""
     beat, heard, reminded = -1, time.monotonic(), time.monotonic()
     while True:
-        state = client.read_flow_run(run.id).state or Pending()
+        try:
+            state = client.read_flow_run(run.id).state or Pending()
+            said = int(read_result(client, run).get("beat", 0))
+        except HTTPError as error:  # the stage goes on there; the server may come back
+            if time.monotonic() - heard > GONE_SECONDS:
+                raise FailedError(f"the Prefect server has not answered for {GONE_SECONDS} s: {error}") from error
+            if stop.wait(POLL_SECONDS):
+                raise StoppedError("stopped; the worker could not be told") from error
+            continue
         if state.is_final():
             return state
         now = time.monotonic()
@@ -59,7 +69,7 @@ def follow(
             if now - reminded > REMIND_SECONDS or beat == -1:
                 reminded, beat = now, 0
                 log(f"waiting for a worker of pool {pool}{'' if awake(client, pool) else ': none is online'}")
-        elif (said := int(read_result(client, run).get("beat", 0))) != beat:
+        elif said != beat:
             beat, heard = said, now
         elif now - heard > LOST_SECONDS:
             message = f"its worker has not been heard of for {LOST_SECONDS} s"

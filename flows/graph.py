@@ -22,7 +22,10 @@ class PipelineError(Exception):
 
 @dataclass(frozen=True)
 class Node:
-    """A stage; `upstream` are the stages whose results it reads. `dvc` is DVC's own object."""
+    """A stage; `upstream` are the stages whose results it reads. `dvc` is DVC's own object.
+
+    `pool`: empty for what runs no command: data that `dvc add` or `dvc import` keeps.
+    """
 
     name: str
     pool: str
@@ -58,7 +61,7 @@ def read_graph(repo: Repo, targets: Sequence[str] = ()) -> dict[str, Node]:
     return {
         stage.addressing: Node(
             name=stage.addressing,
-            pool=(stage.meta or {}).get("pool", "cpu"),
+            pool=(stage.meta or {}).get("pool", "cpu") if stage.cmd else "",
             upstream=tuple(sorted(up.addressing for up in graph.successors(stage))),
             dvc=stage,
         )

@@ -1,9 +1,11 @@
 """dvc.lock: one stage's entry, handed from clone to clone, and the order in which plain `dvc repro` writes them."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml, modify_yaml, parse_yaml
 
@@ -23,8 +25,17 @@ def entries(repo: Repo) -> dict[str, Any]:
 
 
 def outputs(repo: Repo) -> list[str]:
-    """Paths that stages write, those that git holds among them. Not by dvc.yaml, which may be broken at this commit."""
-    return [out["path"] for stage in entries(repo).values() for out in stage.get("outs", [])]
+    """Paths that stages write, those that git holds among them. By dvc.lock: dvc.yaml may be broken at this commit, and
+    is asked for the folders alone in which its stages work."""
+    try:
+        stages = dict(load_yaml(str(Path(repo.root_dir) / "dvc.yaml")).get("stages", {}))
+    except (DvcException, OSError):
+        stages = {}
+    return [
+        os.path.normpath(Path((stages.get(name.partition("@")[0]) or {}).get("wdir", "."), out["path"]))
+        for name, entry in entries(repo).items()
+        for out in entry.get("outs", [])
+    ]
 
 
 def merge(repo: Repo, new: dict[str, Any]) -> None:

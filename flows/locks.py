@@ -1,11 +1,14 @@
 """Who may work where: one flow in a clone, one GPU stage on a GPU. Locks of the system: they end with their process."""
 
 import os
+import re
+import shutil
+import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from zc.lockfile import LockError, LockFile
@@ -69,20 +72,35 @@ def alone_with_stage(stop: threading.Event) -> Iterator[None]:
 
 @contextmanager
 def slot(pool: str, stop: threading.Event, log: Callable[[str], None]) -> Iterator[None]:
-    """For a gpu stage this machine's GPU, or that of CUDA_VISIBLE_DEVICES, whatever the clone; else nothing."""
+    """For a gpu stage this machine's GPUs, or those of CUDA_VISIBLE_DEVICES, whatever the clone; else nothing."""
     if pool != "gpu":
         yield
         return
 
-    told: list[bool] = []
+    told = False
 
     def busy() -> None:
+        nonlocal told
         if stop.is_set():
             raise StoppedError("stopped while it waited for the GPU")
         if not told:
-            told.append(True)
+            told = True
             log("waiting: another stage has this machine's GPU")
 
-    name = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(os.sep, "_")
-    with hold(Path(tempfile.gettempdir()) / f"unfreeze-{os.getuid()}-gpu-{name}.lock", busy):
+    with ExitStack() as held:
+        for gpu in gpus():
+            held.enter_context(hold(Path(tempfile.gettempdir()) / f"unfreeze-{os.getuid()}-gpu-{gpu}.lock", busy))
         yield
+
+
+def gpus() -> list[str]:
+    """Those that a stage started here would see, by their UUID or, without NVIDIA's tool, their number: sorted, so that
+    two who want several of them cannot wait for each other."""
+    tool = shutil.which("nvidia-smi")
+    told = subprocess.run([tool, "-L"], capture_output=True, text=True).stdout if tool else ""  # noqa: S603
+    uuids = re.findall(r"^GPU \d+:.*\(UUID: (\S+)\)", told, re.MULTILINE) or ["0"]
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None:
+        return sorted(uuids)
+    numbers = [one.strip() for one in wanted.split(",") if one.strip()] or ["none"]
+    return sorted({uuids[int(one)] if one.isdigit() and int(one) < len(uuids) else one for one in numbers})

@@ -59,16 +59,28 @@ def plan(repo: Repo, targets: Sequence[str] = (), wish: Wish = Wish()) -> list[D
     """One decision a stage, upstream first."""
     known: dict[str, Any] = {}  # outputs as they will be, by path; None: a stage that must run will say
     unsure: set[str] = set()  # stages of which we do not know what they will give
+    moving: dict[str, str] = {}  # outputs that will not be what lies on the disk now: their stages
     decisions = []
     for node in read_graph(repo, targets).values():
         verdict, why = decide(node, known, unsure, wish)
+        parts = {name for path, name in moving.items() if partly(path, node.dvc.deps)}
+        if parts and verdict is not Verdict.RUN and not node.dvc.frozen:
+            verdict, why = Verdict.DEPENDS, [f"depends on {few(sorted(parts))}", *why]
         if verdict in (Verdict.RUN, Verdict.DEPENDS):
             unsure.add(node.name)
             known.update({out.fs_path: None for out in node.dvc.outs})
+        if verdict is not Verdict.STAY:
+            moving |= {out.fs_path: node.name for out in node.dvc.outs}
         decisions.append(
             Decision(node.name, verdict, tuple(why), node.pool, read_receipt(node.name).get("seconds"), node.upstream)
         )
     return decisions
+
+
+def partly(path: str, deps: Sequence[Any]) -> bool:
+    """Is a dep a part of that output, or the output a part of the dep? Hashes of equal paths alone can be compared."""
+    pairs = [(Path(path), Path(dep.fs_path)) for dep in deps if not isinstance(dep, ParamsDependency)]
+    return any(out != dep and (out.is_relative_to(dep) or dep.is_relative_to(out)) for out, dep in pairs)
 
 
 def decide(node: Node, known: dict[str, Any], unsure: set[str], wish: Wish) -> tuple[Verdict, list[str]]:
@@ -79,9 +91,11 @@ def decide(node: Node, known: dict[str, Any], unsure: set[str], wish: Wish) -> t
     gone = all("is not" in line for line in missing)
     if len(missing) > 1 and gone:
         missing = [f"{len(missing)} outputs are not here"]
-    if stage.frozen:
+    if stage.frozen or (stage.is_data_source and not stage.is_import):  # DVC takes what lies on the disk
+        if missing and not (gone and wish.pull):
+            return Verdict.RUN, [*(["frozen"] if stage.frozen else []), *missing]
         known.update({out.fs_path: out for out in stage.outs})
-        return Verdict.RUN if missing else Verdict.STAY, ["frozen in dvc.yaml", *missing]
+        return Verdict.STAY, ["frozen in dvc.yaml"] if stage.frozen else []
     why = own_changes(node, known) if locked else ["not in dvc.lock: never run at this commit"]
     uncertain = [name for name in node.upstream if name in unsure]
     if wish.force:
@@ -109,7 +123,7 @@ def few(names: Sequence[str], most: int = 3) -> str:
 
 def own_changes(node: Node, known: dict[str, Any]) -> list[str]:
     stage, why = node.dvc, []
-    if stage.cmd_changed:
+    if getattr(stage, "cmd_changed", False):  # an import has none
         why.append("the command changed")
     for dep in stage.deps:
         if isinstance(dep, ParamsDependency):
@@ -158,6 +172,7 @@ def newest(cache: Any, stage: Any) -> dict[str, Any] | None:
 
 
 def show(decisions: list[Decision]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("stage", "it would", "why", "last time", "pool", title="What a run would do")
@@ -165,7 +180,8 @@ def show(decisions: list[Decision]) -> None:
     colours = {Verdict.STAY: "dim", Verdict.RESTORE: "cyan", Verdict.RUN: "bold yellow", Verdict.DEPENDS: "yellow"}
     for one in decisions:
         seconds = "" if one.seconds is None else f"{one.seconds:,.1f} s"
-        table.add_row(one.stage, words[one.verdict], shorten(one.why), seconds, one.pool, style=colours[one.verdict])
+        cells = (one.stage, words[one.verdict], shorten(one.why), seconds, one.pool)
+        table.add_row(*map(escape, cells), style=colours[one.verdict])
     console(table)
 
 

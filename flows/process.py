@@ -14,12 +14,12 @@ from typing import Any
 
 import psutil
 
+from flows.child import GRACE_SECONDS, session
+
 TAIL_LINES = 15
-GRACE_SECONDS = 7  # of the 10 within which a cancelled run has to be gone
 HINTS = ("To track the changes", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push` to")
-# A shell starts background jobs with SIGINT ignored, and Python would inherit that: no way to stop DVC cleanly.
-INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-DVC = [sys.executable, "-c", f"{INTERRUPTIBLE} import sys; from dvc.cli import main; sys.exit(main())"]
+KEPT = ("Running stage '", "Stage '", "LOST ")  # lines that somebody looks for, however many others there are
+LOG_SECONDS, LOG_LINES = 0.5, 200  # each record of Prefect's costs milliseconds: some stages print thousands of lines
 
 
 class FailedError(Exception):
@@ -31,12 +31,13 @@ class StoppedError(Exception):
 
 
 def run(
-    command: Sequence[str], log: Callable[[str], None], stop: threading.Event, settings: Mapping[str, str] | None = None
+    program: Sequence[str], log: Callable[[str], None], stop: threading.Event, settings: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Run to the end; returns the lines printed.
+    """Run one of the programs of flows/child.py to the end; returns those of its lines that start as in KEPT.
 
     Args:
-        log: gets each line as it comes, without DVC's hints on what to type next.
+        program: `dvc` or `remote`, and its arguments.
+        log: gets the lines as they come, twice a second, without DVC's hints on what to type next.
         stop: when set, the process is stopped.
         settings: further environment variables.
 
@@ -44,27 +45,66 @@ def run(
         FailedError: it did not end with 0.
         StoppedError: `stop` was set.
     """
+    given, held = os.pipe()  # `held` closes with us, however we end, and `given` tells the child
     process = subprocess.Popen(  # noqa: S603 (commands of ours, and the user's own dvc.yaml)
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
-        env=environment() | dict(settings or {}),
+        [sys.executable, "-m", "flows.child", str(given), *program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace", start_new_session=True, pass_fds=[given], env=environment() | dict(settings or {}),
     )  # fmt: skip
-    lines: list[str] = []
-    reader = threading.Thread(target=read, args=(process.stdout, lines, log), daemon=True)
-    reader.start()
+    os.close(given)
+    output = Output(process.stdout, log)
     asked: set[int] = set()
     try:
         while process.poll() is None:
             if stop.wait(0.05):
                 terminate(process, asked)
+            output.flush()
     except BaseException:  # SIGTERM in the main thread of a worker's flow: the process must not outlive it
         terminate(process, asked)
         raise
-    reader.join(timeout=2)  # something that was left behind may hold the pipe
+    finally:
+        os.close(held)
+    output.end()
     if process.returncode and stop.is_set():
         raise StoppedError("stopped")
     if process.returncode:
-        raise FailedError("\n".join(deque(lines, TAIL_LINES)) or f"exit code {process.returncode}, no output")
-    return lines
+        raise FailedError("\n".join(output.tail) or f"exit code {process.returncode}, no output")
+    return output.kept
+
+
+class Output:
+    """A pipe that is always emptied, so that a stage never waits for the log."""
+
+    def __init__(self, pipe: Any, log: Callable[[str], None]) -> None:
+        self.log, self.kept, self.tail = log, list[str](), deque[str](maxlen=TAIL_LINES)
+        self.new: deque[str] = deque(maxlen=LOG_LINES)
+        self.n_new, self.flushed, self.lock = 0, time.monotonic(), threading.Lock()
+        self.reader = threading.Thread(target=self.read, args=(pipe,), daemon=True)
+        self.reader.start()
+
+    def read(self, pipe: Any) -> None:
+        for line in pipe:
+            if not (text := line.rstrip()):
+                continue
+            with self.lock:
+                self.tail.append(text)
+                if text.startswith(KEPT):
+                    self.kept.append(text)
+                if not text.lstrip().startswith(HINTS):
+                    self.new.append(text)
+                    self.n_new += 1
+
+    def flush(self, now: bool = False) -> None:
+        if self.n_new and (now or time.monotonic() - self.flushed >= LOG_SECONDS):
+            with self.lock:
+                lines, left_out = [*self.new], self.n_new - len(self.new)
+                self.new.clear()
+                self.n_new = 0
+            self.log("\n".join([*([f"... {left_out:,} lines left out ..."] if left_out else []), *lines]))
+            self.flushed = time.monotonic()
+
+    def end(self) -> None:
+        self.reader.join(timeout=2)  # something that was left behind may hold the pipe
+        self.flush(now=True)
 
 
 def environment() -> dict[str, str]:
@@ -74,14 +114,6 @@ def environment() -> dict[str, str]:
         "PATH": path if here in path.split(os.pathsep) else f"{here}{os.pathsep}{path}",
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def read(pipe: Any, lines: list[str], log: Callable[[str], None]) -> None:
-    for line in pipe:
-        if text := line.rstrip():
-            lines.append(text)
-            if not text.lstrip().startswith(HINTS):
-                log(text)
 
 
 def terminate(process: subprocess.Popen[str], asked: set[int]) -> None:
@@ -112,13 +144,3 @@ def terminate(process: subprocess.Popen[str], asked: set[int]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def session(leader: int) -> list[psutil.Process]:
-    """What was started below a process: also what was left behind by a shell that has ended."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(OSError):
-            if process.pid != leader and os.getsid(process.pid) == leader:
-                found.append(process)
-    return found

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from dvc.exceptions import DvcException
+from httpx import HTTPError
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, StateType
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
@@ -29,6 +30,8 @@ from flows.remote import LOST
 from flows.share import move
 from flows.stage import How, Outcome
 from flows.table import Row
+
+NOT_DONE = {StateType.FAILED: "failed", StateType.CRASHED: "failed", StateType.CANCELLED: "cancelled"}
 
 
 @flow(name="recipe", persist_result=False)
@@ -83,8 +86,8 @@ def decide_all(stages: Sequence[str], run: Run) -> list[Decision]:
     decisions = plan(open_repo(), stages, wish)
     up_to_date = [one.stage for one in decisions if one.verdict is Verdict.STAY]
     if run.push and up_to_date:
-        said = move("settle", " ".join(up_to_date), get_run_logger().info, run.stop)
-        if lost := [line.split()[1] for line in said if line.startswith(LOST)]:
+        said = move("settle", up_to_date, get_run_logger().info, run.stop)
+        if lost := [line.removeprefix(LOST) for line in said if line.startswith(LOST)]:
             return plan(open_repo(), stages, replace(wish, lost=lost))
     return decisions
 
@@ -103,10 +106,14 @@ def bring_all(decisions: Sequence[Decision], run: Run) -> State[None]:
         if not isinstance(error, KeyboardInterrupt):
             raise
     lock.in_order(open_repo(wait_for_lock=True), [one.stage for one in decisions], before)
-    rows = [row(one, futures[one.stage].state, run.outcomes.get(one.stage)) for one in decisions]
-    publish(rows)
+    states = {name: future.state for name, future in futures.items()}
+    rows = [row(one, states.get(one.stage), run.outcomes.get(one.stage)) for one in decisions]
     table.show(rows)
-    return conclude(rows)
+    try:
+        publish(rows)
+    except HTTPError as error:  # the stages are what they are, also where the server has gone
+        print(f"nothing could be put on the run's page: {error}")
+    return conclude(rows, run.stop.is_set())
 
 
 @task(cache_policy=NO_CACHE)
@@ -124,11 +131,11 @@ def stage_task(decision: Decision, run: Run) -> State[None]:
     return Completed(name=state, message=f"{outcome.how}{why and ': '}{why}")
 
 
-def row(decision: Decision, state: State[Any], outcome: Outcome | None) -> Row:
+def row(decision: Decision, state: State[Any] | None, outcome: Outcome | None) -> Row:
     if outcome:
         facts = (outcome.seconds, outcome.items, outcome.computed, outcome.worker)
         return Row(decision.stage, outcome.how, reasons(decision, outcome), *facts)
-    word = "failed" if state.is_failed() else "cancelled" if state.is_cancelled() else "not run"
+    word = "not run" if state is None else NOT_DONE.get(state.type, "not run")
     return Row(decision.stage, word, decision.why)
 
 
@@ -138,11 +145,11 @@ def reasons(decision: Decision, outcome: Outcome) -> tuple[str, ...]:
     return () if stayed else decision.why
 
 
-def conclude(rows: Sequence[Row]) -> State[None]:
+def conclude(rows: Sequence[Row], stopped: bool = False) -> State[None]:
     """The flow's own state: Completed only if every stage is up to date."""
     counts = Counter(row.state for row in rows)
     message = ", ".join(f"{n} {word}" for word, n in counts.items())
-    if counts["cancelled"]:
+    if counts["cancelled"] or (stopped and counts["not run"]):
         return Cancelled(message=message)
     if counts["failed"] or counts["not run"]:
         failed = ", ".join(row.stage for row in rows if row.state == "failed")

@@ -19,9 +19,9 @@ from dvc_objects.fs.generic import copy
 
 from flows.graph import Node, PipelineError, open_repo, read_graph
 from flows.lock import entries
-from flows.plan import keeps, own_changes, remembered
+from flows.plan import keeps, own_changes, partly, remembered
 
-LOST = "LOST"
+LOST = "LOST "  # kept of the output by flows/process.py
 
 
 def shared(repo: Repo) -> bool:
@@ -47,14 +47,16 @@ def pull(repo: Repo, node: Node) -> None:
         fetch_run_cache(repo)
     upstream = read_graph(repo, [node.name])
     made = {out.fs_path: out for name in node.upstream for out in upstream[name].dvc.outs if out.hash_info}
-    wanted = [dep.def_path for dep in node.dvc.deps if dep.fs_path in made and made[dep.fs_path].status()]
+    deps = {dep.fs_path for dep in node.dvc.deps}
+    wanted = [path for path, out in made.items() if (path in deps or partly(path, node.dvc.deps)) and out.status()]
     if wanted and far:
         repo.pull(targets=wanted, force=True)
     elif wanted:
         repo.checkout(targets=wanted, force=True)
     locked = any(out.hash_info for out in node.dvc.outs) and not own_changes(node, made)
     for as_locked in (True, False) if locked else (False,):  # `cache: false` lies in the run-cache alone
-        if far and (result := remembered(node, made, pull=True, as_locked=as_locked)) is not None:
+        result = remembered(node, made, pull=True, as_locked=as_locked) if far else None
+        if result is not None and folders_lie_there(repo, result):
             transfer(result.get_used_objs(), repo.cloud.pull)
 
 
@@ -96,7 +98,7 @@ def settle(repo: Repo, node: Node) -> None:
         if not shared(repo) and node.dvc.outs_cached():
             push(repo, node)
         elif not recoverable(repo, node.dvc):
-            print(f"{LOST} {node.name}")
+            print(f"{LOST}{node.name}")
 
 
 def recoverable(repo: Repo, stage: Any) -> bool:
@@ -108,6 +110,14 @@ def recoverable(repo: Repo, stage: Any) -> bool:
         return bool(used) and not any(repo.cloud.status(objects).missing for objects in used.values())
     except (DvcException, FileNotFoundError):  # the list of a folder's files is lost
         return False
+
+
+def folders_lie_there(repo: Repo, stage: Any) -> bool:
+    """Is each folder's list of files in the cache or the remote? DVC says the same of a list that `dvc gc` took away
+    and of a remote that does not answer; asked so, only the second raises."""
+    folders = [out.hash_info.value for out in stage.outs if out.hash_info and out.hash_info.isdir]
+    remote = repo.cloud.get_remote_odb(None, "pull", hash_name="md5")
+    return all(repo.cache.local.exists(one) or remote.exists(one) for one in folders)
 
 
 def fetch_run_cache(repo: Repo) -> None:

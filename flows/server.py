@@ -1,6 +1,7 @@
 """Which Prefect server a run reports to; said before Prefect is imported, for its settings are read then."""
 
 import os
+import signal
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -8,7 +9,7 @@ from flows.graph import PipelineError
 
 
 def find_server() -> None:
-    """Check that the server asked for answers; where none is, announce the temporary one that Prefect will start.
+    """Check that the server asked for answers; where none is set, start a temporary one and say so.
 
     Raises:
         PipelineError: a server is set and does not answer.
@@ -21,6 +22,7 @@ def find_server() -> None:
             "No Prefect server is set: starting a temporary one for this run, about 10 s, the first time 20 "
             "(see README: On one machine)"
         )
+        start_temporary()
         return
     try:
         with urlopen(f"{url}/health", timeout=5):  # noqa: S310 (the user's own setting)
@@ -30,6 +32,17 @@ def find_server() -> None:
             f"no Prefect server answers at PREFECT_API_URL = {url} ({error}): start it with `prefect server start`, "
             "or unset PREFECT_API_URL to run with a temporary one"
         ) from error
+
+
+def start_temporary() -> None:
+    """The server that Prefect's client would start itself, but one that Ctrl-C in a terminal does not end before us."""
+    from prefect.server.api.server import SubprocessASGIServer
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # what we start inherits it
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def prefer() -> None:

@@ -1,8 +1,7 @@
 """Pull and push as Prefect tasks of their own: they alone talk to the network, so they alone are retried."""
 
-import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect import task
@@ -12,11 +11,10 @@ from prefect.tasks import exponential_backoff
 from flows import process
 
 RETRIES = 3
-PROGRAM = f"{process.INTERRUPTIBLE} from flows.remote import main; main()"
 
 
 def named(parameters: dict[str, Any]) -> str:
-    stages = parameters["stages"].split()
+    stages = parameters["stages"]
     return f"{parameters['what']} {stages[0] if len(stages) == 1 else f'{len(stages)} stages'}"
 
 
@@ -28,9 +26,9 @@ def named(parameters: dict[str, Any]) -> str:
     retry_delay_seconds=exponential_backoff(backoff_factor=2),
     retry_condition_fn=lambda _, __, state: worth_it(state),
 )
-def move(what: str, stages: str, log: Callable[[str], None], stop: threading.Event) -> list[str]:
-    """`what`: a verb of flows/remote.py; `stages`: names with blanks between. Returns what was printed."""
-    return process.run([sys.executable, "-c", PROGRAM, what, *stages.split()], log, stop)
+def move(what: str, stages: Sequence[str], log: Callable[[str], None], stop: threading.Event) -> list[str]:
+    """`what`: a verb of flows/remote.py. Returns what `process.run` does."""
+    return process.run(["remote", what, *stages], log, stop)
 
 
 def worth_it(state: object) -> bool:

@@ -38,15 +38,18 @@ class Outcome:
 
 
 def read_receipt(stage: str) -> dict[str, Any]:
-    """What the stage wrote when it last ran here; see stages/common/receipt.py."""
+    """What the stage wrote when it last ran here; see stages/common/receipt.py. Empty where it cannot be read."""
     path = Path(os.environ.get("UNFREEZE_HOME", ".unfreeze")) / "receipts" / f"{stage}.json"
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def run_stage(stage: str, force: bool, log: Callable[[str], None], stop: threading.Event) -> Outcome:
     """Bring one stage up to date. Raises what `process.run` does."""
     started, nonce = time.monotonic(), uuid.uuid4().hex
-    command = [*process.DVC, "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
+    command = ["dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
     lines = process.run(command, log, stop, {"UNFREEZE_RUN": nonce})
     receipt = read_receipt(stage)
     fresh = receipt if receipt.get("run") == nonce else {}

@@ -35,11 +35,12 @@ def shorten(why: Sequence[str], lines: int = 3) -> str:
 
 
 def show(rows: Sequence[Row]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(*HEADER)
     for row in rows:
-        table.add_row(*row.cells(), style=COLOURS.get(row.state, "yellow"))
+        table.add_row(*map(escape, row.cells()), style=COLOURS.get(row.state, "yellow"))
     console(table)
 
 

@@ -9,13 +9,14 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from dvc.exceptions import DvcException
+from httpx import HTTPError
 from prefect import flow, get_run_logger
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
@@ -74,10 +75,10 @@ def work(
     repo = open_repo(wait_for_lock=True)
     lock.merge(repo, entries)
     node = read_graph(repo, [stage])[stage]
-    move("pull", stage, log, stop)
+    move("pull", [stage], log, stop)
     with slot(node.pool, stop, log):
         outcome = run_stage(stage, force, log, stop)
-    move("push", stage, log, stop)
+    move("push", [stage], log, stop)
     result.update(outcome=asdict(outcome), entry=lock.entries(repo)[stage])
     return Completed(name="Completed" if outcome.how is How.EXECUTED else "Cached", message=str(outcome.how))
 
@@ -98,7 +99,8 @@ def beats() -> Iterator[dict[str, Any]]:
         def beat() -> None:
             while not over.wait(BEAT_SECONDS):
                 result["beat"] += 1
-                client.update_artifact(artifact.id, ArtifactUpdate(data=result))
+                with suppress(HTTPError):  # the next beat may get through
+                    client.update_artifact(artifact.id, ArtifactUpdate(data=result))
 
         beater = threading.Thread(target=beat, daemon=True)
         beater.start()

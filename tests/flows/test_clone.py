@@ -77,6 +77,32 @@ def test_a_tag_that_was_moved(origin: Project, clone: Project) -> None:
     assert (clone.folder / "notes.txt").exists()
 
 
+def test_a_commit_made_in_the_workers_clone_stays_to_be_found(origin: Project, clone: Project) -> None:
+    go(clone)  # on no branch from now on
+    clone.run("git", "config", "user.email", "test@example.com")
+    clone.run("git", "config", "user.name", "test")
+    clone.params({"seed": 8})
+    commit(clone, "the results of a night")
+    made = clone.run("git", "rev-parse", "HEAD").stdout.strip()
+    go(clone)
+    assert clone.run("git", "branch", "--contains", made).stdout.strip() == f"kept-{made[:7]}"
+
+
+def test_what_dvc_and_stages_write_is_not_written_by_hand(origin: Project, clone: Project) -> None:
+    """A folder of metrics that git holds, a name that git would quote, and the .gitignore of a new output."""
+    for project in (origin, clone):
+        (project.folder / "data/größe").mkdir()
+        (project.folder / "data/größe/metrics.json").write_text("{}")
+        (project.folder / "data/größe/.gitignore").write_text("/x\n")
+    (clone.folder / "data/größe/.gitignore").write_text("/x\n/y\n")
+    commit(origin)
+    go(clone)
+    text = (clone.folder / "dvc.lock").read_text()
+    (clone.folder / "dvc.lock").write_text(text.replace("path: data/lr_find/curve.csv", "path: data/größe"))
+    (clone.folder / "data/größe/metrics.json").write_text('{"new": 1}')
+    go(clone)
+
+
 @pytest.mark.parametrize("file", ["notes.txt", "stages/tta.py"])
 def test_what_was_written_by_hand_is_not_thrown_away(origin: Project, clone: Project, file: str) -> None:
     (origin.folder / file).write_text("theirs")

@@ -4,10 +4,15 @@ import json
 import os
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.schedules import IntervalSchedule
 
 from tests.conftest import Project, draw_picture
 from tests.flows.conftest import Server
@@ -76,3 +81,17 @@ def test_a_folder_that_is_being_filled_is_left_alone(named: Project, server: Ser
 def test_a_folder_that_is_not_there(named: Project, server: Server) -> None:
     named.params({"ingest.path": "nowhere"})
     assert poll(named, server) == (["Failed", "Failed"], [])
+
+
+def test_a_schedule_makes_runs(server: Server) -> None:
+    """Prefect's own work; but with SQLAlchemy 2.1 its scheduler failed at every turn, and nobody was told."""
+    schedule = DeploymentScheduleCreate(schedule=IntervalSchedule(interval=timedelta(minutes=1)), active=True)
+    flow_id = server.client.create_flow_from_name("scheduled")
+    deployment = server.client.create_deployment(flow_id, "every-minute", schedules=[schedule])
+    wanted = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+    for _ in range(100):
+        if found := server.client.read_flow_runs(deployment_filter=wanted):
+            break
+        time.sleep(0.2)
+    assert {run.state_name for run in found} == {"Scheduled"}
+    server.client.delete_deployment(deployment)
