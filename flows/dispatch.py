@@ -47,8 +47,8 @@ def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param:
     """
     run = Run(force, pull or bool(send), push or bool(send), send)
     repo = open_repo(wait_for_lock=True)
-    if run.pull or run.push:
-        shared(repo)
+    if (run.pull or run.push) and shared(repo):
+        print(f"the clones share the cache {repo.cache.local.path}: nothing has to be pulled or pushed")
     if send:
         nodes = read_graph(repo).values()
         if other := [node.name for node in nodes if node.pool in send and node.dvc.path_in_repo != PIPELINE]:
@@ -87,6 +87,8 @@ def bring(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
 
 
 def on_worker(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
+    if not run.force:
+        move("offer", [decision.stage], log, run.stop)
     known = lock.entries(open_repo(wait_for_lock=True))
     needed = [name for name in (*decision.upstream, decision.stage) if name in known]
     parameters = {

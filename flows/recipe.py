@@ -31,6 +31,7 @@ from flows.share import move
 from flows.stage import How, Outcome
 from flows.table import Row
 
+DVCS_OWN = "ERROR: failed to reproduce"  # says no more than that it failed
 NOT_DONE = {StateType.FAILED: "failed", StateType.CRASHED: "failed", StateType.CANCELLED: "cancelled"}
 
 
@@ -135,8 +136,11 @@ def row(decision: Decision, state: State[Any] | None, outcome: Outcome | None) -
     if outcome:
         facts = (outcome.seconds, outcome.items, outcome.computed, outcome.worker)
         return Row(decision.stage, outcome.how, reasons(decision, outcome), *facts)
-    word = "not run" if state is None else NOT_DONE.get(state.type, "not run")
-    return Row(decision.stage, word, decision.why)
+    if state is None:
+        return Row(decision.stage, "not run", decision.why)
+    word = NOT_DONE.get(state.type, "not run")
+    said = [line for line in str(state.message).splitlines() if word == "failed" and not line.startswith(DVCS_OWN)]
+    return Row(decision.stage, word, (*said[-1:], *decision.why))
 
 
 def reasons(decision: Decision, outcome: Outcome) -> tuple[str, ...]:

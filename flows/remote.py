@@ -1,4 +1,4 @@
-"""What a clone gets from the others and gives to them: `python -m flows.remote pull|push|look|settle STAGE...`.
+"""What a clone gets from the others and gives to them: `python -m flows.remote pull|push|offer|look|settle STAGE...`.
 
 Through DVC's remote, or by one cache directory that all clones share (then there is nothing to transfer). DVC's own
 `--run-cache` transfers copy every entry each time and know no targets (`StageCache.transfer(force=True)`), and
@@ -61,10 +61,23 @@ def pull(repo: Repo, node: Node) -> None:
 
 
 def push(repo: Repo, node: Node) -> None:
+    """What the lock says that the stage made."""
+    give(repo, node.dvc)
+
+
+def offer(repo: Repo, node: Node) -> None:
+    """What the run-cache here remembers of such inputs, before a worker is asked: it may be a whole training."""
+    upstream = read_graph(repo, [node.name])
+    made = {out.fs_path: out for name in node.upstream for out in upstream[name].dvc.outs if out.hash_info}
+    if (found := remembered(node, made, pull=False, as_locked=False)) is not None:
+        give(repo, found)
+
+
+def give(repo: Repo, stage: Any) -> None:
     """The stage's outputs, then its entry in the run-cache."""
     if shared(repo):
         return
-    runs, stage = repo.stage_cache, node.dvc
+    runs = repo.stage_cache
     if not keeps(stage):
         transfer(stage.get_used_objs(), repo.cloud.push)
         return
@@ -133,7 +146,7 @@ def transfer(used: Any, move: Any) -> None:
 
 
 def main() -> None:
-    verbs = {"pull": pull, "push": push, "look": look, "settle": settle}
+    verbs = {"pull": pull, "push": push, "offer": offer, "look": look, "settle": settle}
     parser = argparse.ArgumentParser(prog="python -m flows.remote", description=__doc__)
     parser.add_argument("what", choices=list(verbs))
     parser.add_argument("stages", metavar="STAGE", nargs="+")

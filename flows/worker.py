@@ -5,7 +5,6 @@ what the stage reads and what the run-cache says of it, runs it, pushes, and han
 The artifact is touched every few seconds, so that the coordinator sees when a worker has died.
 """
 
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -91,7 +90,7 @@ def outcome_of(result: dict[str, Any]) -> Outcome:
 def beats() -> Iterator[dict[str, Any]]:
     """An artifact that is written anew every BEAT_SECONDS, and with what was put into it when the block ends."""
     run = UUID(flow_run.get_id())
-    result: dict[str, Any] = {"worker": f"{socket.gethostname()}:{os.getpid()}", "beat": 0}
+    result: dict[str, Any] = {"worker": f"{socket.gethostname()}:{Path.cwd().name}", "beat": 0}
     over = threading.Event()
     with get_client(sync_client=True) as client:
         artifact = client.create_artifact(Artifact(key=RESULT, type="result", data=result, flow_run_id=run))

@@ -59,12 +59,12 @@ class Team:
         log.close()
 
     def stop(self, pool: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """The worker and everything below it."""
+        """The worker; with SIGKILL also the process of its flow run, but not those of the stage below that."""
         worker = self.workers.pop(pool)
         below = psutil.Process(worker.pid).children(recursive=True)
         worker.send_signal(how)
         if how is signal.SIGKILL:
-            for process in below:
+            for process in (one for one in below if os.getsid(one.pid) == os.getsid(worker.pid)):
                 process.kill()
         worker.wait(timeout=60)
 

@@ -49,6 +49,15 @@ def test_what_another_clone_has_made_is_restored_by_a_worker(team: Team) -> None
     assert not (team.folder / "gpu/.unfreeze/receipts/tta.json").exists()
 
 
+def test_what_the_sender_has_made_and_not_pushed_is_restored_by_a_worker(team: Team) -> None:
+    other = team.clone("third")
+    for n_aug in (5, 3):
+        other.params({"tta.n_aug": n_aug})
+        other.repro(*TARGETS)
+    said = other.run(*team.flows_run, "--send", "gpu", "-S", "tta.n_aug=5", *TARGETS).stdout
+    assert said.splitlines()[-1] == "10 unchanged, 2 restored"
+
+
 def asleep(team: Team) -> list[psutil.Process]:
     """The stage's process on the gpu worker, once it is there."""
     for _ in range(600):
