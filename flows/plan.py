@@ -152,9 +152,9 @@ def remembered(node: Node, known: dict[str, Any], pull: bool, as_locked: bool) -
             dep.save()
         else:
             return None
-    if not keeps(stage) or (entry := newest(cache, stage)) is None:
+    if not keeps(stage) or (path := newest(cache, stage)) is None:
         return None
-    found = cache._create_stage(entry, wdir=stage.wdir)
+    found = cache._create_stage(cache._load_cache(path.parent.name, path.name), wdir=stage.wdir)
     return found if pull or found.outs_cached() else None
 
 
@@ -164,11 +164,11 @@ def keeps(stage: Any) -> bool:
     return bool(stage.cmd and stage.deps and stage.outs and outs and all(d.protocol == "local" for d in stage.deps))
 
 
-def newest(cache: Any, stage: Any) -> dict[str, Any] | None:
+def newest(cache: Any, stage: Any) -> Path | None:
     """The entry that DVC would take; as `StageCache._load`, which insists on deps that are on the disk."""
     key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
     entries = sorted(Path(cache._get_cache_dir(key)).glob("*"), key=lambda path: path.stat().st_mtime)
-    return cache._load_cache(key, entries[-1].name) if entries else None
+    return entries[-1] if entries else None
 
 
 def show(decisions: list[Decision]) -> None:

@@ -19,7 +19,7 @@ from dvc_objects.fs.generic import copy
 
 from flows.graph import Node, PipelineError, open_repo, read_graph
 from flows.lock import entries
-from flows.plan import keeps, own_changes, partly, remembered
+from flows.plan import keeps, newest, own_changes, partly, remembered
 
 LOST = "LOST "  # kept of the output by flows/process.py
 
@@ -62,7 +62,15 @@ def pull(repo: Repo, node: Node) -> None:
 
 def push(repo: Repo, node: Node) -> None:
     """What the lock says that the stage made."""
-    give(repo, node.dvc)
+    runs, stage = repo.stage_cache, node.dvc
+    if not keeps(stage):
+        give(repo, stage, None)
+        return
+    # each its own dict: with `key` DVC takes the outputs' hashes out of the one it is given
+    key, value = (_get_cache_hash(to_single_stage_lockfile(stage), key=one) for one in (True, False))
+    entry = runs._load_cache(key, value)
+    made = runs._create_stage(entry, wdir=stage.wdir) if entry else stage
+    give(repo, made, Path(runs._get_cache_path(key, value)) if entry else None)
 
 
 def offer(repo: Repo, node: Node) -> None:
@@ -70,27 +78,18 @@ def offer(repo: Repo, node: Node) -> None:
     upstream = read_graph(repo, [node.name])
     made = {out.fs_path: out for name in node.upstream for out in upstream[name].dvc.outs if out.hash_info}
     if (found := remembered(node, made, pull=False, as_locked=False)) is not None:
-        give(repo, found)
+        give(repo, found, newest(repo.stage_cache, node.dvc))
 
 
-def give(repo: Repo, stage: Any) -> None:
-    """The stage's outputs, then its entry in the run-cache."""
+def give(repo: Repo, made: Any, entry: Path | None) -> None:
+    """A stage's outputs, then its entry in the run-cache."""
     if shared(repo):
         return
-    runs = repo.stage_cache
-    if not keeps(stage):
-        transfer(stage.get_used_objs(), repo.cloud.push)
-        return
-    # each its own dict: with `key` DVC takes the outputs' hashes out of the one it is given
-    key, value = (_get_cache_hash(to_single_stage_lockfile(stage), key=one) for one in (True, False))
-    entry = runs._load_cache(key, value)
-    made = runs._create_stage(entry, wdir=stage.wdir) if entry else stage
     transfer(made.get_used_objs(), repo.cloud.push)
     if entry:
         remote = repo.cloud.get_remote_odb(None, "push", hash_name="md5-dos2unix")
-        path = runs._get_cache_path(key, value)
-        relative = Path(path).relative_to(repo.cache.legacy.path).as_posix()
-        copy(repo.cache.legacy.fs, path, remote.fs, remote.fs.join(remote.path, relative))
+        relative = entry.relative_to(repo.cache.legacy.path).as_posix()
+        copy(repo.cache.legacy.fs, str(entry), remote.fs, remote.fs.join(remote.path, relative))
 
 
 def look(repo: Repo, node: Node) -> None:

@@ -96,6 +96,20 @@ def test_a_folder_that_the_remote_has_lost_is_made_here(server: Server, tmp_path
     assert "1 executed" in run(Flows(Project(tmp_path / "two", shim=None), server), "--pull", "-S", "x=1")
 
 
+def test_what_the_run_cache_remembers_is_offered(server: Server, tmp_path: Path) -> None:
+    flows = pipeline(server, tmp_path / "one", {"a": COPY | {"outs": ["d"]}})
+    one = flows.project
+    one.run("dvc", "remote", "add", "-d", "team", str(tmp_path / "remote"))
+    one.params({"x": 2})
+    one.repro()
+    one.run("git", "add", "-A")
+    one.run("git", "commit", "-qm", "x = 2")
+    one.run("git", "clone", "-q", ".", str(tmp_path / "two"))
+    one.params({"x": 1})
+    one.run(sys.executable, "-m", "flows.remote", "offer", "a")
+    assert "1 restored" in run(Flows(Project(tmp_path / "two", shim=None), server), "--pull", "-S", "x=1")
+
+
 def test_a_stage_that_prints_much_is_not_held_up(server: Server, tmp_path: Path) -> None:
     (tmp_path / ".unfreeze/receipts").mkdir(parents=True)
     (tmp_path / ".unfreeze/receipts/a.json").write_text("")  # damaged: it is only a hint
