@@ -36,7 +36,7 @@ def run(flows: Flows, *arguments: str, code: int = 0) -> str:
     return flows.run(*arguments, targets=[], code=code)
 
 
-@pytest.mark.parametrize(("out", "dep"), [("d", "d/f.txt"), ("d/f.txt", "d")])
+@pytest.mark.parametrize(("out", "dep"), [("d", "d/f.txt"), pytest.param("d/f.txt", "d", marks=pytest.mark.slow)])
 def test_a_part_of_an_output(server: Server, tmp_path: Path, out: str, dep: str) -> None:
     """Its hash is not the output's, so the plan does not guess."""
     stages = {"a": COPY | {"outs": [out]}, "b": {"cmd": "cat d/f.txt > b.txt", "deps": [dep], "outs": ["b.txt"]}}
@@ -63,6 +63,7 @@ def test_data_that_dvc_add_keeps(server: Server, tmp_path: Path) -> None:
     assert project.repro() == []
 
 
+@pytest.mark.slow
 def test_names_with_blanks_and_signs_go_to_the_remote_and_back(server: Server, tmp_path: Path) -> None:
     make = {"foreach": ["red ä", "blue"], "do": {"cmd": 'echo 1 > "${item}"', "params": ["x"], "outs": ["${item}"]}}
     flows = pipeline(server, tmp_path / "one", {"make": make})
@@ -84,6 +85,7 @@ def test_what_looks_like_markup_is_shown(server: Server, tmp_path: Path) -> None
     assert "[/mnt/x]" in run(flows)
 
 
+@pytest.mark.slow
 def test_a_folder_that_the_remote_has_lost_is_made_here(server: Server, tmp_path: Path) -> None:
     flows = pipeline(server, tmp_path / "one", {"a": COPY | {"outs": ["d"]}})
     flows.project.run("dvc", "remote", "add", "-d", "team", str(tmp_path / "remote"))
@@ -96,6 +98,7 @@ def test_a_folder_that_the_remote_has_lost_is_made_here(server: Server, tmp_path
     assert "1 executed" in run(Flows(Project(tmp_path / "two", shim=None), server), "--pull", "-S", "x=1")
 
 
+@pytest.mark.slow
 def test_what_the_run_cache_remembers_is_offered(server: Server, tmp_path: Path) -> None:
     flows = pipeline(server, tmp_path / "one", {"a": COPY | {"outs": ["d"]}})
     one = flows.project
@@ -110,6 +113,7 @@ def test_what_the_run_cache_remembers_is_offered(server: Server, tmp_path: Path)
     assert "1 restored" in run(Flows(Project(tmp_path / "two", shim=None), server), "--pull", "-S", "x=1")
 
 
+@pytest.mark.slow
 def test_a_stage_that_prints_much_is_not_held_up(server: Server, tmp_path: Path) -> None:
     (tmp_path / ".unfreeze/receipts").mkdir(parents=True)
     (tmp_path / ".unfreeze/receipts/a.json").write_text("")  # damaged: it is only a hint
@@ -121,7 +125,7 @@ def test_a_stage_that_prints_much_is_not_held_up(server: Server, tmp_path: Path)
     assert "1 executed" in said
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGHUP])
+@pytest.mark.parametrize("sign", [signal.SIGKILL, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_takes_its_stage_with_it(server: Server, tmp_path: Path, sign: signal.Signals) -> None:
     flows = pipeline(server, tmp_path, {"a": COPY | {"outs": ["d"]}})
     flows.project.params({"x": 2})
@@ -144,6 +148,7 @@ def test_a_run_that_is_killed_takes_its_stage_with_it(server: Server, tmp_path: 
     assert "1 executed" in run(flows)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_without_a_server(server: Server, tmp_path: Path) -> None:
     """The terminal sends it to everybody; the temporary server has to hear the end of the run all the same."""
     flows = pipeline(server, tmp_path / "project", {"a": COPY | {"outs": ["d"]}})
