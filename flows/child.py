@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 import psutil
 
@@ -18,11 +19,9 @@ def session(leader: int) -> list[psutil.Process]:
     """What was started below a process: also what was left behind by a shell that has ended."""
     found = []
     for process in psutil.process_iter():
-        try:
+        with suppress(OSError):
             if process.pid != leader and os.getsid(process.pid) == leader:
                 found.append(process)
-        except OSError:
-            pass
     return found
 
 
@@ -31,11 +30,13 @@ def end_with_parent(pipe: int) -> None:
     os.read(pipe, 1)
     below = session(os.getpid())
     for process in below:
-        process.terminate()
+        with suppress(psutil.NoSuchProcess):  # gone in the meantime: the others are still to be told
+            process.terminate()
     if not below:
         os.kill(os.getpid(), signal.SIGINT)
     for process in psutil.wait_procs(below, GRACE_SECONDS)[1]:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from flows.graph import PipelineError
 
 HASH_LENGTH = 40
 OURS = ("dvc.lock", "params.yaml")  # what a run itself changes, beside metrics that git holds
-DVCS = ("/dvc.lock", ".dvc", ".gitignore")  # what DVC itself writes, in any folder
+BY_DVC = ("/dvc.lock", ".dvc", ".gitignore")  # what DVC itself writes, in any folder
 
 
 def git(*arguments: str) -> str:
@@ -24,7 +24,7 @@ def changed_by_hand(outputs: Iterable[str]) -> list[str]:
     return [
         name
         for name in names("diff", "--name-only", "HEAD")
-        if not any(Path(name).is_relative_to(one) for one in own) and not name.endswith(DVCS)
+        if not any(Path(name).is_relative_to(one) for one in own) and not name.endswith(BY_DVC)
     ]
 
 
@@ -41,7 +41,7 @@ def in_the_way(commit: str) -> list[str]:
     return [
         name
         for name in sorted(here & there)
-        if not name.endswith(DVCS) and git("hash-object", "--", name) != git("rev-parse", f"{commit}:{name}")
+        if not name.endswith(BY_DVC) and git("hash-object", "--", name) != git("rev-parse", f"{commit}:{name}")
     ]
 
 

@@ -87,7 +87,7 @@ def bring(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
 
 
 def on_worker(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
-    if not run.force:
+    if decision.verdict is not Verdict.RUN:  # of that the plan knows that nothing is remembered here
         move("offer", [decision.stage], log, run.stop)
     known = lock.entries(open_repo(wait_for_lock=True))
     needed = [name for name in (*decision.upstream, decision.stage) if name in known]

@@ -50,7 +50,7 @@ def follow(
     client: SyncPrefectClient, run: FlowRun, pool: str, log: Callable[[str], None], stop: threading.Event
 ) -> Any:
     """Wait for the end of a flow run; its last state. A run that no longer beats is declared crashed."""
-    beat, heard, reminded = -1, time.monotonic(), time.monotonic()
+    beat, heard, reminded, away = -1, time.monotonic(), time.monotonic(), False
     while True:
         try:
             state = client.read_flow_run(run.id).state or Pending()
@@ -60,10 +60,13 @@ def follow(
                 raise FailedError(f"the Prefect server has not answered for {GONE_SECONDS} s: {error}") from error
             if stop.wait(POLL_SECONDS):
                 raise StoppedError("stopped; the worker could not be told") from error
+            away = True
             continue
         if state.is_final():
             return state
         now = time.monotonic()
+        if away:  # nor could the worker be heard
+            heard, away = now, False
         if state.is_scheduled():
             heard = now
             if now - reminded > REMIND_SECONDS or beat == -1:

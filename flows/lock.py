@@ -9,6 +9,8 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml, modify_yaml, parse_yaml
 
+from flows.graph import PIPELINE
+
 LOCK = "dvc.lock"
 
 
@@ -28,7 +30,7 @@ def outputs(repo: Repo) -> list[str]:
     """Paths that stages write, those that git holds among them. By dvc.lock: dvc.yaml may be broken at this commit, and
     is asked for the folders alone in which its stages work."""
     try:
-        stages = dict(load_yaml(str(Path(repo.root_dir) / "dvc.yaml")).get("stages", {}))
+        stages = dict(load_yaml(str(Path(repo.root_dir) / PIPELINE)).get("stages", {}))
     except (DvcException, OSError):
         stages = {}
     return [

@@ -92,10 +92,11 @@ def decide(node: Node, known: dict[str, Any], unsure: set[str], wish: Wish) -> t
     if len(missing) > 1 and gone:
         missing = [f"{len(missing)} outputs are not here"]
     if stage.frozen or (stage.is_data_source and not stage.is_import):  # DVC takes what lies on the disk
+        frozen = ["frozen in dvc.yaml"] if stage.frozen else []
         if missing and not (gone and wish.pull):
-            return Verdict.RUN, [*(["frozen"] if stage.frozen else []), *missing]
+            return Verdict.RUN, [*frozen, *missing]
         known.update({out.fs_path: out for out in stage.outs})
-        return Verdict.STAY, ["frozen in dvc.yaml"] if stage.frozen else []
+        return Verdict.STAY, frozen
     why = own_changes(node, known) if locked else ["not in dvc.lock: never run at this commit"]
     uncertain = [name for name in node.upstream if name in unsure]
     if wish.force:

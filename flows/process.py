@@ -18,7 +18,8 @@ from flows.child import GRACE_SECONDS, session
 
 TAIL_LINES = 15
 HINTS = ("To track the changes", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push` to")
-KEPT = ("Running stage '", "Stage '", "LOST ")  # lines that somebody looks for, however many others there are
+LOST = "LOST "  # of flows/remote.py
+KEPT = ("Running stage '", "Stage '", LOST)  # lines that somebody looks for, however many others there are
 LOG_SECONDS, LOG_LINES = 0.5, 200  # each record of Prefect's costs milliseconds: some stages print thousands of lines
 
 

@@ -25,13 +25,12 @@ from flows.dispatch import Run, bring, prepare
 from flows.graph import PipelineError, open_repo, read_graph
 from flows.locks import alone_with_recipe
 from flows.plan import Decision, Verdict, Wish, plan
-from flows.process import FailedError, StoppedError
-from flows.remote import LOST
+from flows.process import LOST, FailedError, StoppedError
 from flows.share import move
 from flows.stage import How, Outcome
 from flows.table import Row
 
-DVCS_OWN = "ERROR: failed to reproduce"  # says no more than that it failed
+DVC_FAILED = "ERROR: failed to reproduce"  # says no more than that it failed
 NOT_DONE = {StateType.FAILED: "failed", StateType.CRASHED: "failed", StateType.CANCELLED: "cancelled"}
 
 
@@ -139,7 +138,7 @@ def row(decision: Decision, state: State[Any] | None, outcome: Outcome | None) -
     if state is None:
         return Row(decision.stage, "not run", decision.why)
     word = NOT_DONE.get(state.type, "not run")
-    said = [line for line in str(state.message).splitlines() if word == "failed" and not line.startswith(DVCS_OWN)]
+    said = [line for line in str(state.message).splitlines() if word == "failed" and not line.startswith(DVC_FAILED)]
     return Row(decision.stage, word, (*said[-1:], *decision.why))
 
 

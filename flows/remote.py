@@ -20,8 +20,7 @@ from dvc_objects.fs.generic import copy
 from flows.graph import Node, PipelineError, open_repo, read_graph
 from flows.lock import entries
 from flows.plan import keeps, newest, own_changes, partly, remembered
-
-LOST = "LOST "  # kept of the output by flows/process.py
+from flows.process import LOST
 
 
 def shared(repo: Repo) -> bool:
@@ -45,8 +44,7 @@ def pull(repo: Repo, node: Node) -> None:
     far = not shared(repo)
     if far:
         fetch_run_cache(repo)
-    upstream = read_graph(repo, [node.name])
-    made = {out.fs_path: out for name in node.upstream for out in upstream[name].dvc.outs if out.hash_info}
+    made = made_upstream(repo, node)
     deps = {dep.fs_path for dep in node.dvc.deps}
     wanted = [path for path, out in made.items() if (path in deps or partly(path, node.dvc.deps)) and out.status()]
     if wanted and far:
@@ -58,6 +56,12 @@ def pull(repo: Repo, node: Node) -> None:
         result = remembered(node, made, pull=True, as_locked=as_locked) if far else None
         if result is not None and folders_lie_there(repo, result):
             transfer(result.get_used_objs(), repo.cloud.pull)
+
+
+def made_upstream(repo: Repo, node: Node) -> dict[str, Any]:
+    """What the lock says that the stages above have made: outputs by path."""
+    upstream = read_graph(repo, [node.name])
+    return {out.fs_path: out for name in node.upstream for out in upstream[name].dvc.outs if out.hash_info}
 
 
 def push(repo: Repo, node: Node) -> None:
@@ -75,9 +79,7 @@ def push(repo: Repo, node: Node) -> None:
 
 def offer(repo: Repo, node: Node) -> None:
     """What the run-cache here remembers of such inputs, before a worker is asked: it may be a whole training."""
-    upstream = read_graph(repo, [node.name])
-    made = {out.fs_path: out for name in node.upstream for out in upstream[name].dvc.outs if out.hash_info}
-    if (found := remembered(node, made, pull=False, as_locked=False)) is not None:
+    if (found := remembered(node, made_upstream(repo, node), pull=False, as_locked=False)) is not None:
         give(repo, found, newest(repo.stage_cache, node.dvc))
 
 

@@ -22,18 +22,18 @@ from tests.flows.test_run import locks
 COPY = {"cmd": "mkdir -p d && cp params.yaml d/f.txt", "params": ["x"]}
 
 
-def pipeline(server: Server, folder: Path, stages: Mapping[str, object], x: object = 1) -> Flows:
+def pipeline(server: Server, folder: Path, stages: Mapping[str, object]) -> Flows:
     """A project with these stages, run once by plain `dvc repro`."""
     copy_project(folder)
-    (folder / "params.yaml").write_text(json.dumps({"x": x}))
+    (folder / "params.yaml").write_text(json.dumps({"x": 1}))
     YAML().dump({"stages": dict(stages)}, folder / "dvc.yaml")
     project = start(Project(folder, shim=None))
     project.run("dvc", "repro", "-q")
     return Flows(project, server)
 
 
-def run(flows: Flows, *arguments: str, code: int = 0) -> str:
-    return flows.run(*arguments, targets=[], code=code)
+def run(flows: Flows, *arguments: str) -> str:
+    return flows.run(*arguments, targets=[])
 
 
 @pytest.mark.parametrize(("out", "dep"), [("d", "d/f.txt"), pytest.param("d/f.txt", "d", marks=pytest.mark.slow)])
