@@ -12,16 +12,21 @@ Recipe: lesson 1 and 2, looking at the data. Rows are sorted, never in the order
 """
 
 import csv
+import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
+import PIL
 
 from stages.common import images, receipt
+from stages.common.code import code_version
+from stages.common.items import Items, ItemsParams, complete, values
 from stages.common.params import Positive, Rate, Section, load
 from stages.common.stage import StageError, outputs, run, track
 
@@ -134,46 +139,63 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode(errors="replace")
 
 
-def look(root: Path, candidate: Candidate, max_pixels: int) -> images.Facts | str:
-    """What the file is, or the reason why it is rejected."""
+def look(root: Path, candidate: Candidate) -> tuple[str, str]:
+    """(sha256 of the file, ""), or ("", the reason why it is rejected without being opened)."""
     path = root / candidate.file
     if candidate.reason == NO_PICTURE:
-        return NO_PICTURE
+        return "", NO_PICTURE
     if path.is_dir():
-        return "a link to a folder: not followed"
+        return "", "a link to a folder: not followed"
     if printable(candidate.file) != candidate.file:
-        return "a name that is not UTF-8"
+        return "", "a name that is not UTF-8"
     if candidate.reason:
-        return candidate.reason
+        return "", candidate.reason
     target = path.resolve()
     if not target.is_relative_to(root.resolve()) and not DVC_CACHE.search(target.as_posix()):
-        return "a link out of the folder"
+        return "", "a link out of the folder"
     try:
-        return images.facts(path.read_bytes(), max_pixels)
-    except (images.BadPictureError, OSError) as error:
-        return str(error)
+        return hashlib.sha256(path.read_bytes()).hexdigest(), ""
+    except OSError as error:
+        return "", str(error)
 
 
-def ingest(root: Path, params: IngestParams) -> tuple[pd.DataFrame, pd.DataFrame]:
+def decode(path: Path, sha256: str, max_pixels: int) -> bytes:
+    """As JSON: `facts` of the picture, or the `reason` why it is none. Raises StageError."""
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise StageError(f"{path} changed while ingest was reading: start it again when the folder is at rest")
+    try:
+        return json.dumps({"facts": images.facts(data, max_pixels)}).encode()
+    except images.BadPictureError as error:
+        return json.dumps({"reason": str(error)}).encode()
+
+
+def ingest(root: Path, params: IngestParams, items: Items) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(images, rejected). Raises StageError: no folder, no pictures, one class, too many rejected."""
     if not root.is_dir():
         raise StageError(f"no folder {root}: ingest.path must name the folder of the pictures")
     candidates = list(read_csv_layout(root, params) if params.layout == "csv" else read_folders_layout(root))
-    max_pixels = params.max_megapixels * 1_000_000
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pool.map(lambda candidate: look(root, candidate, max_pixels), candidates)
-        facts = list(track(looks, len(candidates), "pictures"))
+        looks = list(track(pool.map(lambda one: look(root, one), candidates), len(candidates), "files"))
+        paths = {sha: root / candidate.file for candidate, (sha, _) in zip(candidates, looks, strict=True) if sha}
+
+        def make(shas: Sequence[str]) -> Iterable[bytes]:
+            return pool.map(lambda sha: decode(paths[sha], sha, params.max_megapixels * 1_000_000), shas)
+
+        complete(items, paths, make)
+        said = dict(zip(paths, values(items, list(paths), make), strict=True))
     good: list[dict[str, Any]] = []
     rejected: list[dict[str, str]] = []
     seen: set[tuple[str, str]] = set()
-    for candidate, fact in zip(candidates, facts, strict=True):
-        if isinstance(fact, str):
-            rejected.append({"file": printable(candidate.file), "reason": fact})
+    for candidate, (sha, reason) in zip(candidates, looks, strict=True):
+        found = json.loads(said[sha]) if sha else {"reason": reason}
+        if "reason" in found:
+            rejected.append({"file": printable(candidate.file), "reason": found["reason"]})
             continue
         id_ = candidate.id if (candidate.part, candidate.id) not in seen else candidate.file.split("/", 1)[1]
         seen.add((candidate.part, id_))
         row = {"id": id_, "file": candidate.file, "label": candidate.label, "part": candidate.part}
-        good.append(row | fact._asdict())
+        good.append(row | images.Facts(*found["facts"])._asdict())
     check(root, params, good, rejected)
     return (
         pd.DataFrame(good).sort_values(["part", "id"], ignore_index=True),
@@ -211,8 +233,11 @@ def plot_sizes(table: pd.DataFrame, path: Path) -> None:
 
 def main() -> None:
     params = load("ingest", IngestParams)
-    table, rejected = ingest(Path(params.path), params)
-    receipt.note(items=len(table), computed=len(table))
+    key = {"max_megapixels": params.max_megapixels, "code": code_version(images, decode), "pillow": PIL.__version__}
+    items = Items("ingest", key, load("items", ItemsParams))
+    table, rejected = ingest(Path(params.path), params, items)
+    items.close()
+    receipt.note(items=len(table), computed=items.made)
     files = table[["sha256", "file"]].sort_values(["sha256", "file"]).drop_duplicates("sha256")
     with outputs(OUT) as folder:
         table.to_parquet(folder / "images.parquet", index=False)

@@ -6,22 +6,29 @@ Recipe: `precompute=True`: no augmentation, BatchNorm in eval mode. It knows nei
         seed computes nothing here.
 """
 
-from collections.abc import Iterable
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import PIL
 import pyarrow as pa
+import timm
 import torch
 
-from stages.common import receipt
+from stages.common import backbone, depthwise, device, pictures, receipt, transforms
 from stages.common.backbone import Body, load_backbone
+from stages.common.code import code_version
 from stages.common.device import Compute, DeviceParams, compute_on
+from stages.common.items import Items, ItemsParams, complete, values
 from stages.common.params import Positive, Section, SizePx, load
 from stages.common.pictures import Pictures
 from stages.common.preprocessing import Backbone
 from stages.common.shards import Shards, write_shards
-from stages.common.stage import outputs, run, track
+from stages.common.stage import outputs, run
 
 RESIZED, OUT = Path("data/resize/shards"), Path("data/precompute")
 
@@ -35,15 +42,22 @@ def activations(
     body: Body, about: Backbone, resized: Shards, shas: list[str], params: PrecomputeParams, compute: Compute
 ) -> npt.NDArray[np.float32]:
     """float32 (n, 2C), in the order of `shas`."""
-    pictures = Pictures(resized, shas, about, params.size_px, params.batch_size, compute)
     features = np.empty((len(shas), body.n_features), np.float32)
     with torch.inference_mode():
-        for images, rows, padding in track(pictures.batches(), pictures.n_batches(), "batches"):
+        feed = Pictures(resized, shas, about, params.size_px, params.batch_size, compute)
+        for images, rows, padding in feed.batches():
             with compute.autocast():
                 pooled = body(images)
             n = len(rows) - padding
             features[rows[:n]] = pooled[:n].float().cpu().numpy()
     return features
+
+
+def contents(resized: Shards) -> dict[str, str]:
+    """Picture's sha256: sha256 of its resized form, which is what the body sees."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        shas = list(resized.sha256s())
+        return dict(zip(shas, pool.map(lambda sha: hashlib.sha256(resized.blob(sha)).hexdigest(), shas), strict=True))
 
 
 def main() -> None:
@@ -52,13 +66,27 @@ def main() -> None:
     about, body = load_backbone()
     compute.place(body)
     resized = Shards(RESIZED)
-    receipt.note(items=len(resized), computed=len(resized))
+    content = contents(resized)
+    picture = {content: sha for sha, content in content.items()}
+    key = {
+        "params": params.model_dump(), "preprocessing": about.model_dump(), "compute": compute.describe(),
+        "weights": backbone.weights_sha256(), "pillow": PIL.__version__, "timm": timm.__version__,
+        "code": code_version(backbone, depthwise, device, pictures, transforms, activations),
+    }  # fmt: skip
+    items = Items("precompute", key, load("items", ItemsParams))
 
-    def make(shas: list[str]) -> Iterable[npt.NDArray[np.float32]]:
-        return list(activations(body, about, resized, shas, params, compute)) if shas else []
+    def make(found: Sequence[str]) -> Iterator[bytes]:
+        shas = [picture[one] for one in found]
+        return (vector.tobytes() for vector in activations(body, about, resized, shas, params, compute))
 
+    def vectors(shas: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+        return [np.frombuffer(one, np.float32) for one in values(items, [content[sha] for sha in shas], make)]
+
+    complete(items, picture, make)
     with outputs(OUT) as folder:
-        write_shards(folder / "shards", resized.sha256s(), pa.list_(pa.float32(), body.n_features), make)
+        write_shards(folder / "shards", content, pa.list_(pa.float32(), body.n_features), vectors)
+    items.close()
+    receipt.note(items=len(content), computed=items.made)
 
 
 if __name__ == "__main__":

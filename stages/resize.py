@@ -3,25 +3,29 @@
 In:   data/ingest/files.parquet (sha256, file), the files below ingest.path. They are not a dep of their own: their
       contents are, by their sha256, which is checked at reading. So a new label, or another order, resizes nothing.
 Out:  data/resize/shards/*.arrow (sha256, JPEG bytes)
+      Pictures that the item store knows are not read at all.
 Recipe: `data.resize(340, 'tmp')`, bilinear; 0.7 ignores EXIF orientation, we apply it.
 """
 
 import hashlib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
+import PIL
 import pyarrow as pa
 from pydantic import Field
 
 from stages.common import images, receipt
+from stages.common.code import code_version
+from stages.common.items import Items, ItemsParams, complete, values
 from stages.common.params import Section, SizePx, load
 from stages.common.shards import write_shards
-from stages.common.stage import StageError, outputs, run, track
+from stages.common.stage import StageError, outputs, run
 
 FILES, OUT = Path("data/ingest/files.parquet"), Path("data/resize")
 
@@ -48,15 +52,17 @@ def main() -> None:
     root = Path(load("ingest.path", str))
     table = pd.read_parquet(FILES)
     files = dict(zip(table["sha256"], table["file"], strict=True))
+    key = {"params": params.model_dump(), "code": code_version(images, resize), "pillow": PIL.__version__}
+    items = Items("resize", key, load("items", ItemsParams))
     with outputs(OUT) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def make(shas: list[str]) -> Iterable[bytes]:
-            return list(
-                track(pool.map(lambda sha: resize(root / files[sha], sha, params), shas), len(shas), "pictures")
-            )
+        def make(shas: Sequence[str]) -> list[bytes]:
+            return list(pool.map(lambda sha: resize(root / files[sha], sha, params), shas))
 
-        write_shards(folder / "shards", files, pa.binary(), make)
-    receipt.note(items=len(files), computed=len(files))
+        complete(items, files, make)
+        write_shards(folder / "shards", files, pa.binary(), lambda shas: values(items, shas, make))
+    items.close()
+    receipt.note(items=len(files), computed=items.made)
 
 
 if __name__ == "__main__":

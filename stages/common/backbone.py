@@ -3,6 +3,7 @@
 Preprocessing is the weights' own and is decided once, by the stage `backbone`; every later stage reads `backbone.json`.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,7 @@ def load_backbone() -> tuple[Backbone, Body]:
     body.net.load_state_dict(load_file(FOLDER / "weights.safetensors"))
     body.requires_grad_(False)
     return about, body.eval()
+
+
+def weights_sha256() -> str:
+    return hashlib.sha256((FOLDER / "weights.safetensors").read_bytes()).hexdigest()

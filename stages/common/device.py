@@ -31,6 +31,12 @@ class Compute:
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16)
 
+    def describe(self) -> dict[str, str]:
+        """Everything about it that the last bits of a result may depend on."""
+        cuda = self.device.type == "cuda"
+        chip = torch.cuda.get_device_name(self.device) if cuda else torch.backends.cpu.get_cpu_capability()
+        return {"device": self.device.type, "chip": chip, "precision": str(self.precision), "torch": torch.__version__}
+
     def place(self, what: Placed) -> Placed:
         """A module or a 4-d batch on the device in channels_last."""
         placed: Any = what

@@ -1,0 +1,238 @@
+"""Item store: what was once made of a picture is remembered outside DVC's outputs, so that a rerun makes only the rest.
+
+DVC empties a stage's outputs before it runs (treeverse/dvc#331); this lies beside them, in .unfreeze/items or below
+$UNFREEZE_HOME, and may be deleted at any time. One folder a collection: values made by the same code with the same
+params. In it segments of some thousand values each, written whole, renamed into place and never changed: processes
+share a store without locks, and one that is killed leaves nothing that another would read.
+
+A segment is its values one after the other, then a table (sha256 of the picture, offset, size, crc32; sorted by
+sha256), then a footer with the table's own crc32. A value that is not what was written counts as missing.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+import struct
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from stages.common.params import Section
+from stages.common.stage import track
+
+ROW = np.dtype([("sha256", ">u8", 4), ("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
+FOOTER = struct.Struct("<QI4s")
+MAGIC = b"unf1"
+T = TypeVar("T")
+Make = Callable[[Sequence[str]], Iterable[bytes]]
+VALUES_PER_SEGMENT = 2048
+STALE_SECONDS = 3600
+SMALL, MOST_SMALL = VALUES_PER_SEGMENT // 4, 16
+
+
+class ItemsParams(Section):
+    """`max_gib`: the size of all collections together; what was used longest ago goes first. 0: remember nothing."""
+
+    max_gib: Annotated[float, Field(ge=0)]
+
+
+def home() -> Path:
+    return Path(os.environ.get("UNFREEZE_HOME", ".unfreeze")) / "items"
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many as go into a segment."""
+    return (values[start : start + VALUES_PER_SEGMENT] for start in range(0, len(values), VALUES_PER_SEGMENT))
+
+
+class Segment:
+    """One file, memory-mapped. Raises ValueError where it is not a whole one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.used = path, False
+        with path.open("rb") as file:
+            self.data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if len(self.data) < FOOTER.size:
+            raise ValueError("cut off")
+        rows, crc, magic = FOOTER.unpack(self.data[-FOOTER.size :])
+        start = len(self.data) - FOOTER.size - rows * ROW.itemsize
+        if magic != MAGIC or start < 0 or zlib.crc32(table := self.data[start : -FOOTER.size]) != crc:
+            raise ValueError("damaged")
+        self.table = np.frombuffer(table, ROW)
+
+    def value(self, row: int) -> memoryview | None:
+        """None where its bytes are not those that were written."""
+        _, offset, size, crc = self.table[row]
+        found = self.data[int(offset) : int(offset) + int(size)]
+        return found if zlib.crc32(found) == crc else None
+
+
+def digests(sha256s: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """(n, 4): hex digests as numbers that sort alike."""
+    return np.frombuffer(bytes.fromhex("".join(sha256s)), ">u8").reshape(-1, 4)
+
+
+def write_segment(folder: Path, sha256s: Sequence[str], values: Sequence[bytes | memoryview]) -> Path:
+    """Raises OSError; the file is there whole or not at all."""
+    table = np.zeros(len(sha256s), ROW)
+    table["sha256"] = digests(sha256s)
+    table["size"] = [len(value) for value in values]
+    table["offset"] = np.cumsum(table["size"], dtype=np.uint64) - table["size"]
+    table["crc32"] = [zlib.crc32(value) for value in values]
+    table = table[np.lexsort(table["sha256"].T[::-1])]
+    path = folder / f"{uuid.uuid4().hex}.seg"
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.writelines(values)
+        file.write(table.tobytes())
+        file.write(FOOTER.pack(len(table), zlib.crc32(table.tobytes()), MAGIC))
+    return temporary.replace(path)
+
+
+class Items:
+    """A collection: `name`, and in `key` everything that its values depend on beside the picture itself."""
+
+    def __init__(self, name: str, key: Mapping[str, Any], params: ItemsParams) -> None:
+        about = json.dumps({"name": name, **key}, indent=2, sort_keys=True, default=str)
+        self.folder = home() / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
+        self.max_bytes = int(params.max_gib * 2**30)
+        self.segments: list[Segment] = []
+        self.made = 0
+        if self.max_bytes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "about.json").write_text(about + "\n")
+            for path in sorted(self.folder.glob("*.seg")):
+                self._open(path)
+        self._index_is_old = True
+
+    def _open(self, path: Path) -> None:
+        try:
+            self.segments.append(Segment(path))
+        except FileNotFoundError:  # another process has merged it
+            pass
+        except (ValueError, OSError):
+            path.unlink(missing_ok=True)
+
+    def _index(self) -> None:
+        tables = [segment.table["sha256"] for segment in self.segments]
+        all_digests = np.concatenate([np.empty((0, 4), ">u8"), *tables])
+        order = np.argsort(all_digests[:, 0], kind="stable")
+        self._digests = all_digests[order]
+        self._keys = self._digests[:, 0].astype(np.uint64)
+        self._segment = np.repeat(np.arange(len(tables)), [len(table) for table in tables])[order]
+        self._row = np.concatenate([np.empty(0, np.int64), *(np.arange(len(table)) for table in tables)])[order]
+        self._index_is_old = False
+
+    def _find(self, sha256s: Sequence[str]) -> npt.NDArray[np.int64]:
+        """(n,): places in the index, -1 where there is none."""
+        if self._index_is_old:
+            self._index()
+        wanted = digests(sha256s)
+        if not len(self._keys):
+            return np.full(len(wanted), -1)
+        place = np.searchsorted(self._keys, wanted[:, 0].astype(np.uint64)).clip(max=len(self._keys) - 1)
+        return np.where((self._digests[place] == wanted).all(axis=1), place, -1)
+
+    def missing(self, sha256s: Iterable[str]) -> list[str]:
+        """Distinct and in their order."""
+        unique = list(dict.fromkeys(sha256s))
+        return [sha for sha, place in zip(unique, self._find(unique), strict=True) if place < 0]
+
+    def get(self, sha256s: Sequence[str]) -> list[bytes | None]:
+        """Values in the order asked for; None where there is none, or a damaged one, which is forgotten."""
+        found: list[bytes | None] = []
+        damaged = set[int]()
+        for place in self._find(sha256s):
+            value = None
+            if place >= 0:
+                segment = self.segments[self._segment[place]]
+                value = segment.value(self._row[place])
+                segment.used = True
+                if value is None:
+                    damaged.add(int(self._segment[place]))
+            found.append(None if value is None else bytes(value))
+        if damaged:
+            self._rewrite([self.segments[number] for number in damaged])
+        return found
+
+    def put(self, sha256s: Sequence[str], values: Sequence[bytes]) -> None:
+        """What was made of pictures that are `missing`. Raises OSError: no room, or no right to write."""
+        self.made += len(sha256s)
+        if self.max_bytes and sha256s:
+            self._open(write_segment(self.folder, sha256s, values))
+            self.segments[-1].used = True
+            self._index_is_old = True
+
+    def _rewrite(self, old: Sequence[Segment]) -> None:
+        """Their undamaged values in new segments, without those that are there twice."""
+        whole: dict[str, memoryview] = {}
+        for segment in old:
+            for row, digest in enumerate(segment.table["sha256"]):
+                if (value := segment.value(row)) is not None:
+                    whole[digest.tobytes().hex()] = value
+        kept = [segment for segment in self.segments if segment not in old]
+        self.segments = kept
+        for part in chunks(list(whole.items())):
+            self._open(write_segment(self.folder, [sha for sha, _ in part], [value for _, value in part]))
+        for segment in old:
+            segment.path.unlink(missing_ok=True)
+        self._index_is_old = True
+
+    def close(self) -> None:
+        """Few files of much; what was used is the newest; no more than `max_gib`."""
+        if not self.max_bytes:
+            return
+        small = [segment for segment in self.segments if len(segment.table) < SMALL]
+        if len(small) > MOST_SMALL:
+            self._rewrite(small)
+        for segment in self.segments:
+            if segment.used and segment.path.exists():
+                segment.path.touch()
+        trim(self.max_bytes)
+
+
+def trim(max_bytes: int) -> None:
+    """Delete segments, those used longest ago first, until the store is no larger than that."""
+    found = []
+    for path in [*home().glob("*/*.seg"), *home().glob("*/*.tmp")]:
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            continue
+        if path.suffix == ".tmp" and stat.st_mtime < time.time() - STALE_SECONDS:  # its process was killed
+            path.unlink(missing_ok=True)
+        else:
+            found.append((stat.st_mtime, stat.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= max_bytes:
+            break
+        path.unlink(missing_ok=True)
+        total -= size
+
+
+def complete(items: Items, sha256s: Iterable[str], make: Make) -> None:
+    """Make what is missing, and keep it as it comes: what is killed goes on where it was."""
+    misses = items.missing(sha256s) if items.max_bytes else []
+    made = track((value for part in chunks(misses) for value in make(part)), len(misses), "pictures")
+    for part in chunks(misses):
+        items.put(part, [next(made) for _ in part])
+
+
+def values(items: Items, sha256s: Sequence[str], make: Make) -> list[bytes]:
+    """Of all of them, in their order; what is missing or was found damaged is made."""
+    found = dict(zip(sha256s, items.get(sha256s), strict=True))
+    lost = [sha for sha, value in found.items() if value is None]
+    if lost:
+        again = list(track(make(lost), len(lost), "pictures"))
+        items.put(lost, again)
+        found |= dict(zip(lost, again, strict=True))
+    return [value for sha in sha256s if (value := found[sha]) is not None]

@@ -1,0 +1,148 @@
+"""The item store gives what was put; what is damaged, cut off or gone is made again, and nothing else is."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from stages.common import items as module
+from stages.common.items import Items, ItemsParams, complete, home, values
+
+ROOM = ItemsParams(max_gib=1.0)
+SHAS = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(5000)]
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("UNFREEZE_HOME", str(tmp_path))
+    return home()
+
+
+def made_of(sha: str) -> bytes:
+    """Of several lengths, also none."""
+    return bytes.fromhex(sha) * (int(sha[0], 16) % 4)
+
+
+class Maker:
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def __call__(self, shas: Sequence[str]) -> Iterator[bytes]:
+        self.made += shas
+        return map(made_of, shas)
+
+
+def use(shas: Sequence[str], key: str = "one", params: ItemsParams = ROOM) -> list[str]:
+    """As a stage does; all values must be right. What had to be made."""
+    items, maker = Items("test", {"key": key}, params), Maker()
+    complete(items, shas, maker)
+    assert values(items, shas, maker) == [made_of(sha) for sha in shas]
+    items.close()
+    assert items.made == len(maker.made)
+    return maker.made
+
+
+def test_only_what_is_new_is_made(store: Path) -> None:
+    assert use(SHAS[:3000]) == SHAS[:3000]
+    assert use(SHAS[2000:]) == SHAS[3000:]
+    assert use(SHAS[::-1]) == []
+    assert len(list(store.glob("*/*.seg"))) == 3  # some thousand values a file
+    assert use(SHAS[:10], key="other") == SHAS[:10]
+
+
+def test_nothing_is_remembered_where_there_is_no_room_for_it(store: Path) -> None:
+    none = ItemsParams(max_gib=0)
+    assert use(SHAS[:10], params=none) == SHAS[:10]
+    assert use(SHAS[:10], params=none) == SHAS[:10]
+    assert not store.exists()
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.97, 0.9999])
+def test_a_flipped_byte_is_found_and_mended(store: Path, place: float) -> None:
+    use(SHAS[:500])
+    (path,) = store.glob("*/*.seg")
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 0x10
+    path.write_bytes(content)
+    again = use(SHAS[:500])
+    assert 1 <= len(again) <= 500
+    if place < 0.5:  # among the values: one is lost, the others are kept
+        assert len(again) == 1
+    assert use(SHAS[:500]) == []
+
+
+@pytest.mark.parametrize("length", [0, 3, 1000, -1])
+def test_a_file_that_is_cut_off_counts_for_nothing(store: Path, length: int) -> None:
+    use(SHAS[:500])
+    (path,) = store.glob("*/*.seg")
+    path.write_bytes(path.read_bytes()[:length])
+    assert use(SHAS[:500]) == SHAS[:500]
+    assert use(SHAS[:500]) == []
+
+
+def test_many_small_files_become_one(store: Path) -> None:
+    for n in range(module.MOST_SMALL + 1):
+        assert use(SHAS[: 5 * n + 5]) == SHAS[5 * n : 5 * n + 5]
+    assert len(list(store.glob("*/*.seg"))) == 1
+    assert use(SHAS[:85]) == []
+
+
+def test_what_was_used_longest_ago_goes_first(store: Path) -> None:
+    for number, key in enumerate(("old", "older", "new")):
+        use(SHAS[:1000], key)
+        for path in store.glob("*/*.seg"):
+            os.utime(path, (1000 * number, 1000 * number)) if path.stat().st_mtime > 1e6 else None
+    assert use(SHAS[:1000], "old") == []  # its use makes it the newest
+    size = sum(path.stat().st_size for path in store.glob("*/*.seg")) / 3
+    module.trim(int(size * 2.5))
+    assert use(SHAS[:1000], "old") == []
+    assert use(SHAS[:1000], "new") == []
+    assert use(SHAS[:1000], "older") == SHAS[:1000]
+
+
+def test_it_may_be_deleted_while_it_is_used(store: Path) -> None:
+    use(SHAS[:100])
+    items, maker = Items("test", {"key": "one"}, ROOM), Maker()
+    for path in store.glob("*/*"):
+        path.unlink()
+    assert values(items, SHAS[:100], maker) == [made_of(sha) for sha in SHAS[:100]]
+    assert maker.made == []
+    items.close()
+    assert use(SHAS[:100]) == SHAS[:100]
+
+
+PROGRAM = """
+import sys
+from tests.common.test_items import SHAS, use
+for n in range(40):
+    use(SHAS[: n * 50 : int(sys.argv[1])])
+print("all right", flush=True)
+"""
+
+
+def start(step: int) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(step)], stdout=subprocess.PIPE, text=True)
+
+
+def test_two_processes_share_it() -> None:
+    both = [start(2), start(3)]
+    assert [process.communicate()[0] for process in both] == ["all right\n"] * 2
+    assert use(SHAS[: 39 * 50 : 6]) == []
+
+
+def test_a_process_that_is_killed_leaves_nothing_wrong(store: Path) -> None:
+    for number in range(8):
+        process = start(1)
+        while not list(store.glob("*/*.seg")):
+            time.sleep(0.01)
+        time.sleep(0.05 * number)
+        process.kill()
+        process.communicate()
+        use(SHAS[:2000])  # compares every value
+        for path in store.glob("*/*.seg"):
+            path.unlink()
