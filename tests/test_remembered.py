@@ -1,0 +1,66 @@
+"""Work is remembered per picture: a change costs what it changes, and the bytes are those of a run from nothing."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import Project, draw_picture
+
+STAGES = ("ingest", "resize", "precompute")
+
+
+def add(folder: Path) -> None:
+    draw_picture(folder / "train/red99.jpg", "red", 99)
+    with (folder / "labels.csv").open("a") as file:
+        file.write("red99,red,a\n")
+
+
+def replace(folder: Path) -> None:
+    draw_picture(folder / "train/red03.jpg", "red", 999)
+
+
+def remove(folder: Path) -> None:
+    (folder / "train/red03.jpg").unlink()
+    relabel(folder, "red03,red,a\n", "")
+
+
+def relabel(folder: Path, old: str = "red03,red", new: str = "red03,blue") -> None:
+    path = folder / "labels.csv"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def shuffle(folder: Path) -> None:
+    path = folder / "labels.csv"
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *np.random.default_rng(0).permutation(rows)]) + "\n")
+
+
+def rename(folder: Path) -> None:
+    (folder / "train/red03.jpg").rename(folder / "train/red33.jpg")
+    relabel(folder, "red03,", "red33,")
+
+
+@pytest.mark.parametrize(
+    ("change", "n_pictures", "n_new"),
+    [(add, 41, 1), (replace, 40, 1), (remove, 39, 0), (relabel, 40, 0), (shuffle, 40, 0), (rename, 40, 0)],
+)
+def test_a_change_costs_what_it_changes(
+    project: Project, tmp_path: Path, change: Callable[[Path], None], n_pictures: int, n_new: int
+) -> None:
+    receipts = project.folder / ".unfreeze/receipts"
+    for stage in STAGES:
+        (receipts / f"{stage}.json").unlink()
+    change(project.folder / "pictures")
+    ran = project.repro("split", "precompute")
+    for stage in set(STAGES) & set(ran):
+        receipt = json.loads((receipts / f"{stage}.json").read_text())
+        assert (receipt["items"], receipt["computed"]) == (n_pictures, n_new)
+    remembered = project.md5s()
+    project.run("env", f"UNFREEZE_HOME={tmp_path / 'empty'}", "dvc", "repro", "--force", "split", "precompute")
+    computed = json.loads((tmp_path / "empty/receipts/precompute.json").read_text())["computed"]
+    assert computed == n_pictures
+    assert project.md5s() == remembered
