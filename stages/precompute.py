@@ -40,17 +40,13 @@ class PrecomputeParams(Section):
 
 def activations(
     body: Body, about: Backbone, resized: Shards, shas: list[str], params: PrecomputeParams, compute: Compute
-) -> npt.NDArray[np.float32]:
-    """float32 (n, 2C), in the order of `shas`."""
-    features = np.empty((len(shas), body.n_features), np.float32)
-    with torch.inference_mode():
-        feed = Pictures(resized, shas, about, params.size_px, params.batch_size, compute)
-        for images, rows, padding in feed.batches():
-            with compute.autocast():
-                pooled = body(images)
-            n = len(rows) - padding
-            features[rows[:n]] = pooled[:n].float().cpu().numpy()
-    return features
+) -> Iterator[npt.NDArray[np.float32]]:
+    """float32 (2C,), in the order of `shas`."""
+    feed = Pictures(resized, shas, about, params.size_px, params.batch_size, compute)
+    for images, rows, padding in feed.batches():
+        with torch.inference_mode(), compute.autocast():
+            pooled = body(images)
+        yield from pooled[: len(rows) - padding].float().cpu().numpy()
 
 
 def contents(resized: Shards) -> dict[str, str]:

@@ -10,7 +10,7 @@ Recipe: `data.resize(340, 'tmp')`, bilinear; 0.7 ignores EXIF orientation, we ap
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
@@ -56,8 +56,8 @@ def main() -> None:
     items = Items("resize", key, load("items", ItemsParams))
     with outputs(OUT) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def make(shas: Sequence[str]) -> list[bytes]:
-            return list(pool.map(lambda sha: resize(root / files[sha], sha, params), shas))
+        def make(shas: Sequence[str]) -> Iterable[bytes]:
+            return pool.map(lambda sha: resize(root / files[sha], sha, params), shas)
 
         complete(items, files, make)
         write_shards(folder / "shards", files, pa.binary(), lambda shas: values(items, shas, make))

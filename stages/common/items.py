@@ -4,19 +4,12 @@ DVC empties a stage's outputs before it runs (treeverse/dvc#331); this lies besi
 $UNFREEZE_HOME, and may be deleted at any time. One folder a collection: values made by the same code with the same
 params. In it segments of some thousand values each, written whole, renamed into place and never changed: processes
 share a store without locks, and one that is killed leaves nothing that another would read.
-
-A segment is its values one after the other, then a table (sha256 of the picture, offset, size, crc32; sorted by
-sha256), then a footer with the table's own crc32. A value that is not what was written counts as missing.
 """
 
 import hashlib
 import json
-import mmap
 import os
-import struct
 import time
-import uuid
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -26,11 +19,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from stages.common.params import Section
-from stages.common.stage import track
+from stages.common.segment import Segment, digests, write_segment
+from stages.common.stage import StageError, track
 
-ROW = np.dtype([("sha256", ">u8", 4), ("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
-FOOTER = struct.Struct("<QI4s")
-MAGIC = b"unf1"
 T = TypeVar("T")
 Make = Callable[[Sequence[str]], Iterable[bytes]]
 VALUES_PER_SEGMENT = 2048
@@ -51,50 +42,6 @@ def home() -> Path:
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """As many as go into a segment."""
     return (values[start : start + VALUES_PER_SEGMENT] for start in range(0, len(values), VALUES_PER_SEGMENT))
-
-
-class Segment:
-    """One file, memory-mapped. Raises ValueError where it is not a whole one."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.used = path, False
-        with path.open("rb") as file:
-            self.data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        if len(self.data) < FOOTER.size:
-            raise ValueError("cut off")
-        rows, crc, magic = FOOTER.unpack(self.data[-FOOTER.size :])
-        start = len(self.data) - FOOTER.size - rows * ROW.itemsize
-        if magic != MAGIC or start < 0 or zlib.crc32(table := self.data[start : -FOOTER.size]) != crc:
-            raise ValueError("damaged")
-        self.table = np.frombuffer(table, ROW)
-
-    def value(self, row: int) -> memoryview | None:
-        """None where its bytes are not those that were written."""
-        _, offset, size, crc = self.table[row]
-        found = self.data[int(offset) : int(offset) + int(size)]
-        return found if zlib.crc32(found) == crc else None
-
-
-def digests(sha256s: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """(n, 4): hex digests as numbers that sort alike."""
-    return np.frombuffer(bytes.fromhex("".join(sha256s)), ">u8").reshape(-1, 4)
-
-
-def write_segment(folder: Path, sha256s: Sequence[str], values: Sequence[bytes | memoryview]) -> Path:
-    """Raises OSError; the file is there whole or not at all."""
-    table = np.zeros(len(sha256s), ROW)
-    table["sha256"] = digests(sha256s)
-    table["size"] = [len(value) for value in values]
-    table["offset"] = np.cumsum(table["size"], dtype=np.uint64) - table["size"]
-    table["crc32"] = [zlib.crc32(value) for value in values]
-    table = table[np.lexsort(table["sha256"].T[::-1])]
-    path = folder / f"{uuid.uuid4().hex}.seg"
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.writelines(values)
-        file.write(table.tobytes())
-        file.write(FOOTER.pack(len(table), zlib.crc32(table.tobytes()), MAGIC))
-    return temporary.replace(path)
 
 
 class Items:
@@ -164,10 +111,16 @@ class Items:
         return found
 
     def put(self, sha256s: Sequence[str], values: Sequence[bytes]) -> None:
-        """What was made of pictures that are `missing`. Raises OSError: no room, or no right to write."""
+        """What was made of pictures that are `missing`. Raises StageError: no room, or no right to write."""
         self.made += len(sha256s)
         if self.max_bytes and sha256s:
-            self._open(write_segment(self.folder, sha256s, values))
+            try:
+                self._open(write_segment(self.folder, sha256s, values))
+            except OSError as error:
+                raise StageError(
+                    f"what was made cannot be kept in {self.folder}: {error.strerror}; make room, set UNFREEZE_HOME to "
+                    "another folder, or items.max_gib to 0"
+                ) from error
             self.segments[-1].used = True
             self._index_is_old = True
 

@@ -32,7 +32,8 @@ def test_without_augmentation_they_are_the_stored_ones_whatever_the_batch_size(r
     network = CPU.place(load_network(reproduced.folder / "data/unfreeze/model.safetensors")).eval()
     shards = Shards(reproduced.folder / "data/resize/shards")
     params = PrecomputeParams(size_px=32, batch_size=8)
-    stored = activations(network.body, network.about, shards, list(shards.sha256s()), params, CPU)
+    shas = list(shards.sha256s())
+    stored = np.stack([*activations(network.body, network.about, shards, shas, params, CPU)])
     for batch_size in (5, 8, 20):
         batches, labels = epoch(reproduced, "none", batch_size)
         for x, rows, padding in batches:

@@ -16,7 +16,8 @@ def test_head_on_stored_activations_equals_the_whole_network_on_the_picture(repr
     network = CPU.place(load_network(reproduced.folder / "data/unfreeze/model.safetensors")).eval()
     resized = Shards(reproduced.folder / "data/resize/shards")
     shas = sorted(resized.sha256s())
-    vectors = activations(network.body, network.about, resized, shas, PrecomputeParams(size_px=32, batch_size=8), CPU)
+    params = PrecomputeParams(size_px=32, batch_size=8)
+    vectors = np.stack([*activations(network.body, network.about, resized, shas, params, CPU)])
     pictures = Pictures(resized, shas, network.about, 32, 8, CPU)
     with torch.inference_mode():
         on_vectors = network.head(torch.from_numpy(vectors))
@@ -30,9 +31,8 @@ def test_the_stage_stores_one_vector_a_distinct_picture(reproduced: Project) -> 
     assert list(stored.sha256s()) == list(resized.sha256s())
     network = load_network(reproduced.folder / "data/unfreeze/model.safetensors").eval()
     shas = list(resized.sha256s())
-    float32 = activations(
-        CPU.place(network.body), network.about, resized, shas, PrecomputeParams(size_px=32, batch_size=8), CPU
-    )
+    params = PrecomputeParams(size_px=32, batch_size=8)
+    float32 = np.stack([*activations(CPU.place(network.body), network.about, resized, shas, params, CPU)])
     where = [stored.locate(sha) for sha in shas]
     kept = np.stack([stored.vectors(shard)[row] for shard, row in where])
     cosine = (kept * float32).sum(1) / np.linalg.norm(kept, axis=1) / np.linalg.norm(float32, axis=1)
