@@ -1,6 +1,6 @@
 """evaluate: metrics, what each step gained, and pictures of both.
 
-In:   data/tta/{valid,test}.parquet, the histories of train_head, augment and train_full
+In:   data/tta/{valid,test}.parquet, the histories of train_head, augment and train_full, data/augment/tta.csv
 Out:  data/evaluate/metrics.json    flat keys, on valid: accuracy, log_loss, accuracy_tta, log_loss_tta, and of the
                                     averaged predictions balanced_accuracy, macro_f1, mcc
       data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch
@@ -23,6 +23,7 @@ from stages.common.plots import figure, figures
 from stages.common.stage import outputs, run
 
 TTA, OUT = Path("data/tta"), Path("data/evaluate")
+HEAD_TTA = Path("data/augment/tta.csv")
 HISTORIES = {name: Path(f"data/{name}/history.csv") for name in ("train_head", "augment", "train_full")}
 LABEL = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 Floats = npt.NDArray[np.float64]
@@ -53,7 +54,7 @@ def metrics(valid: pd.DataFrame) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in values.items()}
 
 
-def steps(histories: dict[str, pd.DataFrame], result: dict[str, float]) -> pd.DataFrame:
+def steps(histories: dict[str, pd.DataFrame], head_tta: pd.DataFrame, result: dict[str, float]) -> pd.DataFrame:
     """What fast.ai prints by hand: a row a step, measured on valid after its last epoch.
 
     `kept_epoch` is the one whose weights go on to the next step; 0 is the network as the step before left it. Where
@@ -86,6 +87,8 @@ def steps(histories: dict[str, pd.DataFrame], result: dict[str, float]) -> pd.Da
                     "kept_epoch": kept[0],
                 }
             )
+        if name == "augment" and (row := head_tta.iloc[0])["n_aug"]:
+            rows.append({"step": "head's TTA", "epochs": 0, "accuracy": row["accuracy"], "log_loss": row["valid_loss"]})
     last = {"step": "TTA", "epochs": 0, "accuracy": result["accuracy_tta"], "log_loss": result["log_loss_tta"]}
     return pd.DataFrame([*rows, last]).round(6).astype({"kept_epoch": "Int64"})
 
@@ -129,7 +132,7 @@ def main() -> None:
     valid, test = (pd.read_parquet(TTA / f"{part}.parquet") for part in ("valid", "test"))
     histories = {name: pd.read_csv(path) for name, path in HISTORIES.items()}
     result = metrics(valid)
-    table = steps(histories, result)
+    table = steps(histories, pd.read_csv(HEAD_TTA), result)
     classes, averaged = probabilities(valid, "tta")
     said = np.array(classes)[averaged.argmax(1)]
     with outputs(OUT) as folder:

@@ -6,7 +6,6 @@ Recipe: TTA. The centre crop and tta.n_aug random augmentations like those of tr
         of the plain prediction are averaged with the augmented ones. Probabilities are averaged, not their logarithms.
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from stages.common.device import Compute, DeviceParams, compute_on
 from stages.common.network import Network, load_network
 from stages.common.params import Count, Positive, Section, Seed, load
 from stages.common.pictures import Pictures
-from stages.common.predict import Floats, predict
+from stages.common.predict import Floats, average, predict
 from stages.common.rows import Rows, read_rows
 from stages.common.shards import Shards
 from stages.common.stage import outputs, run
@@ -38,11 +37,11 @@ def tta(
     """(plain, averaged) probabilities, float32 (n, classes). With n_aug = 0 they are equal."""
     n, n_batches = len(pictures), pictures.n_batches()
     plain = predict(network, pictures.batches(), n, n_batches, compute)
-    views = [plain] * max(1, math.ceil(n_aug / 4))
+    augmented = []
     for view in range(n_aug):
         batches = pictures.batches(draws=draw(transforms, n, [*key, view]))
-        views.append(predict(network, batches, n, n_batches, compute))
-    return plain, np.asarray(np.mean(views, axis=0, dtype=np.float64), np.float32) if n_aug else plain
+        augmented.append(predict(network, batches, n, n_batches, compute))
+    return plain, average(plain, augmented)
 
 
 def as_table(rows: Rows, classes: list[str], plain: Floats, averaged: Floats) -> pd.DataFrame:

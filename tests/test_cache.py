@@ -40,6 +40,7 @@ def check(project: Project, did: list[str]) -> None:
         ("lr_find.n_iterations", 10, ["lr_find"]),
         ("train_head.lr", 0.01, FROM_HEAD),
         ("augment.lr", 0.01, FROM_HEAD[1:]),
+        ("augment.views", 1, FROM_HEAD[1:]),
         ("unfreeze.n_iterations", 4, ["unfreeze"]),
         ("train_full.n_cycles", 2, FROM_HEAD[3:]),
         ("tta.n_aug", 3, FROM_HEAD[4:]),

@@ -64,3 +64,23 @@ def test_a_change_costs_what_it_changes(
     computed = json.loads((tmp_path / "empty/receipts/precompute.json").read_text())["computed"]
     assert computed == n_pictures
     assert project.md5s() == remembered
+
+
+def test_views_are_computed_once_and_another_rate_computes_none(project: Project, tmp_path: Path) -> None:
+    def computed(home: Path) -> int:
+        return int(json.loads((home / "receipts/augment.json").read_text())["computed"])
+
+    remembering = project.folder / ".unfreeze"
+    project.params({"augment.views": 2, "augment.cycle_len": 3})
+    assert project.repro("augment") == ["augment"]
+    assert computed(remembering) == 2 * 36  # train and valid, not test
+    project.params({"augment.lr": 0.01})
+    assert project.repro("augment") == ["augment"]
+    assert computed(remembering) == 0
+    project.params({"split.cv_idx": 1})
+    project.repro("augment")
+    assert computed(remembering) == 0
+    remembered = project.md5s()
+    project.run("env", f"UNFREEZE_HOME={tmp_path / 'empty'}", "dvc", "repro", "--force", "--single-item", "augment")
+    assert computed(tmp_path / "empty") == 2 * 36
+    assert project.md5s() == remembered

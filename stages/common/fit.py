@@ -112,6 +112,10 @@ def look(model: nn.Module, valid: ValidFeed, compute: Compute) -> dict[str, floa
     """`valid_loss` (log loss) and `accuracy` of the plain predictions."""
     truth = valid.labels.numpy()
     probabilities = predict(model, valid.plain(), len(truth), valid.n_batches(), compute)
+    return score(probabilities, truth)
+
+
+def score(probabilities: Floats, truth: npt.NDArray[np.int64]) -> dict[str, float]:
     accuracy = float((probabilities.argmax(1) == truth).mean())
     return {"valid_loss": log_loss(probabilities, truth), "accuracy": accuracy}
 

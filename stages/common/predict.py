@@ -1,6 +1,7 @@
 """Probabilities from batches."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,3 +30,12 @@ def predict(model: nn.Module, batches: Iterator[Batch], n: int, n_batches: int, 
     if len(result) != n:
         raise RuntimeError(f"{len(result)} predictions for {n} pictures")
     return result
+
+
+def average(plain: Floats, augmented: Sequence[Floats]) -> Floats:
+    """TTA: probabilities averaged, not their logarithms; as 0.7, ceil(n_aug / 4) copies of the plain prediction with
+    the augmented ones."""
+    if not augmented:
+        return plain
+    views = [plain] * math.ceil(len(augmented) / 4) + [*augmented]
+    return np.asarray(np.mean(views, axis=0, dtype=np.float64), np.float32)

@@ -4,6 +4,7 @@ The draws are numbers of NumPy's, so they do not depend on the device, the batch
 torchvision's transforms draw once a batch or run once a picture; one affine grid for the batch is what costs nothing.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -47,13 +48,23 @@ def centre(n: int) -> Draws:
 
 
 def draw(params: TransformsParams, n: int, key: list[int]) -> Draws:
-    """Draw for n pictures from the key (seed, stage, epoch): row i depends on nothing else.
+    """Draw for n pictures from the key (seed, stage, epoch): row i depends on nothing else."""
+    return _drawn(params, np.random.default_rng(key).random((n, 9), dtype=np.float32))
+
+
+def draw_each(params: TransformsParams, sha256s: Sequence[str], key: list[int]) -> Draws:
+    """Draw for each picture from the key and its own content: the others, and its place among them, do not matter."""
+    each = [np.random.default_rng([*key, int(sha, 16)]).random(9, dtype=np.float32) for sha in sha256s]
+    return _drawn(params, np.reshape(each, (-1, 9)))
+
+
+def _drawn(params: TransformsParams, u: Floats) -> Draws:
+    """From uniform numbers, float32 (n, 9).
 
     Rates as in 0.7: rotation in 3 of 4 pictures (RandomRotate p=0.75), the others always; a mirror in half of them.
     """
     if params.kind == "none":
-        return centre(n)
-    u = np.random.default_rng(key).random((n, 9), dtype=np.float32)
+        return centre(len(u))
     angle = np.deg2rad(params.max_rotate_deg) * (2 * u[:, 3] - 1) * (u[:, 4] < 0.75)
     mirrored = params.kind in ("side_on", "top_down")
     turned = params.kind == "top_down"

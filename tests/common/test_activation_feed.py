@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from stages.common.activation_feed import AugmentedActivations
+from stages.common.activations import activations
 from stages.common.batches import Batch
 from stages.common.network import load_network
 from stages.common.pictures import Pictures
 from stages.common.shards import Shards
 from stages.common.transforms import TransformsParams
-from stages.precompute import PrecomputeParams, activations
 from tests.common.test_network import CPU
 from tests.conftest import Project
 
@@ -31,9 +31,8 @@ def epoch(project: Project, kind: str, batch_size: int, number: int = 0) -> tupl
 def test_without_augmentation_they_are_the_stored_ones_whatever_the_batch_size(reproduced: Project) -> None:
     network = CPU.place(load_network(reproduced.folder / "data/unfreeze/model.safetensors")).eval()
     shards = Shards(reproduced.folder / "data/resize/shards")
-    params = PrecomputeParams(size_px=32, batch_size=8)
-    shas = list(shards.sha256s())
-    stored = np.stack([*activations(network.body, network.about, shards, shas, params, CPU)])
+    pictures = Pictures(shards, list(shards.sha256s()), network.about, 32, 8, CPU)
+    stored = np.stack([*activations(network.body, pictures)])
     for batch_size in (5, 8, 20):
         batches, labels = epoch(reproduced, "none", batch_size)
         for x, rows, padding in batches:

@@ -35,6 +35,10 @@ def test_metrics_of_known_predictions() -> None:
     )
 
 
+def head_tta(n_aug: int) -> pd.DataFrame:
+    return pd.DataFrame([{"n_aug": n_aug, "valid_loss": 0.75, "accuracy": 0.65}])
+
+
 def test_a_row_for_each_step_and_size() -> None:
     head = pd.DataFrame({"epoch": [1, 2], "accuracy": [0.5, 0.6], "valid_loss": [0.9, 0.8]})
     full = pd.DataFrame(
@@ -48,6 +52,7 @@ def test_a_row_for_each_step_and_size() -> None:
     )
     table = steps(
         {"train_head": head, "augment": head.tail(1), "train_full": full},
+        head_tta(0),
         {"accuracy_tta": 0.95, "log_loss_tta": 0.2},
     )
     assert table["step"].tolist() == ["head", "augment", "full 128 px", "full 224 px", "kept: epoch 2", "TTA"]
@@ -55,6 +60,15 @@ def test_a_row_for_each_step_and_size() -> None:
     assert table["accuracy"].tolist() == [0.6, 0.6, 0.8, 0.9, 0.8, 0.95]
     assert table["log_loss"].tolist() == [0.8, 0.8, 0.4, 0.3, 0.4, 0.2]
     assert table["kept_epoch"].dropna().tolist() == [2, 2, 2]
+
+
+def test_a_row_for_the_heads_tta_where_there_are_views() -> None:
+    history = pd.DataFrame({"epoch": [1], "accuracy": [0.5], "valid_loss": [0.9]})
+    names = ("train_head", "augment", "train_full")
+    result = {"accuracy_tta": 0.95, "log_loss_tta": 0.2}
+    table = steps(dict.fromkeys(names, history), head_tta(4), result)
+    assert table["step"].tolist() == ["head", "augment", "head's TTA", "full", "TTA"]
+    assert (table["accuracy"][2], table["log_loss"][2]) == (0.65, 0.75)
 
 
 def test_the_files_of_a_run(reproduced: Project) -> None:

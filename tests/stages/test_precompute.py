@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from stages.common.activations import activations
 from stages.common.network import load_network
 from stages.common.pictures import Pictures
 from stages.common.shards import Shards
-from stages.precompute import PrecomputeParams, activations
 from tests.common.test_network import CPU
 from tests.conftest import Project
 
@@ -16,9 +16,8 @@ def test_head_on_stored_activations_equals_the_whole_network_on_the_picture(repr
     network = CPU.place(load_network(reproduced.folder / "data/unfreeze/model.safetensors")).eval()
     resized = Shards(reproduced.folder / "data/resize/shards")
     shas = sorted(resized.sha256s())
-    params = PrecomputeParams(size_px=32, batch_size=8)
-    vectors = np.stack([*activations(network.body, network.about, resized, shas, params, CPU)])
     pictures = Pictures(resized, shas, network.about, 32, 8, CPU)
+    vectors = np.stack([*activations(network.body, pictures)])
     with torch.inference_mode():
         on_vectors = network.head(torch.from_numpy(vectors))
         whole = torch.cat([network(b.x)[: 8 - b.padding] for b in pictures.batches()])
@@ -31,8 +30,7 @@ def test_the_stage_stores_one_vector_a_distinct_picture(reproduced: Project) -> 
     assert list(stored.sha256s()) == list(resized.sha256s())
     network = load_network(reproduced.folder / "data/unfreeze/model.safetensors").eval()
     shas = list(resized.sha256s())
-    params = PrecomputeParams(size_px=32, batch_size=8)
-    float32 = np.stack([*activations(CPU.place(network.body), network.about, resized, shas, params, CPU)])
+    float32 = np.stack([*activations(CPU.place(network.body), Pictures(resized, shas, network.about, 32, 8, CPU))])
     where = [stored.locate(sha) for sha in shas]
     kept = np.stack([stored.vectors(shard)[row] for shard, row in where])
     cosine = (kept * float32).sum(1) / np.linalg.norm(kept, axis=1) / np.linalg.norm(float32, axis=1)

@@ -1,0 +1,45 @@
+"""What the frozen body says of pictures, and what that depends on: the key under which it is remembered."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+import timm
+import torch
+
+from stages.common import backbone, depthwise, device, pictures, transforms
+from stages.common.backbone import Body
+from stages.common.code import code_version
+from stages.common.pictures import Pictures
+from stages.common.shards import Shards
+from stages.common.transforms import Draws
+
+
+def activations(body: Body, feed: Pictures, draws: Draws | None = None) -> Iterator[npt.NDArray[np.float32]]:
+    """float32 (2C,) of each picture in the feed's order, augmented by `draws` or plain."""
+    for images, rows, padding in feed.batches(draws=draws):
+        with torch.inference_mode(), feed.compute.autocast():
+            pooled = body(images)
+        yield from pooled[: len(rows) - padding].float().cpu().numpy()
+
+
+def depends_on(feed: Pictures) -> dict[str, Any]:
+    """All that the activations of a picture depend on beside its resized form."""
+    return {
+        "size_px": feed.size_px, "batch_size": feed.batch_size,
+        "preprocessing": feed.about.model_dump(), "compute": feed.compute.describe(),
+        "weights": backbone.weights_sha256(), "pillow": PIL.__version__, "timm": timm.__version__,
+        "code": code_version(backbone, depthwise, device, pictures, transforms, activations),
+    }  # fmt: skip
+
+
+def contents(resized: Shards, sha256s: list[str]) -> dict[str, str]:
+    """Picture's sha256: sha256 of its resized form, which is what the body sees."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        hashes = pool.map(lambda sha: hashlib.sha256(resized.blob(sha)).hexdigest(), sha256s)
+        return dict(zip(sha256s, hashes, strict=True))

@@ -1,0 +1,73 @@
+"""Views: what the body says of augmented pictures, once, whichever other pictures there are."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.common.activations import activations, contents
+from stages.common.items import ItemsParams
+from stages.common.network import load_network
+from stages.common.pictures import Pictures
+from stages.common.shards import Shards
+from stages.common.transforms import TransformsParams, draw_each
+from stages.common.views import Views, ViewsFeed
+from tests.common.test_network import CPU
+from tests.conftest import Project
+
+SIDE_ON = TransformsParams(kind="side_on", max_zoom=1.1, max_rotate_deg=10.0, max_lighting=0.05)
+
+
+@pytest.fixture
+def views(reproduced: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Views:
+    """Two of each picture, nothing remembered yet."""
+    monkeypatch.chdir(reproduced.folder)  # the key holds the weights of data/backbone
+    monkeypatch.setenv("UNFREEZE_HOME", str(tmp_path))
+    return make(load(), 2)
+
+
+def load() -> Pictures:
+    network = load_network(Path("data/unfreeze/model.safetensors"))
+    shards = Shards(Path("data/resize/shards"))
+    return Pictures(shards, list(shards.sha256s()), network.about, 32, 8, CPU)
+
+
+def make(pictures: Pictures, n_views: int, key: int = 1) -> Views:
+    body = CPU.place(load_network(Path("data/unfreeze/model.safetensors"))).eval().body
+    return Views(body, pictures, SIDE_ON, n_views, [key], ItemsParams(max_gib=1.0))
+
+
+def test_a_view_is_what_the_body_says_of_the_picture_augmented_by_its_own_draws(views: Views) -> None:
+    assert views.complete() == 2 * len(views.pictures)
+    shas = views.pictures.sha256s[5:16]
+    some = replace(views.pictures, sha256s=shas)
+    draws = draw_each(SIDE_ON, list(contents(some.shards, shas).values()), [1, 1])
+    torch.testing.assert_close(
+        torch.from_numpy(views.take(1, shas)), torch.from_numpy(np.stack([*activations(views.body, some, draws)]))
+    )
+    assert not np.allclose(views.take(0, shas), views.take(1, shas), rtol=1e-2)
+
+
+def test_only_what_is_new_is_computed(views: Views) -> None:
+    n = len(views.pictures)
+    few = make(replace(views.pictures, sha256s=views.pictures.sha256s[:-3]), 2)
+    assert few.complete() == 2 * (n - 3)
+    assert views.complete() == 2 * n  # this one has not seen what the other has made since
+    assert make(views.pictures, 2).complete() == 0
+    assert make(views.pictures, 3).complete() == n
+    assert make(views.pictures, 1, key=2).complete() == n
+    shas = views.pictures.sha256s[:4]
+    np.testing.assert_array_equal(few.take(0, shas), make(views.pictures, 2).take(0, shas))
+
+
+def test_an_epoch_sees_one_view_of_every_picture(views: Views) -> None:
+    shas = views.pictures.sha256s
+    feed = ViewsFeed(views, shas, torch.arange(len(shas)), 8, [7])
+    for epoch in (0, 1, 2):
+        batches = list(feed.epoch(epoch))
+        assert len(batches) == feed.n_batches()
+        assert {int(row) for batch in batches for row in batch.rows} == set(range(len(shas)))
+        for x, rows, _ in batches:
+            np.testing.assert_array_equal(x.numpy(), views.take(epoch % 2, [shas[row] for row in rows]))
