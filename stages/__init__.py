@@ -4,12 +4,15 @@ timm, torchvision and torch.optim load torch's compiler for decorators that swit
 each one starts about 2 s sooner and holds about 100 MB less. A process that imports `stages` cannot `torch.compile`.
 """
 
+import gc
 import sys
 import time
 from types import ModuleType
 from typing import Any
 
 STARTED = time.monotonic()  # of this process, nearly: what `stages.common.receipt` counts from
+if sys.argv[:1] == ["-m"]:  # Python is still looking for the stage to run; `run` switches it on again
+    gc.disable()  # imports make a million objects and no garbage: half a second a stage
 
 
 def _same(function: Any, *_: Any, **__: Any) -> Any:

@@ -1,5 +1,6 @@
 """What makes a program a stage: errors in one line, outputs whole or not at all, a receipt."""
 
+import gc
 import os
 import re
 import shutil
@@ -23,6 +24,8 @@ class StageError(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage's `main` and write its receipt; a StageError becomes one line on stderr and exit code 1."""
+    gc.freeze()
+    gc.enable()
     stage, main_started = Path(sys.argv[0]).stem, time.monotonic()
     try:
         main()
