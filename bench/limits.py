@@ -1,0 +1,94 @@
+"""How far resize and precompute are from their limits, measured in turns on the same pictures.
+
+Usage: python -m bench.limits FOLDER [ROUNDS], in a project whose stages have run: FOLDER is its ingest.path.
+The limit of precompute is the forward pass alone, on batches that lie in memory; that of resize is Pillow alone
+(decode with draft, resize, encode) on all cores, from bytes in memory.
+"""
+
+import io
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import torch
+from PIL import Image
+
+from stages.common.activations import activations
+from stages.common.backbone import load_backbone
+from stages.common.device import DeviceParams, compute_on
+from stages.common.params import load
+from stages.common.pictures import Pictures
+from stages.common.shards import Shards
+from stages.precompute import RESIZED, PrecomputeParams
+from stages.resize import FILES, ResizeParams, resize
+
+N_PICTURES = 512
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def in_turns(ours: Callable[[], object], limit: Callable[[], object], rounds: int) -> list[float]:
+    """limit's seconds / ours, a ratio a round; each is run once before."""
+    ours(), limit()
+    return [seconds(limit) / seconds(ours) for _ in range(rounds)]
+
+
+def precompute_ratios(rounds: int) -> list[float]:
+    params = load("precompute", PrecomputeParams)
+    compute = compute_on(load("device", DeviceParams), seed=0)
+    about, body = load_backbone()
+    compute.place(body)
+    shards = Shards(RESIZED)
+    feed = Pictures(shards, list(shards.sha256s())[:N_PICTURES], about, params.size_px, params.batch_size, compute)
+    batch = next(iter(feed.batches())).x
+
+    def forward() -> None:
+        for _ in range(feed.n_batches()):
+            with torch.inference_mode(), compute.autocast():
+                body(batch).float().cpu()
+
+    return in_turns(lambda: list(activations(body, feed)), forward, rounds)
+
+
+def resize_ratios(root: Path, rounds: int) -> list[float]:
+    params = load("resize", ResizeParams)
+    table = pd.read_parquet(FILES).head(N_PICTURES)
+    files = [(root / file, sha) for sha, file in zip(table["sha256"], table["file"], strict=True)]
+    data = [path.read_bytes() for path, _ in files]
+
+    def alone(bytes_: bytes) -> bytes:
+        image = Image.open(io.BytesIO(bytes_))
+        image.draft("RGB", (params.size_px, params.size_px))
+        ratio = params.size_px / min(image.size)
+        size = (round(image.width * ratio), round(image.height * ratio))
+        small = image.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
+        return buffer.getvalue()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return in_turns(
+            lambda: list(pool.map(lambda one: resize(*one, params), files)),
+            lambda: list(pool.map(alone, data)),
+            rounds,
+        )
+
+
+def main() -> None:
+    root, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    ratios = {"precompute": precompute_ratios(rounds), "resize": resize_ratios(root, rounds)}
+    print(json.dumps({f"{stage} / limit": statistics.median(values) for stage, values in ratios.items()} | ratios))
+
+
+if __name__ == "__main__":
+    main()

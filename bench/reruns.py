@@ -1,0 +1,101 @@
+"""What a rerun costs against a run of everything, with real `dvc repro`, start-up of every stage included.
+
+Usage: python -m bench.reruns PROJECT [ROUNDS]: a clone whose pipeline is up to date on pictures in the csv layout that
+lie inside it. It is changed: pictures are added.
+"""
+
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from ruamel.yaml import YAML
+
+N_STAGES = 11
+
+
+def seconds(folder: Path, *command: str, **environment: str) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, cwd=folder, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def empty_pipeline(folder: Path) -> Path:
+    """`N_STAGES` stages in a row that copy one line, up to date."""
+    stages = {
+        f"stage{i}": {"cmd": f"cp {i} {i + 1}", "deps": [str(i)], "outs": [str(i + 1)]} for i in range(N_STAGES)
+    }
+    (folder / "0").write_text("line\n")
+    YAML().dump({"stages": stages}, folder / "dvc.yaml")
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "repro", "-q"]):
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def add(pictures: Path, n: int, rng: np.random.Generator) -> None:
+    """`n` new labelled pictures: mirrored and lighter copies of some that are there."""
+    with (pictures / "labels.csv").open(newline="") as file:
+        header, *rows = list(csv.reader(file))
+    at = header.index("id")
+    known = {path.stem: path for path in (pictures / "train").rglob("*") if path.is_file()}
+    for row in rng.choice(np.array(rows), n, replace=False):
+        source, new = known[Path(row[at]).stem], f"new{rng.integers(2**60):x}"
+        with Image.open(source) as image:
+            lighter = ImageOps.mirror(image.convert("RGB")).point(lambda value: min(255, value + 1))
+            lighter.save(pictures / "train" / f"{new}.png")
+        row[at] = new
+        rows.append(row.tolist())
+    with (pictures / "labels.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+def added(project: Path, pictures: Path, n: int, rng: np.random.Generator) -> dict[str, float]:
+    add(pictures, n, rng)
+    took = seconds(project, "dvc", "repro", "precompute")
+    receipts = {s: json.loads((project / f".unfreeze/receipts/{s}.json").read_text()) for s in ("resize", "precompute")}
+    assert all(receipt["computed"] == n for receipt in receipts.values()), receipts
+    return {"seconds": took, "stages": sum(receipt["seconds"] for receipt in receipts.values())}
+
+
+def full(project: Path) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as home:
+        took = seconds(project, "dvc", "repro", "--force", "precompute", UNFREEZE_HOME=home)
+        receipts = [json.loads(Path(home, f"receipts/{s}.json").read_text()) for s in ("resize", "precompute")]
+    return {"seconds": took, "stages": sum(receipt["seconds"] for receipt in receipts)}
+
+
+def main() -> None:
+    project, rounds = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    params = YAML(typ="safe").load(project / "params.yaml")
+    pictures, rng = project / params["ingest"]["path"], np.random.default_rng(0)
+    n = sum(1 for path in (pictures / "train").rglob("*") if path.is_file())
+    results: dict[str, list[float]] = {}
+
+    def note(name: str, value: float) -> None:
+        results.setdefault(name, []).append(round(value, 3))
+        print(f"{name}: {value:.3f}", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        empty = empty_pipeline(Path(folder))
+        for _ in range(rounds):
+            ours, bare = seconds(project, "dvc", "repro"), seconds(empty, "dvc", "repro")
+            note("no-op / empty pipeline", ours / bare)
+            note("no-op seconds", ours)
+    for _ in range(rounds):
+        all_of_it = full(project)
+        for name, count in (("1 picture", 1), ("1 %", n // 100), ("10 %", n // 10)):
+            some = added(project, pictures, count, rng)
+            note(f"{name} added / full, dvc repro precompute", some["seconds"] / all_of_it["seconds"])
+            note(f"{name} added / full, resize and precompute", some["stages"] / all_of_it["stages"])
+    print(json.dumps({name: [statistics.median(values), values] for name, values in results.items()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
