@@ -1,7 +1,7 @@
 """fastai's side of the comparison, run by its own environment: same pictures, split, weights and size as a project of
 ours whose `precompute` and `train_head` have run.
 
-Usage: PYTHON bench/fastai_side.py PROJECT SIZE_PX head|full|tta; prints one line of JSON.
+Usage: PYTHON bench/fastai_side.py PROJECT SIZE_PX head|full|tta INGEST_PATH; prints one line of JSON.
 fastai's own defaults: vision_learner, aug_transforms, fit_one_cycle at fine_tune's rate. No worker processes: on two
 cores they made it slower.
 """
@@ -13,17 +13,26 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-warnings.simplefilter("ignore")
 import pandas as pd
 import torch
 from fastai.vision.all import (
-    CategoryBlock, ColReader, ColSplitter, DataBlock, ImageBlock, Normalize, Resize, accuracy, aug_transforms, set_seed,
+    CategoryBlock,
+    ColReader,
+    ColSplitter,
+    DataBlock,
+    ImageBlock,
+    Normalize,
+    Resize,
+    accuracy,
+    aug_transforms,
+    set_seed,
     vision_learner,
 )  # fmt: skip
 from safetensors.torch import load_file
 
 
 def main() -> None:
+    warnings.simplefilter("ignore")
     started = time.perf_counter()
     project, size_px, what = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     about = json.loads((project / "data/backbone/backbone.json").read_text())

@@ -5,13 +5,14 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from stages.common.batches import Batch
 from stages.common.device import Compute
@@ -19,7 +20,8 @@ from stages.common.preprocessing import Backbone
 from stages.common.shards import Shards
 from stages.common.transforms import Draws, augment_batch, centre, square
 
-Bytes = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
+AT_ONCE = 64  # pictures cut before the network goes on: at the end of each lot cores wait for the last one
 
 
 @dataclass(frozen=True)
@@ -40,43 +42,52 @@ class Pictures:
     def n_batches(self) -> int:
         return -(-len(self) // self.batch_size)
 
-    def batches(self, order: npt.NDArray[np.int64] | None = None, draws: Draws | None = None) -> Iterator[Batch]:
+    def batches(self, order: Rows | None = None, draws: Draws | None = None) -> Iterator[Batch]:
         """All pictures in `order` (default: as listed), augmented by `draws` (row i belongs to picture i) or plain."""
         rows = np.arange(len(self)) if order is None else order
         draws = centre(len(self)) if draws is None else draws
-        chunks = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
-        ahead: deque[tuple[npt.NDArray[np.int64], list[Future[Bytes]]]] = deque()
+        many = max(1, AT_ONCE // self.batch_size) * self.batch_size
+        ahead: deque[tuple[Rows, list[Future[torch.Tensor]]]] = deque()
         # On the CPU the network wants the same cores: threads beside it cost a sixth of its speed, and win nothing.
-        n_ahead = 0 if self.compute.device.type == "cpu" else 2
+        n_ahead = 0 if self.compute.device.type == "cpu" else 1
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for chunk in [*chunks, *[None] * n_ahead]:
-                if chunk is not None:
-                    ahead.append((chunk, [pool.submit(self._cut, int(row), draws) for row in chunk]))
-                if len(ahead) > n_ahead or (chunk is None and ahead):
-                    ready, cut = ahead.popleft()
-                    yield self._batch(ready, [future.result() for future in cut], draws)
+            for some in [*(rows[start : start + many] for start in range(0, len(rows), many)), *[None] * n_ahead]:
+                if some is not None:
+                    ahead.append((some, [pool.submit(self._cut, int(row), draws) for row in some]))
+                if len(ahead) > n_ahead or (some is None and ahead):
+                    ready, futures = ahead.popleft()
+                    wait(futures)  # wakes once, not for each of them
+                    cut = [future.result() for future in futures]
+                    for start in range(0, len(ready), self.batch_size):
+                        part = slice(start, start + self.batch_size)
+                        yield self._batch(ready[part], cut[part], draws)
 
-    def _cut(self, row: int, draws: Draws) -> Bytes:
-        """uint8 (s, s, 3): the drawn square of one picture, with the weights' own interpolation."""
+    def _cut(self, row: int, draws: Draws) -> torch.Tensor:
+        """uint8 (s, s, 3): the drawn square of one picture, in whole pixels, with the weights' own interpolation.
+
+        torch resizes bytes with AVX2, three times as fast as Pillow and equal to it but for single values.
+        """
         zoom, x, y = (float(column[row]) for column in (draws.zoom, draws.place_x, draws.place_y))
         with Image.open(io.BytesIO(self.shards.blob(self.sha256s[row]))) as image:
             width, height = image.size
-            left, top, right, bottom = square(width, height, zoom / self.about.crop_pct, x, y)
-            enough = self.size_px / (right - left)
+            box = square(width, height, zoom / self.about.crop_pct, x, y)
+            enough = self.size_px / (box[2] - box[0])
             image.draft(None, (math.ceil(width * enough), math.ceil(height * enough)))  # JPEG decodes halves for less
             image.load()
-            x_scale, y_scale = image.width / width, image.height / height
-            box = (left * x_scale, top * y_scale, right * x_scale, bottom * y_scale)
-            resample = Image.Resampling[self.about.interpolation.upper()]
-            return np.asarray(image.resize((self.size_px, self.size_px), resample, box=box, reducing_gap=3.0))
+            scales = (image.width / width, image.height / height) * 2
+            left, top, right, bottom = (round(edge * scale) for edge, scale in zip(box, scales, strict=True))
+            pixels = torch.from_numpy(np.array(image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))))
+        batch, size = pixels[None].permute(0, 3, 1, 2), (self.size_px, self.size_px)
+        return F.interpolate(batch, size, mode=self.about.interpolation, antialias=True)[0].permute(1, 2, 0)
 
-    def _batch(self, rows: npt.NDArray[np.int64], cut: list[Bytes], draws: Draws) -> Batch:
+    def _batch(self, rows: Rows, cut: list[torch.Tensor], draws: Draws) -> Batch:
         padding = self.batch_size - len(rows)
         padded = np.concatenate([rows, np.repeat(rows[-1:], padding)])
-        stacked = torch.from_numpy(np.stack([*cut, *[cut[-1]] * padding])).to(self.compute.device)
-        images = self.compute.place(stacked.permute(0, 3, 1, 2).float().div_(255))
-        images = augment_batch(images, draws.take(padded))
+        stacked = torch.stack([*cut, *[cut[-1]] * padding]).to(self.compute.device)
+        images = augment_batch(stacked.permute(0, 3, 1, 2).float().div_(255), draws.take(padded))
+        # A row of pixels is one vector: five times as fast as to broadcast over three channels that lie side by side.
         mean, std = (
-            torch.tensor(v, device=self.compute.device).view(3, 1, 1) for v in (self.about.mean, self.about.std)
+            torch.tensor(v * self.size_px, device=self.compute.device) for v in (self.about.mean, self.about.std)
         )
-        return Batch(self.compute.place((images - mean) / std), padded, padding)
+        lines = images.permute(0, 2, 3, 1).flatten(2).sub_(mean).div_(std)
+        return Batch(lines.view(-1, self.size_px, self.size_px, 3).permute(0, 3, 1, 2), padded, padding)

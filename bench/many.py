@@ -1,0 +1,90 @@
+"""Memory and reruns with many pictures: peak memory of each stage, then one picture added, then nothing.
+
+Usage: python -m bench.many PROJECT [N]: a fresh clone with an environment. N (100,000) small JPEGs are generated in it.
+"""
+
+import csv
+import hashlib
+import json
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from ruamel.yaml import YAML
+
+from bench.reruns import seconds
+
+STAGES = ("ingest", "split", "resize", "precompute")
+SIZE_PX, PACKED = 64, ("resize", "precompute")
+PARAMS = {
+    "ingest": {"path": "data/raw/many", "layout": "csv", "id_column": "id", "label_column": "label"},
+    "resize": {"size_px": SIZE_PX},
+    "precompute": {"size_px": SIZE_PX, "batch_size": 64},
+}
+
+
+def draw(folder: Path, number: int) -> None:
+    """Blurred noise of its own: 96 x 72 px, 3 kB."""
+    rng = np.random.default_rng(number)
+    noise = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    noise.resize((96, 72), Image.Resampling.BICUBIC).save(folder / f"{number:06d}.jpg", quality=90)
+
+
+def draw_some(folder: Path, numbers: range) -> None:
+    for number in numbers:
+        draw(folder, number)
+
+
+def label_all(root: Path, n: int) -> None:
+    with (root / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "label"], *([f"{i:06d}", "even odd".split()[i % 2]] for i in range(n))])
+
+
+def md5s(project: Path) -> dict[str, tuple[str, int]]:
+    """Of each packed file: md5, bytes."""
+    paths = [path for stage in PACKED for path in sorted((project / f"data/{stage}/shards").iterdir())]
+    return {str(path): (hashlib.md5(path.read_bytes()).hexdigest(), path.stat().st_size) for path in paths}  # noqa: S324
+
+
+def repro(project: Path, what: str) -> float:
+    shutil.rmtree(project / ".unfreeze/receipts", ignore_errors=True)
+    took = seconds(project, "dvc", "repro", "split", "precompute")
+    print(f"{what}: {took:.1f} s, dvc repro split precompute", flush=True)
+    for stage in STAGES:
+        if (path := project / f".unfreeze/receipts/{stage}.json").exists():
+            receipt = json.loads(path.read_text())
+            print("  ", {k: receipt.get(k) for k in ("stage", "seconds", "items", "computed", "peak_mib")}, flush=True)
+    return took
+
+
+def main() -> None:
+    project, n = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
+    root = project / PARAMS["ingest"]["path"]
+    (root / "train").mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor() as pool:
+        lots = [range(start, min(start + 2000, n)) for start in range(0, n, 2000)]
+        list(pool.map(draw_some, [root / "train"] * len(lots), lots))
+    label_all(root, n)
+    yaml = YAML()
+    params = yaml.load(project / "params.yaml")
+    for section, changed in PARAMS.items():
+        params[section].update(changed)
+    yaml.dump(params, project / "params.yaml")
+    repro(project, f"{n:,} pictures, from nothing")
+    before = md5s(project)
+    draw(root / "train", n)
+    label_all(root, n + 1)
+    repro(project, "one picture added")
+    after = md5s(project)
+    rewritten = sum(size for path, (md5, size) in after.items() if before.get(path, ("", 0))[0] != md5)
+    total = sum(size for _, size in after.values())
+    print(f"bytes of {', '.join(PACKED)} that changed: {rewritten:,} of {total:,}, {100 * rewritten / total:.2f} %")
+    for _ in range(3):
+        repro(project, "nothing changed")
+
+
+if __name__ == "__main__":
+    main()
