@@ -78,7 +78,7 @@ def resize_ratios(root: Path, rounds: int) -> list[float]:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return in_turns(
-            lambda: list(pool.map(lambda one: resize(*one, params), files)),
+            lambda: list(pool.map(lambda one: resize(one[0], one[1], params), files)),
             lambda: list(pool.map(alone, data)),
             rounds,
         )

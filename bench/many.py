@@ -1,6 +1,6 @@
 """Memory and reruns with many pictures: peak memory of each stage, then one picture added, then nothing.
 
-Usage: python -m bench.many PROJECT [N]: a fresh clone with an environment. N (100,000) small JPEGs are generated in it.
+Usage: python -m bench.many PROJECT PICTURES [N]: a fresh clone, and a folder where N (100,000) small JPEGs are drawn.
 """
 
 import csv
@@ -10,6 +10,7 @@ import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,8 +20,8 @@ from bench.reruns import seconds
 
 STAGES = ("ingest", "split", "resize", "precompute")
 SIZE_PX, PACKED = 64, ("resize", "precompute")
-PARAMS = {
-    "ingest": {"path": "data/raw/many", "layout": "csv", "id_column": "id", "label_column": "label"},
+PARAMS: dict[str, dict[str, Any]] = {
+    "ingest": {"layout": "csv", "id_column": "id", "label_column": "label"},
     "resize": {"size_px": SIZE_PX},
     "precompute": {"size_px": SIZE_PX, "batch_size": 64},
 }
@@ -61,8 +62,8 @@ def repro(project: Path, what: str) -> float:
 
 
 def main() -> None:
-    project, n = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
-    root = project / PARAMS["ingest"]["path"]
+    project, root = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    n = int(sys.argv[3]) if len(sys.argv) > 3 else 100_000
     (root / "train").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor() as pool:
         lots = [range(start, min(start + 2000, n)) for start in range(0, n, 2000)]
@@ -72,6 +73,7 @@ def main() -> None:
     params = yaml.load(project / "params.yaml")
     for section, changed in PARAMS.items():
         params[section].update(changed)
+    params["ingest"]["path"] = str(root)
     yaml.dump(params, project / "params.yaml")
     repro(project, f"{n:,} pictures, from nothing")
     before = md5s(project)

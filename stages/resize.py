@@ -26,6 +26,7 @@ from stages.common.items import Items, ItemsParams, complete, values
 from stages.common.params import Section, SizePx, load
 from stages.common.shards import write_shards
 from stages.common.stage import StageError, outputs, run
+from stages.common.threads import map_lots
 
 FILES, OUT = Path("data/ingest/files.parquet"), Path("data/resize")
 
@@ -57,7 +58,7 @@ def main() -> None:
     with outputs(OUT) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def make(shas: Sequence[str]) -> Iterable[bytes]:
-            return pool.map(lambda sha: resize(root / files[sha], sha, params), shas)
+            return map_lots(pool, lambda sha: resize(root / files[sha], sha, params), shas)
 
         complete(items, files, make)
         write_shards(folder / "shards", files, pa.binary(), lambda shas: values(items, shas, make))

@@ -17,6 +17,7 @@ from stages.common.backbone import Body
 from stages.common.code import code_version
 from stages.common.pictures import Pictures
 from stages.common.shards import Shards
+from stages.common.threads import map_lots
 from stages.common.transforms import Draws
 
 
@@ -41,5 +42,5 @@ def depends_on(feed: Pictures) -> dict[str, Any]:
 def contents(resized: Shards, sha256s: list[str]) -> dict[str, str]:
     """Picture's sha256: sha256 of its resized form, which is what the body sees."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashes = pool.map(lambda sha: hashlib.sha256(resized.blob(sha)).hexdigest(), sha256s)
+        hashes = map_lots(pool, lambda sha: hashlib.sha256(resized.blob(sha)).hexdigest(), sha256s)
         return dict(zip(sha256s, hashes, strict=True))

@@ -37,6 +37,12 @@ class Compute:
         chip = torch.cuda.get_device_name(self.device) if cuda else torch.backends.cpu.get_cpu_capability()
         return {"device": self.device.type, "chip": chip, "precision": str(self.precision), "torch": torch.__version__}
 
+    def send(self, tensor: torch.Tensor) -> torch.Tensor:
+        """To the device; to a GPU from pinned memory, so that it goes on computing meanwhile."""
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
     def place(self, what: Placed) -> Placed:
         """A module or a 4-d batch on the device in channels_last."""
         placed: Any = what

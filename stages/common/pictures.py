@@ -83,7 +83,7 @@ class Pictures:
     def _batch(self, rows: Rows, cut: list[torch.Tensor], draws: Draws) -> Batch:
         padding = self.batch_size - len(rows)
         padded = np.concatenate([rows, np.repeat(rows[-1:], padding)])
-        stacked = torch.stack([*cut, *[cut[-1]] * padding]).to(self.compute.device)
+        stacked = self.compute.send(torch.stack([*cut, *[cut[-1]] * padding]))
         images = augment_batch(stacked.permute(0, 3, 1, 2).float().div_(255), draws.take(padded))
         # A row of pixels is one vector: five times as fast as to broadcast over three channels that lie side by side.
         mean, std = (

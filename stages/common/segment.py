@@ -2,7 +2,6 @@
 sorted by sha256), then a footer with the table's own crc32. Written whole, never changed; what is damaged says so.
 """
 
-import mmap
 import struct
 import uuid
 import zlib
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from stages.common.mapped import MappedFile
 
 ROW = np.dtype([("sha256", ">u8", 4), ("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
 FOOTER = struct.Struct("<QI4s")
@@ -22,8 +23,8 @@ class Segment:
 
     def __init__(self, path: Path) -> None:
         self.path, self.used = path, False
-        with path.open("rb") as file:
-            self.data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self.file = MappedFile(path)
+        self.data = self.file.data
         if len(self.data) < FOOTER.size:
             raise ValueError("cut off")
         rows, crc, magic = FOOTER.unpack(self.data[-FOOTER.size :])
@@ -36,6 +37,7 @@ class Segment:
         """None where its bytes are not those that were written."""
         _, offset, size, crc = self.table[row]
         found = self.data[int(offset) : int(offset) + int(size)]
+        self.file.was_read(int(size))
         return found if zlib.crc32(found) == crc else None
 
 

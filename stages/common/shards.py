@@ -1,7 +1,7 @@
 """Packed store: one value a picture, in a few Arrow files, found by the picture's sha256 without an index in memory.
 
 A picture lives in the shard named by the first bits of its sha256, rows sorted by it, so an added picture rewrites one
-shard and two pictures with equal bytes share one row. Files are memory-mapped: reading costs no memory of its own.
+shard and two pictures with equal bytes share one row. Files are memory-mapped: reading costs no memory that stays.
 Columns: `sha256` (32 bytes), `value` (binary, or a fixed-size list of float32).
 """
 
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from stages.common.mapped import MappedFile
 
 ITEMS_PER_SHARD = 1000  # about: the count of shards is a power of two, so that it seldom changes
 
@@ -62,8 +64,9 @@ class Shards:
         self._keys: list[npt.NDArray[np.uint64]] = []
         self._digests: list[pa.Array] = []
         self._values: list[pa.Array] = []
-        for path in paths:
-            batches = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
+        self._files = [MappedFile(path) for path in paths]
+        for file in self._files:
+            batches = pa.ipc.open_file(pa.py_buffer(file.data)).read_all().combine_chunks()
             digests = _only_chunk(batches["sha256"], pa.binary(32))
             raw = np.frombuffer(digests.buffers()[1] or b"", dtype=">u8")[: 4 * len(digests)]
             self._keys.append(raw[::4].astype(np.uint64))
@@ -91,13 +94,15 @@ class Shards:
     def blob(self, sha256: str) -> memoryview:
         """The stored bytes of a binary store, not copied."""
         shard, row = self.locate(sha256)
-        return memoryview(self._values[shard][row].as_buffer())
+        blob = memoryview(self._values[shard][row].as_buffer())
+        self._files[shard].was_read(len(blob))
+        return blob
 
-    def vectors(self, shard: int) -> npt.NDArray[np.float32]:
-        """float32 (n, d): a whole shard of a vector store, memory-mapped."""
-        values = self._values[shard]
-        width = values.type.list_size
-        return np.asarray(values.flatten()).reshape(-1, width)
+    def vectors(self, shard: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """float32 (n, d): rows of one shard of a vector store."""
+        found: npt.NDArray[np.float32] = np.asarray(self._values[shard].flatten()).reshape(-1, self.width)[rows]
+        self._files[shard].was_read(found.nbytes)
+        return found
 
     @property
     def width(self) -> int:

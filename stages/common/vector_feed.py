@@ -45,5 +45,5 @@ class VectorFeed:
         vectors = np.empty((len(rows), self.shards.width), np.float32)
         for shard in np.unique(places[:, 0]):
             here = places[:, 0] == shard
-            vectors[here] = self.shards.vectors(int(shard))[places[here, 1]]
+            vectors[here] = self.shards.vectors(int(shard), places[here, 1])
         return vectors

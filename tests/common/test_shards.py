@@ -55,4 +55,4 @@ def test_vectors_are_rows_in_place(tmp_path: Path) -> None:
     assert shards.width == 3
     for sha in shas[::100]:
         shard, row = shards.locate(sha)
-        np.testing.assert_array_equal(shards.vectors(shard)[row], value[sha])
+        np.testing.assert_array_equal(shards.vectors(shard, np.array([row]))[0], value[sha])

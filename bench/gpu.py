@@ -1,0 +1,157 @@
+"""Pictures a second of precompute and of full training against the network alone, on the device at hand.
+
+Usage: python bench/gpu.py [--pictures N] [--size-px S] [--batch-size B] [--rounds R] [BACKBONE ...]
+It needs torch, timm, pandas, pyarrow and Pillow: no project set up, no pretrained weights (they cost the same time), no
+pictures (blurred noise, 340 px, is generated). Prints a line of JSON a backbone.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+class Values(SimpleNamespace):
+    """A section of params.yaml that somebody else has checked."""
+
+    def __init_subclass__(cls, **_: object) -> None: ...
+
+
+class Anything(ModuleType):
+    """Stands in for pydantic and ruamel, which read and check params: here there are none."""
+
+    __path__: list[str] = []  # noqa: RUF012 (a package's attribute, not a class's)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Values if name == "BaseModel" else lambda *_, **__: None
+
+
+for missing in ("pydantic", "ruamel", "ruamel.yaml", "ruamel.yaml.error", "tqdm"):
+    try:
+        __import__(missing)
+    except ModuleNotFoundError:
+        sys.modules[missing] = Anything(missing)
+
+from stages.common.activations import activations  # noqa: E402
+from stages.common.backbone import Body  # noqa: E402
+from stages.common.device import Compute, DeviceParams, compute_on  # noqa: E402
+from stages.common.fit import train_step  # noqa: E402
+from stages.common.freeze import train_mode  # noqa: E402
+from stages.common.head import Head, HeadShape  # noqa: E402
+from stages.common.network import Network  # noqa: E402
+from stages.common.optim import OptimizerParams, make_optimizer  # noqa: E402
+from stages.common.picture_feed import PictureFeed  # noqa: E402
+from stages.common.pictures import Pictures  # noqa: E402
+from stages.common.preprocessing import Backbone  # noqa: E402
+from stages.common.shards import Shards, write_shards  # noqa: E402
+from stages.common.transforms import TransformsParams  # noqa: E402
+
+CLASSES = ["one", "two"]
+BACKBONES = ["tf_efficientnet_lite0", "resnet34", "resnext50_32x4d"]
+
+
+def noise(number: int) -> bytes:
+    rng, buffer = np.random.default_rng(number), io.BytesIO()
+    small = Image.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    small.resize((453, 340), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def made(folder: Path, n: int) -> Shards:
+    with ThreadPoolExecutor() as pool:
+        shas = [f"{int(value):016x}{'0' * 48}" for value in np.random.default_rng(0).integers(2**62, size=n)]
+        write_shards(folder, shas, pa.binary(), lambda some: list(pool.map(lambda sha: noise(int(sha[:15], 16)), some)))
+    return Shards(folder)
+
+
+def a_second(work: Callable[[], object], n: int, compute: Compute) -> float:
+    start = time.perf_counter()
+    work()
+    if compute.device.type == "cuda":
+        torch.cuda.synchronize()
+    return n / (time.perf_counter() - start)
+
+
+def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, Any]:
+    compute = compute_on(DeviceParams(name="auto", precision="auto"), seed=0)
+    about = Backbone(
+        name=name, sha256="", source="", mean=[0.5] * 3, std=[0.25] * 3, interpolation="bicubic", crop_pct=1.0
+    )
+    body = Body(name)
+    head = Head(HeadShape(n_features=body.n_features, classes=CLASSES, hidden=512, dropout=(0.25, 0.5)))
+    network = compute.place(Network(about, body, head, args.size_px))
+    pictures = Pictures(shards, list(shards.sha256s()), about, args.size_px, args.batch_size, compute)
+    labels = torch.arange(len(pictures)) % 2
+    transforms = TransformsParams(kind="side_on", max_zoom=1.1, max_rotate_deg=10, max_lighting=0.05)
+    feed = PictureFeed(pictures, labels, transforms, [0])
+    optimizer = make_optimizer(
+        OptimizerParams(name="adamw", momentum=0.9, weight_decay=0.01), network.groups(), [1e-5] * 3
+    )
+    batch = next(iter(feed.epoch(0))).x
+    targets = (torch.arange(args.batch_size) % 2).to(compute.device)
+    n = pictures.n_batches() * args.batch_size
+
+    def precompute() -> None:
+        network.eval()
+        list(activations(body, pictures))
+
+    def forward() -> None:
+        network.eval()
+        for _ in range(pictures.n_batches()):
+            with torch.inference_mode(), compute.autocast():
+                body(batch).float().cpu()
+
+    def train_full() -> None:
+        train_mode(network, bn_freeze=False)
+        for x, rows, _ in feed.epoch(0):
+            train_step(network, x, feed.labels[rows].to(compute.device), optimizer, compute)
+
+    def forward_backward() -> None:
+        train_mode(network, bn_freeze=False)
+        for _ in range(pictures.n_batches()):
+            train_step(network, batch, targets, optimizer, compute)
+
+    programs = (precompute, forward, train_full, forward_backward)
+    for program in programs:
+        program()
+    rounds = [{p.__name__: a_second(p, n, compute) for p in programs} for _ in range(args.rounds)]
+    result: dict[str, Any] = {"backbone": name, **compute.describe(), "size_px": args.size_px, "n": n}
+    result |= {p.__name__: round(statistics.median(r[p.__name__] for r in rounds), 1) for p in programs}
+    for ours, limit in (("precompute", "forward"), ("train_full", "forward_backward")):
+        result[f"{ours} / {limit}"] = round(statistics.median(r[ours] / r[limit] for r in rounds), 3)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("backbones", nargs="*", default=BACKBONES, metavar="BACKBONE", help=", ".join(BACKBONES))
+    parser.add_argument("--pictures", type=int, default=4096)
+    parser.add_argument("--size-px", type=int, default=224)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        shards = made(Path(folder) / "shards", args.pictures)
+        for name in args.backbones:
+            print(json.dumps(measure(name, shards, args)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
