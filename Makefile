@@ -5,7 +5,7 @@ UV := uv==0.13.8
 COMPILE := uv pip compile --quiet --universal --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint requirements clean
+.PHONY: help setup demo test test-slow bench lint requirements clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,14 @@ test-slow: setup  ## the tests that take minutes: five folds, force twice, memor
 	uv pip install --quiet --python .venv/bin/python -r requirements-s3.txt
 	python -m pytest -q -m slow
 
+bench: setup .venv-bench/ready  ## ratios against limits, full reruns and fastai, into bench/results.json and README.md
+	python -m bench $(BENCH)
+
+.venv-bench/ready: bench/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv/bin/uv pip sync --quiet --python .venv-bench/bin/python --compile-bytecode bench/requirements.txt
+	touch $@
+
 lint: setup  ## style and types
 	ruff check .
 	ruff format --check .
@@ -39,5 +47,5 @@ requirements: setup  ## compile requirements.txt and requirements-s3.txt from py
 	$(COMPILE) --extra s3 --extra moto -c requirements.txt pyproject.toml -o requirements-s3.txt
 
 clean:  ## remove the environment, the outputs of all stages and what is remembered (the DVC cache stays)
-	rm -rf .venv .unfreeze .mypy_cache .pytest_cache .ruff_cache data/.*.tmp
+	rm -rf .venv .venv-bench .unfreeze .mypy_cache .pytest_cache .ruff_cache data/.*.tmp
 	git clean -qfdX data

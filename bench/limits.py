@@ -8,7 +8,6 @@ The limit of precompute is the forward pass alone, on batches that lie in memory
 import io
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -86,8 +85,8 @@ def resize_ratios(root: Path, rounds: int) -> list[float]:
 
 def main() -> None:
     root, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    ratios = {"precompute": precompute_ratios(rounds), "resize": resize_ratios(root, rounds)}
-    print(json.dumps({f"{stage} / limit": statistics.median(values) for stage, values in ratios.items()} | ratios))
+    ratios = {"precompute / its limit": precompute_ratios(rounds), "resize / its limit": resize_ratios(root, rounds)}
+    print(json.dumps({name: [round(ratio, 3) for ratio in some] for name, some in ratios.items()}))
 
 
 if __name__ == "__main__":

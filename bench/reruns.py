@@ -7,7 +7,6 @@ lie inside it. It is changed: pictures are added.
 import csv
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,15 @@ def seconds(folder: Path, *command: str, **environment: str) -> float:
     start = time.perf_counter()
     subprocess.run(command, cwd=folder, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
+
+
+def change(project: Path, changes: list[str]) -> None:
+    yaml, path = YAML(), project / "params.yaml"
+    params = yaml.load(path)
+    for key, _, value in (change.partition("=") for change in changes):
+        section, _, name = key.partition(".")
+        params[section][name] = yaml.load(value)
+    yaml.dump(params, path)
 
 
 def empty_pipeline(folder: Path) -> Path:
@@ -79,21 +87,24 @@ def main() -> None:
 
     def note(name: str, value: float) -> None:
         results.setdefault(name, []).append(round(value, 3))
-        print(f"{name}: {value:.3f}", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
         empty = empty_pipeline(Path(folder))
         for _ in range(rounds):
-            ours, bare = seconds(project, "dvc", "repro"), seconds(empty, "dvc", "repro")
-            note("no-op / empty pipeline", ours / bare)
-            note("no-op seconds", ours)
-    for _ in range(rounds):
+            note(
+                "nothing changed / an empty pipeline", seconds(project, "dvc", "repro") / seconds(empty, "dvc", "repro")
+            )
+    for number in range(rounds):
         all_of_it = full(project)
         for name, count in (("1 picture", 1), ("1 %", n // 100), ("10 %", n // 10)):
             some = added(project, pictures, count, rng)
-            note(f"{name} added / full, dvc repro precompute", some["seconds"] / all_of_it["seconds"])
+            note(f"{name} added / full, `dvc repro precompute`", some["seconds"] / all_of_it["seconds"])
             note(f"{name} added / full, resize and precompute", some["stages"] / all_of_it["stages"])
-    print(json.dumps({name: [statistics.median(values), values] for name, values in results.items()}, indent=2))
+        seconds(project, "dvc", "repro", "train_head")
+        change(project, [f"train_head.lr=0.00{number + 2}"])
+        took = seconds(project, "dvc", "repro", "train_head")
+        note("another head rate, `dvc repro train_head` / full, `dvc repro precompute`", took / all_of_it["seconds"])
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""`make bench`: figures of this project as ratios, each measured side by side in one run, into bench/results.json.
+
+Usage: python -m bench [--rounds N] [--name NAME] [--set SECTION.KEY=VALUE ...] [PART ...]; parts: limits, reruns, and
+versus (against fastai, which .venv-bench holds). `--set` says what pictures, if not the default ones, `--name` their
+name in the results. README.md shows them as a table.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from bench.reruns import change, seconds
+from bench.versus import ROOT, versus
+
+RESULTS, README = ROOT / "bench/results.json", ROOT / "README.md"
+FASTAI = ROOT / ".venv-bench/bin/python"
+BEGIN, END = "<!-- bench: python -m bench writes this table -->\n", "<!-- end of bench -->\n"
+WHAT = {
+    "head": "fastai, one epoch of the head / ours, `dvc repro train_head` from raw pictures",
+    "second head": "the same, a second experiment: ours with another head rate",
+    "full": "an epoch of full training, fastai / ours",
+    "tta": "TTA, fastai / ours",
+}
+
+
+def in_a_clone(part: str, rounds: int, changes: list[str]) -> dict[str, Any]:
+    """limits or reruns, in a clone where `dvc repro precompute` has run."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["git", "clone", "-q", str(ROOT), folder], check=True)
+        change(Path(folder), changes)
+        seconds(Path(folder), "dvc", "repro", "-q", "precompute")
+        root = YAML(typ="safe").load(Path(folder, "params.yaml"))["ingest"]["path"]
+        command = [sys.executable, "-m", f"bench.{part}", root if part == "limits" else folder, str(rounds)]
+        said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+        ratios: dict[str, list[float]] = json.loads(said.splitlines()[-1])
+    return {name: {"median": round(statistics.median(some), 3), "ratios": some} for name, some in ratios.items()}
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = ["| what | pictures | median | of |", "| --- | --- | --- | --- |"]
+    for key, figures in results.items():
+        name = key.partition(" ")[2]
+        for what, one in figures.items():
+            if "ratios" in one:
+                every = ", ".join(f"{ratio:.2f}" for ratio in sorted(one["ratios"]))
+                lines.append(f"| {WHAT.get(what, what)} | {name} | **{one['median']:.2f}** | {every} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(results: dict[str, Any]) -> None:
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    before, rest = README.read_text().split(BEGIN)
+    README.write_text(before + BEGIN + table(results) + END + rest.split(END)[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("parts", nargs="*", default=["limits", "reruns", "versus"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--name", default="default")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    args = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for part in args.parts:
+        print(f"{part} {args.name}", flush=True)
+        found = (
+            versus(str(FASTAI), args.rounds, args.set) if part == "versus" else in_a_clone(part, args.rounds, args.set)
+        )
+        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "rounds": args.rounds, "set": args.set}
+        results[f"{part} {args.name}"] = found | {"measured on": machine}
+        write(results)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The recipe against fastai 2: same pictures, split, weights and size, in turns, each from a clone of its own.
+
+Usage: python -m bench.versus FASTAI_PYTHON ROUNDS [SECTION.KEY=VALUE ...]: the params say what pictures, if not the
+default ones. Ours is real `dvc repro` from raw pictures and empty caches, every start-up included; fastai's is its
+epoch alone, without its imports and its reading of the table.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from bench.reruns import change, seconds
+
+ROOT = Path(__file__).parents[1]
+SIZE_PX = 224
+SAME_SIZE = [f"precompute.size_px={SIZE_PX}", f"unfreeze.size_px={SIZE_PX}", f"train_full.size_px={SIZE_PX}"]
+ONE_EPOCH = ["train_full.cycle_len=1", "train_full.keep=last"]
+
+
+def fastai(python: str, project: Path, what: str) -> dict[str, float]:
+    path = YAML(typ="safe").load(project / "params.yaml")["ingest"]["path"]
+    command = [python, str(ROOT / "bench/fastai_side.py"), str(project), str(SIZE_PX), what, path]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found: dict[str, float] = json.loads(said.splitlines()[-1])
+    return found
+
+
+def work_seconds(project: Path, stage: str) -> float:
+    receipt = json.loads((project / f".unfreeze/receipts/{stage}.json").read_text())
+    return float(receipt["seconds"] - receipt["startup_seconds"])
+
+
+def last(project: Path, stage: str) -> dict[str, float]:
+    row = pd.read_csv(project / f"data/{stage}/history.csv").iloc[-1]
+    return {"accuracy": float(row["accuracy"]), "log_loss": float(row["valid_loss"])}
+
+
+def turn(folder: Path, python: str, changes: list[str]) -> dict[str, Any]:
+    """One round. Seconds of both sides and what they reached."""
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    change(folder, [*changes, *SAME_SIZE, *ONE_EPOCH])
+    found: dict[str, Any] = {"head": {"ours": seconds(folder, "dvc", "repro", "-q", "train_head")}}
+    found["head"] |= {"reached": last(folder, "train_head"), "fastai": fastai(python, folder, "head")}
+    change(folder, ["train_head.lr=0.002"])
+    found["second head"] = {"ours": seconds(folder, "dvc", "repro", "-q", "train_head")}
+    found["second head"] |= {"reached": last(folder, "train_head"), "fastai": found["head"]["fastai"]}
+    seconds(folder, "dvc", "repro", "-q", "tta")
+    found["full"] = {"ours": work_seconds(folder, "train_full"), "reached": last(folder, "train_full")}
+    found["full"]["fastai"] = fastai(python, folder, "full")
+    found["tta"] = {"ours": work_seconds(folder, "tta"), "fastai": fastai(python, folder, "tta")}
+    return found
+
+
+def versus(python: str, rounds: int, changes: list[str]) -> dict[str, Any]:
+    """fastai's seconds / ours: medians and every round; and what each side reached."""
+    turns: list[dict[str, Any]] = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            turns.append(turn(Path(folder) / "clone", python, changes))
+        print(json.dumps(turns[-1]), flush=True)
+    ratios = {what: [one[what]["fastai"]["seconds"] / one[what]["ours"] for one in turns] for what in turns[0]}
+    return {
+        what: {"median": round(statistics.median(some), 2), "ratios": [round(ratio, 2) for ratio in some]}
+        | {side: turns[-1][what].get(side) for side in ("ours", "reached", "fastai")}
+        for what, some in ratios.items()
+    }
+
+
+def main() -> None:
+    python, rounds, *changes = sys.argv[1:]
+    print(json.dumps(versus(python, int(rounds), changes), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The bench's programs run, and the README shows what they wrote."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+
+from bench.__main__ import BEGIN, END, README, RESULTS, table
+from bench.reruns import add
+from tests.conftest import ROOT, Project
+
+ONLY = """
+import runpy, sys
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("pydantic", "ruamel", "tqdm", "dvc", "sklearn", "matplotlib", "prefect"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_gpu_needs_torch_timm_pandas_pyarrow_and_pillow_alone() -> None:
+    arguments = ["--pictures", "16", "--batch-size", "8", "--size-px", "32", "--rounds", "1", "test_efficientnet"]
+    command = [sys.executable, "-c", ONLY, "bench/gpu.py", *arguments]
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    figures = json.loads(said)
+    assert (figures["backbone"], figures["n"]) == ("test_efficientnet", 16)
+    assert figures["train_full / forward_backward"] > 0
+    assert figures["precompute / forward"] > 0
+
+
+def test_the_readme_shows_the_results() -> None:
+    shown = README.read_text().split(BEGIN)[1].split(END)[0]
+    assert shown == table(json.loads(RESULTS.read_text()))
+
+
+def test_added_pictures_are_new_and_labelled(project: Project) -> None:
+    pictures = project.folder / "pictures"
+    before = (pictures / "labels.csv").read_text()
+    add(pictures, 3, np.random.default_rng(0))
+    assert (pictures / "labels.csv").read_text().startswith(before)
+    project.repro("precompute")
+    receipt = json.loads((project.folder / ".unfreeze/receipts/precompute.json").read_text())
+    assert receipt["computed"] == 3
