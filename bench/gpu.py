@@ -43,7 +43,7 @@ class Anything(ModuleType):
         return Values if name == "BaseModel" else lambda *_, **__: None
 
 
-for missing in ("pydantic", "ruamel", "ruamel.yaml", "ruamel.yaml.error", "tqdm"):
+for missing in ("pydantic", "ruamel", "ruamel.yaml", "ruamel.yaml.error"):
     try:
         __import__(missing)
     except ModuleNotFoundError:

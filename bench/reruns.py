@@ -51,13 +51,13 @@ def add(pictures: Path, n: int, rng: np.random.Generator) -> None:
         header, *rows = list(csv.reader(file))
     at = header.index("id")
     known = {path.stem: path for path in (pictures / "train").rglob("*") if path.is_file()}
-    for row in rng.choice(np.array(rows), n, replace=False):
+    for row in [list(rows[i]) for i in rng.choice(len(rows), n, replace=False)]:
         source, new = known[Path(row[at]).stem], f"new{rng.integers(2**60):x}"
         with Image.open(source) as image:
             lighter = ImageOps.mirror(image.convert("RGB")).point(lambda value: min(255, value + 1))
             lighter.save(pictures / "train" / f"{new}.png")
         row[at] = new
-        rows.append(row.tolist())
+        rows.append(row)
     with (pictures / "labels.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 

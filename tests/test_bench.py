@@ -14,7 +14,7 @@ ONLY = """
 import runpy, sys
 class Missing:
     def find_spec(self, name, *_):
-        if name.partition(".")[0] in ("pydantic", "ruamel", "tqdm", "dvc", "sklearn", "matplotlib", "prefect"):
+        if name.partition(".")[0] in ("pydantic", "ruamel", "dvc", "sklearn", "matplotlib", "prefect"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Missing())
 sys.argv = sys.argv[1:]
