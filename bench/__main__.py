@@ -75,7 +75,7 @@ def main() -> None:
         found = (
             versus(str(FASTAI), args.rounds, args.set) if part == "versus" else in_a_clone(part, args.rounds, args.set)
         )
-        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "rounds": args.rounds, "set": args.set}
+        machine = {"machine": platform.machine(), "cores": os.cpu_count(), "rounds": args.rounds}
         results[f"{part} {args.name}"] = found | {"measured on": machine}
         write(results)
     print(table(results))
