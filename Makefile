@@ -42,9 +42,10 @@ lint: setup  ## style and types
 	ruff format --check .
 	mypy
 
-requirements: setup  ## compile requirements.txt and requirements-s3.txt from pyproject.toml
+requirements: setup  ## compile all requirements*.txt
 	$(COMPILE) --extra demo --extra dev pyproject.toml -o requirements.txt
 	$(COMPILE) --extra s3 --extra moto -c requirements.txt pyproject.toml -o requirements-s3.txt
+	$(COMPILE) --python-version 3.11 -c requirements.txt bench/requirements.in -o bench/requirements.txt
 
 clean:  ## remove the environment, the outputs of all stages and what is remembered (the DVC cache stays)
 	rm -rf .venv .venv-bench .unfreeze .mypy_cache .pytest_cache .ruff_cache data/.*.tmp

@@ -27,7 +27,7 @@ ONE_EPOCH = ["train_full.cycle_len=1", "train_full.keep=last"]
 def fastai(python: str, project: Path, what: str) -> dict[str, float]:
     path = YAML(typ="safe").load(project / "params.yaml")["ingest"]["path"]
     command = [python, str(ROOT / "bench/fastai_side.py"), str(project), str(SIZE_PX), what, path]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, float] = json.loads(said.splitlines()[-1])
     return found
 
