@@ -46,13 +46,18 @@ def in_a_clone(part: str, rounds: int, changes: list[str]) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    lines = ["| what | pictures | median | of |", "| --- | --- | --- | --- |"]
+    lines = ["| what | pictures | median | of | accuracy |", "| --- | --- | --- | --- | --- |"]
     for key, figures in results.items():
         name = key.partition(" ")[2]
         for what, one in figures.items():
             if "ratios" in one:
                 every = ", ".join(f"{ratio:.2f}" for ratio in sorted(one["ratios"]))
-                lines.append(f"| {WHAT.get(what, what)} | {name} | **{one['median']:.2f}** | {every} |")
+                said = ", ".join(
+                    f"{one[side]['accuracy']:.3f} {word}"
+                    for side, word in (("reached", "ours"), ("fastai", "fastai"))
+                    if what != "tta" and one.get(side)
+                )
+                lines.append(f"| {WHAT.get(what, what)} | {name} | **{one['median']:.2f}** | {every} | {said} |")
     return "\n".join(lines) + "\n"
 
 

@@ -21,7 +21,8 @@ from bench.reruns import change, seconds
 ROOT = Path(__file__).parents[1]
 SIZE_PX = 224
 SAME_SIZE = [f"precompute.size_px={SIZE_PX}", f"unfreeze.size_px={SIZE_PX}", f"train_full.size_px={SIZE_PX}"]
-ONE_EPOCH = ["train_full.cycle_len=1", "train_full.keep=last"]
+ONE_EPOCH = ["train_full.cycle_len=1", "train_full.keep=last", "train_full.label_smoothing=0"]
+FASTAI_RATES = ["train_full.lrs=[0.00001, 0.0001, 0.001]"]  # its slice(1e-5, 1e-3) over three groups
 
 
 def fastai(python: str, project: Path, what: str) -> dict[str, float]:
@@ -45,7 +46,7 @@ def last(project: Path, stage: str) -> dict[str, float]:
 def turn(folder: Path, python: str, changes: list[str]) -> dict[str, Any]:
     """One round. Seconds of both sides and what they reached."""
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
-    change(folder, [*changes, *SAME_SIZE, *ONE_EPOCH])
+    change(folder, [*SAME_SIZE, *ONE_EPOCH, *FASTAI_RATES, *changes])
     found: dict[str, Any] = {"head": {"ours": seconds(folder, "dvc", "repro", "-q", "train_head")}}
     found["head"] |= {"reached": last(folder, "train_head"), "fastai": fastai(python, folder, "head")}
     change(folder, ["train_head.lr=0.002"])

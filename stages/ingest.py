@@ -11,15 +11,14 @@ Out:  data/ingest/images.parquet  one row a picture, sorted by part and id: id, 
 Recipe: lesson 1 and 2, looking at the data. Rows are sorted, never in the order a folder happens to list.
 """
 
-import csv
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pandas as pd
 import PIL
@@ -27,6 +26,7 @@ import PIL
 from stages.common import images, receipt
 from stages.common.code import code_version
 from stages.common.items import Items, ItemsParams, complete, values
+from stages.common.layouts import NO_PICTURE, Candidate, read_csv_layout, read_folders_layout
 from stages.common.params import Positive, Rate, Section, load
 from stages.common.stage import StageError, outputs, run, track
 from stages.common.threads import map_lots
@@ -43,102 +43,7 @@ class IngestParams(Section):
     max_rejected_pct: Rate
 
 
-class Candidate(NamedTuple):
-    """A file that may become a picture; `reason` is set where it is already known that it cannot."""
-
-    id: str
-    file: str
-    label: str
-    part: str
-    reason: str = ""
-
-
-NO_PICTURE = "no picture for this label"
 DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")  # what DVC links to with `cache.type symlink`
-
-
-def files_below(root: Path, folder: str) -> list[str]:
-    """Files below root/folder, and folders that are links, as paths below root, sorted by their parts; hidden files and
-    folders left out."""
-    found: list[str] = []
-    for at, folders, names in os.walk(root / folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        links = [name for name in folders if os.path.islink(f"{at}/{name}")]
-        below = Path(at).relative_to(root).as_posix()
-        found += [f"{below}/{name}" for name in [*names, *links] if not name.startswith(".")]
-    return sorted(found, key=lambda file: file.split("/"))
-
-
-def id_below(file: str) -> str:
-    """The path below train/, valid/ or test/ without its suffix: unlike a bare name it is unique."""
-    return os.path.splitext(file.partition("/")[2])[0]
-
-
-def read_csv_layout(root: Path, params: IngestParams) -> Iterator[Candidate]:
-    """Pictures and labels are matched by id: the file's path below train/ or its name, with or without its suffix."""
-    table, files = read_labels(root / "labels.csv", params), files_below(root, "train")
-    found: dict[str, str] = {}
-    for names in (
-        lambda file: os.path.basename(id_below(file)),
-        os.path.basename,
-        id_below,
-        lambda file: file.partition("/")[2],
-    ):
-        found |= {names(file): file for file in reversed(files)}
-    rows: dict[str, list[tuple[str, str]]] = {}
-    for id_, label in zip(table["id"], table["label"], strict=True):
-        rows.setdefault(found.get(id_, f"train/{id_}"), []).append((id_, label))
-    there = set(files)
-    for file in sorted(rows):
-        labels, id_ = sorted({label for _, label in rows[file]}), rows[file][0][0]
-        reason = "" if file in there else NO_PICTURE
-        if len(labels) > 1:
-            reason = f"labelled {' and '.join(labels)}"
-        elif not labels[0]:
-            reason = "empty label"
-        yield Candidate(id_below(file) if file in there else id_, file, labels[0], "train", reason)
-    for file in files:
-        if file not in rows:
-            yield Candidate(id_below(file), file, "", "train", "no label for this picture")
-    yield from read_test(root)
-
-
-def read_labels(path: Path, params: IngestParams) -> pd.DataFrame:
-    """labels.csv as text columns id and label, without blanks around them."""
-    if not path.is_file():
-        raise StageError(f"no {path}: the csv layout wants labels.csv beside train/; or set ingest.layout to folders")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = [row for row in csv.reader(file, skipinitialspace=True) if any(row)] or [[]]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise StageError(f"{path} cannot be read as CSV: {error}") from None
-    for row in rows:
-        if any(row[len(header) :]):  # empty ones come from a comma at the end of each row
-            raise StageError(
-                f"{path} has more fields in a row than in its header ({', '.join(header)}): {','.join(row)}"
-            )
-    table = pd.DataFrame([(row + [""] * len(header))[: len(header)] for row in rows], columns=header, dtype=str)
-    for key in ("id_column", "label_column"):
-        if (column := getattr(params, key)) not in table:
-            raise StageError(f"{path} has no column `{column}` (ingest.{key}); it has {', '.join(table.columns)}")
-    return pd.DataFrame({"id": table[params.id_column].str.strip(), "label": table[params.label_column].str.strip()})
-
-
-def read_folders_layout(root: Path) -> Iterator[Candidate]:
-    """The folder names the class; train and valid are given."""
-    for part in ("train", "valid"):
-        if not (root / part).is_dir():
-            raise StageError(f"no {root / part}: the folders layout wants train/<class>/ and valid/<class>/")
-        for file in files_below(root, part):
-            _, label, *rest = file.split("/")
-            label, reason = (label, "") if rest else ("", "not in a class folder")
-            yield Candidate(id_below(file), file, label, part, reason)
-    yield from read_test(root)
-
-
-def read_test(root: Path) -> Iterator[Candidate]:
-    for file in files_below(root, "test"):
-        yield Candidate(id_below(file), file, "", "test")
 
 
 def printable(name: str) -> str:
@@ -199,7 +104,8 @@ def ingest(root: Path, params: IngestParams, items: Items) -> tuple[pd.DataFrame
     """(images, rejected). Raises StageError: no folder, no pictures, one class, too many rejected."""
     if not root.is_dir():
         raise StageError(f"no folder {root}: ingest.path must name the folder of the pictures")
-    candidates = list(read_csv_layout(root, params) if params.layout == "csv" else read_folders_layout(root))
+    columns = (params.id_column, params.label_column)
+    candidates = list(read_csv_layout(root, *columns) if params.layout == "csv" else read_folders_layout(root))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looked = map_lots(pool, lambda one: look(root, one), candidates)
         looks = list(track(looked, len(candidates), "files"))
