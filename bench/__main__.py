@@ -16,9 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
-from bench.reruns import change, seconds
+from bench.reruns import change, ingest_path, seconds
 from bench.versus import ROOT, versus
 
 RESULTS, README = ROOT / "bench/results.json", ROOT / "README.md"
@@ -38,8 +36,8 @@ def in_a_clone(part: str, rounds: int, changes: list[str]) -> dict[str, Any]:
         subprocess.run(["git", "clone", "-q", str(ROOT), folder], check=True)
         change(Path(folder), changes)
         seconds(Path(folder), "dvc", "repro", "-q", "precompute")
-        root = YAML(typ="safe").load(Path(folder, "params.yaml"))["ingest"]["path"]
-        command = [sys.executable, "-m", f"bench.{part}", root if part == "limits" else folder, str(rounds)]
+        what = ingest_path(Path(folder)) if part == "limits" else folder
+        command = [sys.executable, "-m", f"bench.{part}", what, str(rounds)]
         said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
         ratios: dict[str, list[float]] = json.loads(said.splitlines()[-1])
     return {name: {"median": round(statistics.median(some), 3), "ratios": some} for name, some in ratios.items()}

@@ -5,26 +5,18 @@ Usage: python -m bench.many PROJECT PICTURES [N]: a fresh clone, and a folder wh
 
 import csv
 import hashlib
-import json
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from ruamel.yaml import YAML
 
-from bench.reruns import seconds
+from bench.reruns import PER_PICTURE, change, receipt, seconds
 
 STAGES = ("ingest", "split", "resize", "precompute")
-SIZE_PX, PACKED = 64, ("resize", "precompute")
-PARAMS: dict[str, dict[str, Any]] = {
-    "ingest": {"layout": "csv", "id_column": "id", "label_column": "label"},
-    "resize": {"size_px": SIZE_PX},
-    "precompute": {"size_px": SIZE_PX, "batch_size": 64},
-}
+PARAMS = ["resize.size_px=64", "precompute.size_px=64", "precompute.batch_size=64"]
 
 
 def draw(folder: Path, number: int) -> None:
@@ -46,19 +38,18 @@ def label_all(root: Path, n: int) -> None:
 
 def md5s(project: Path) -> dict[str, tuple[str, int]]:
     """Of each packed file: md5, bytes."""
-    paths = [path for stage in PACKED for path in sorted((project / f"data/{stage}/shards").iterdir())]
+    paths = [path for stage in PER_PICTURE for path in sorted((project / f"data/{stage}/shards").iterdir())]
     return {str(path): (hashlib.md5(path.read_bytes()).hexdigest(), path.stat().st_size) for path in paths}  # noqa: S324
 
 
-def repro(project: Path, what: str) -> float:
+def repro(project: Path, what: str) -> None:
     shutil.rmtree(project / ".unfreeze/receipts", ignore_errors=True)
     took = seconds(project, "dvc", "repro", "split", "precompute")
     print(f"{what}: {took:.1f} s, dvc repro split precompute", flush=True)
     for stage in STAGES:
-        if (path := project / f".unfreeze/receipts/{stage}.json").exists():
-            receipt = json.loads(path.read_text())
-            print("  ", {k: receipt.get(k) for k in ("stage", "seconds", "items", "computed", "peak_mib")}, flush=True)
-    return took
+        if (project / f".unfreeze/receipts/{stage}.json").exists():
+            found = receipt(project / ".unfreeze", stage)
+            print("  ", {k: found.get(k) for k in ("stage", "seconds", "items", "computed", "peak_mib")}, flush=True)
 
 
 def main() -> None:
@@ -69,12 +60,7 @@ def main() -> None:
         lots = [range(start, min(start + 2000, n)) for start in range(0, n, 2000)]
         list(pool.map(draw_some, [root / "train"] * len(lots), lots))
     label_all(root, n)
-    yaml = YAML()
-    params = yaml.load(project / "params.yaml")
-    for section, changed in PARAMS.items():
-        params[section].update(changed)
-    params["ingest"]["path"] = str(root)
-    yaml.dump(params, project / "params.yaml")
+    change(project, [f"ingest.path={root}", *PARAMS])
     repro(project, f"{n:,} pictures, from nothing")
     before = md5s(project)
     draw(root / "train", n)
@@ -83,7 +69,9 @@ def main() -> None:
     after = md5s(project)
     rewritten = sum(size for path, (md5, size) in after.items() if before.get(path, ("", 0))[0] != md5)
     total = sum(size for _, size in after.values())
-    print(f"bytes of {', '.join(PACKED)} that changed: {rewritten:,} of {total:,}, {100 * rewritten / total:.2f} %")
+    print(
+        f"bytes of {', '.join(PER_PICTURE)} that changed: {rewritten:,} of {total:,}, {100 * rewritten / total:.2f} %"
+    )
     for _ in range(3):
         repro(project, "nothing changed")
 

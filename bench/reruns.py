@@ -13,18 +13,29 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
 
 N_STAGES = 11
+PER_PICTURE = ("resize", "precompute")
 
 
 def seconds(folder: Path, *command: str, **environment: str) -> float:
     start = time.perf_counter()
     subprocess.run(command, cwd=folder, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
+
+
+def receipt(home: Path, stage: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((home / f"receipts/{stage}.json").read_text())
+    return found
+
+
+def ingest_path(project: Path) -> str:
+    return str(YAML(typ="safe").load(project / "params.yaml")["ingest"]["path"])
 
 
 def change(project: Path, changes: list[str]) -> None:
@@ -66,24 +77,22 @@ def add(pictures: Path, n: int, rng: np.random.Generator) -> None:
 def added(project: Path, pictures: Path, n: int, rng: np.random.Generator) -> dict[str, float]:
     add(pictures, n, rng)
     took = seconds(project, "dvc", "repro", "precompute")
-    receipts = {s: json.loads((project / f".unfreeze/receipts/{s}.json").read_text()) for s in ("resize", "precompute")}
-    if any(receipt["computed"] != n for receipt in receipts.values()):
+    receipts = [receipt(project / ".unfreeze", stage) for stage in PER_PICTURE]
+    if any(one["computed"] != n for one in receipts):
         raise RuntimeError(f"{n} pictures were added: {receipts}")
-    return {"seconds": took, "stages": sum(receipt["seconds"] for receipt in receipts.values())}
+    return {"seconds": took, "stages": sum(one["seconds"] for one in receipts)}
 
 
 def full(project: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as home:
         took = seconds(project, "dvc", "repro", "--force", "precompute", UNFREEZE_HOME=home)
-        receipts = [json.loads(Path(home, f"receipts/{s}.json").read_text()) for s in ("resize", "precompute")]
-    return {"seconds": took, "stages": sum(receipt["seconds"] for receipt in receipts)}
+        return {"seconds": took, "stages": sum(receipt(Path(home), stage)["seconds"] for stage in PER_PICTURE)}
 
 
 def main() -> None:
     project, rounds = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    params = YAML(typ="safe").load(project / "params.yaml")
     pictures, rng = project / "pictures", np.random.default_rng(0)
-    shutil.copytree(project / params["ingest"]["path"], pictures)  # the stage `fetch` would take new ones away again
+    shutil.copytree(project / ingest_path(project), pictures)  # the stage `fetch` would take new ones away again
     change(project, ["ingest.path=pictures"])
     seconds(project, "dvc", "repro", "-q")
     n = sum(1 for path in (pictures / "train").rglob("*") if path.is_file())

@@ -1,22 +1,19 @@
 """The recipe against fastai 2: same pictures, split, weights and size, in turns, each from a clone of its own.
 
-Usage: python -m bench.versus FASTAI_PYTHON ROUNDS [SECTION.KEY=VALUE ...]: the params say what pictures, if not the
-default ones. Ours is real `dvc repro` from raw pictures and empty caches, every start-up included; fastai's is its
-epoch alone, without its imports and its reading of the table.
+For the head ours is real `dvc repro` from raw pictures and empty caches, every start-up included, for full training and
+TTA the stage without its imports; fastai's is its epoch alone, without its imports and its reading of the table.
 """
 
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from ruamel.yaml import YAML
 
-from bench.reruns import change, seconds
+from bench.reruns import change, ingest_path, receipt, seconds
 
 ROOT = Path(__file__).parents[1]
 SIZE_PX = 224
@@ -26,16 +23,15 @@ FASTAI_RATES = ["train_full.lrs=[0.00001, 0.0001, 0.001]"]  # its slice(1e-5, 1e
 
 
 def fastai(python: str, project: Path, what: str) -> dict[str, float]:
-    path = YAML(typ="safe").load(project / "params.yaml")["ingest"]["path"]
-    command = [python, str(ROOT / "bench/fastai_side.py"), str(project), str(SIZE_PX), what, path]
+    command = [python, str(ROOT / "bench/fastai_side.py"), str(project), str(SIZE_PX), what, ingest_path(project)]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, float] = json.loads(said.splitlines()[-1])
     return found
 
 
 def work_seconds(project: Path, stage: str) -> float:
-    receipt = json.loads((project / f".unfreeze/receipts/{stage}.json").read_text())
-    return float(receipt["seconds"] - receipt["startup_seconds"])
+    found = receipt(project / ".unfreeze", stage)
+    return float(found["seconds"] - found["startup_seconds"])
 
 
 def reached(project: Path, stage: str) -> dict[str, float]:
@@ -74,12 +70,3 @@ def versus(python: str, rounds: int, changes: list[str]) -> dict[str, Any]:
         | {side: turns[-1][what].get(side) for side in ("ours", "reached", "fastai")}
         for what, some in ratios.items()
     }
-
-
-def main() -> None:
-    python, rounds, *changes = sys.argv[1:]
-    print(json.dumps(versus(python, int(rounds), changes), indent=2))
-
-
-if __name__ == "__main__":
-    main()
