@@ -1,8 +1,6 @@
 """Ingest: read a folder of pictures, decode every one whole, hash it, and say what was rejected and why.
 
-In:   ingest.path in one of two layouts.
-      csv:     labels.csv (with a header), train/<id><suffix>, optional test/<id><suffix>
-      folders: train/<class>/, valid/<class>/, optional test/
+In:   ingest.path, laid out as stages/common/layouts.py says
 Out:  data/ingest/images.parquet  one row a picture, sorted by part and id: id, file, label, part, sha256, width,
                                   height (upright, px), format, mode, orientation
       data/ingest/files.parquet   sha256, file: what resize reads. No labels, so a new label resizes nothing.

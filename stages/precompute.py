@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from stages.common import receipt
@@ -47,8 +45,8 @@ def main() -> None:
         some = replace(feed, sha256s=[picture[one] for one in found])
         return (vector.tobytes() for vector in activations(body, some))
 
-    def vectors(shas: Sequence[str]) -> list[npt.NDArray[np.float32]]:
-        return [np.frombuffer(one, np.float32) for one in values(items, [content[sha] for sha in shas], make)]
+    def vectors(shas: Sequence[str]) -> list[bytes]:
+        return values(items, [content[sha] for sha in shas], make)
 
     complete(items, picture, make)
     with outputs(OUT) as folder:

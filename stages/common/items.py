@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -54,19 +55,35 @@ class Items:
         self.segments: list[Segment] = []
         self.made = 0
         if self.max_bytes:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "about.json").write_text(about + "\n")
+            with self._kept():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                (self.folder / "about.json").write_text(about + "\n")
             for path in sorted(self.folder.glob("*.seg")):
                 self._open(path)
         self._index_is_old = True
 
-    def _open(self, path: Path) -> None:
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Raises StageError: no room, or no right to write."""
         try:
-            self.segments.append(Segment(path))
-        except FileNotFoundError:  # another process has merged it
-            pass
+            yield
+        except OSError as error:
+            raise StageError(
+                f"what was made cannot be kept in {self.folder}: {error.strerror}; make room, set UNFREEZE_HOME to "
+                "another folder, or items.max_gib to 0"
+            ) from error
+
+    def _open(self, path: Path, used: bool = False) -> None:
+        try:
+            segment = Segment(path)
+        except FileNotFoundError:  # another process has merged it, or trimmed it away
+            return
         except (ValueError, OSError):
             path.unlink(missing_ok=True)
+            return
+        segment.used = used
+        self.segments.append(segment)
+        self._index_is_old = True
 
     def _index(self) -> None:
         tables = [segment.table["sha256"] for segment in self.segments]
@@ -111,18 +128,11 @@ class Items:
         return found
 
     def put(self, sha256s: Sequence[str], values: Sequence[bytes]) -> None:
-        """What was made of pictures that are `missing`. Raises StageError: no room, or no right to write."""
+        """What was made of pictures that are `missing`. Raises StageError."""
         self.made += len(sha256s)
         if self.max_bytes and sha256s:
-            try:
-                self._open(write_segment(self.folder, sha256s, values))
-            except OSError as error:
-                raise StageError(
-                    f"what was made cannot be kept in {self.folder}: {error.strerror}; make room, set UNFREEZE_HOME to "
-                    "another folder, or items.max_gib to 0"
-                ) from error
-            self.segments[-1].used = True
-            self._index_is_old = True
+            with self._kept():
+                self._open(write_segment(self.folder, sha256s, values), used=True)
 
     def _rewrite(self, old: Sequence[Segment]) -> None:
         """Their undamaged values in new segments, without those that are there twice."""
@@ -131,13 +141,13 @@ class Items:
             for row, digest in enumerate(segment.table["sha256"]):
                 if (value := segment.value(row)) is not None:
                     whole[digest.tobytes().hex()] = value
-        kept = [segment for segment in self.segments if segment not in old]
-        self.segments = kept
-        for part in chunks(list(whole.items())):
-            self._open(write_segment(self.folder, [sha for sha, _ in part], [value for _, value in part]))
-        for segment in old:
-            segment.path.unlink(missing_ok=True)
+        self.segments = [segment for segment in self.segments if segment not in old]
         self._index_is_old = True
+        with self._kept():
+            for part in chunks(list(whole.items())):
+                self._open(write_segment(self.folder, [sha for sha, _ in part], [value for _, value in part]))
+            for segment in old:
+                segment.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Few files of much; what was used is the newest; no more than `max_gib`."""
@@ -146,10 +156,11 @@ class Items:
         small = [segment for segment in self.segments if len(segment.table) < SMALL]
         if len(small) > MOST_SMALL:
             self._rewrite(small)
-        for segment in self.segments:
-            if segment.used and segment.path.exists():
-                segment.path.touch()
-        trim(self.max_bytes)
+        with self._kept():
+            for segment in self.segments:
+                if segment.used and segment.path.exists():
+                    segment.path.touch()
+            trim(self.max_bytes)
 
 
 def trim(max_bytes: int) -> None:

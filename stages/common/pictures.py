@@ -9,18 +9,16 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from stages.common.batches import Batch
+from stages.common.batches import Batch, Order
 from stages.common.device import Compute
 from stages.common.preprocessing import Backbone
 from stages.common.shards import Shards
 from stages.common.transforms import Draws, augment_batch, centre, square
 
-Rows = npt.NDArray[np.int64]
 AT_ONCE = 64  # pictures cut before the network goes on: at the end of each lot cores wait for the last one
 
 
@@ -42,12 +40,12 @@ class Pictures:
     def n_batches(self) -> int:
         return -(-len(self) // self.batch_size)
 
-    def batches(self, order: Rows | None = None, draws: Draws | None = None) -> Iterator[Batch]:
+    def batches(self, order: Order | None = None, draws: Draws | None = None) -> Iterator[Batch]:
         """All pictures in `order` (default: as listed), augmented by `draws` (row i belongs to picture i) or plain."""
         rows = np.arange(len(self)) if order is None else order
         draws = centre(len(self)) if draws is None else draws
         many = max(1, AT_ONCE // self.batch_size) * self.batch_size
-        ahead: deque[tuple[Rows, list[Future[torch.Tensor]]]] = deque()
+        ahead: deque[tuple[Order, list[Future[torch.Tensor]]]] = deque()
         # On the CPU the network wants the same cores: threads beside it cost a sixth of its speed, and win nothing.
         n_ahead = 0 if self.compute.device.type == "cpu" else 1
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -80,7 +78,7 @@ class Pictures:
         batch, size = pixels[None].permute(0, 3, 1, 2), (self.size_px, self.size_px)
         return F.interpolate(batch, size, mode=self.about.interpolation, antialias=True)[0].permute(1, 2, 0)
 
-    def _batch(self, rows: Rows, cut: list[torch.Tensor], draws: Draws) -> Batch:
+    def _batch(self, rows: Order, cut: list[torch.Tensor], draws: Draws) -> Batch:
         padding = self.batch_size - len(rows)
         padded = np.concatenate([rows, np.repeat(rows[-1:], padding)])
         stacked = self.compute.send(torch.stack([*cut, *[cut[-1]] * padding]))

@@ -1,5 +1,7 @@
 """How the weights want their pictures: decided once by the stage `backbone`, and carried in every model file."""
 
+from typing import Literal
+
 from stages.common.params import Section
 
 
@@ -11,5 +13,5 @@ class Backbone(Section):
     source: str
     mean: list[float]
     std: list[float]
-    interpolation: str
+    interpolation: Literal["bilinear", "bicubic"]
     crop_pct: float

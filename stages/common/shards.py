@@ -7,14 +7,15 @@ Columns: `sha256` (32 bytes), `value` (binary, or a fixed-size list of float32).
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from stages.common.mapped import MappedFile
+from stages.common.stage import StageError
 
+MOST_BYTES = 2**31 - 1  # of the values of a shard: Arrow counts them in 32 bits
 ITEMS_PER_SHARD = 1000  # about: the count of shards is a power of two, so that it seldom changes
 
 
@@ -37,20 +38,40 @@ def write_shards(
     folder: Path,
     sha256s: Iterable[str],
     value_type: pa.DataType,
-    make: Callable[[list[str]], Iterable[Any]],
+    make: Callable[[list[str]], Iterable[bytes]],
 ) -> None:
-    """Write `make(digests of a shard)`, values in the same order, shard by shard: memory holds one shard at a time."""
+    """Write `make(digests of a shard)`, values in the same order, shard by shard: memory holds one shard at a time.
+
+    A float32 list's value is its bytes. Raises StageError: a shard would be larger than 2 GiB, Arrow's limit.
+    """
     folder.mkdir(parents=True)
     groups = shards_of(sha256s)
     schema = pa.schema([("sha256", pa.binary(32)), ("value", value_type)])
     for number, shas in enumerate(groups):
-        values = pa.array(make(shas), type=value_type)
+        values = list(make(shas))
         if len(values) != len(shas):
             raise RuntimeError(f"{folder}: {len(values)} values for {len(shas)} pictures")
-        table = pa.table([pa.array([bytes.fromhex(s) for s in shas], pa.binary(32)), values], schema=schema)
+        table = pa.table([_array([bytes.fromhex(s) for s in shas], pa.binary(32)), _array(values, value_type)], schema)
         path = folder / f"{number:05d}-of-{len(groups):05d}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             writer.write_table(table, max_chunksize=max(len(shas), 1))
+
+
+def _array(values: list[bytes], kind: pa.DataType) -> pa.Array:
+    """pa.array would do, but it imports pandas: half a second a stage."""
+    data = pa.py_buffer(b"".join(values))
+    if pa.types.is_fixed_size_list(kind):
+        flat = pa.Array.from_buffers(kind.value_type, len(values) * kind.list_size, [None, data])
+        return pa.Array.from_buffers(kind, len(values), [None], children=[flat])
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.Array.from_buffers(kind, len(values), [None, data])
+    if data.size > MOST_BYTES:
+        raise StageError(
+            f"{len(values)} pictures take {data.size:,} bytes, and a shard holds {MOST_BYTES:,}: lower resize.size_px "
+            "or resize.jpeg_quality"
+        )
+    ends = np.cumsum([0, *map(len, values)]).astype(np.int32)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(ends), data])
 
 
 class Shards:

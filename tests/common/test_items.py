@@ -1,5 +1,6 @@
 """The item store gives what was put; what is damaged, cut off or gone is made again, and nothing else is."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 from stages.common import items as module
 from stages.common.items import Items, ItemsParams, complete, home, values
+from stages.common.segment import write_segment
+from stages.common.stage import StageError
 
 ROOM = ItemsParams(max_gib=1.0)
 SHAS = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(5000)]
@@ -114,6 +117,46 @@ def test_it_may_be_deleted_while_it_is_used(store: Path) -> None:
     assert maker.made == []
     items.close()
     assert use(SHAS[:100]) == SHAS[:100]
+
+
+def test_what_another_trims_away_as_it_is_written_is_made_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def written_and_gone(folder: Path, shas: Sequence[str], some: Sequence[bytes]) -> Path:
+        path = write_segment(folder, shas, some)
+        path.unlink()
+        return path
+
+    monkeypatch.setattr(module, "write_segment", written_and_gone)
+    items, maker = Items("test", {"key": "one"}, ROOM), Maker()
+    complete(items, SHAS[:10], maker)
+    assert values(items, SHAS[:10], maker) == [made_of(sha) for sha in SHAS[:10]]
+    assert maker.made == SHAS[:10] * 2
+
+
+@pytest.mark.parametrize("n_before", [0, module.MOST_SMALL])
+def test_a_full_disk_is_one_clear_line(store: Path, monkeypatch: pytest.MonkeyPatch, n_before: int) -> None:
+    """At the first value, and where small files are merged."""
+    for n in range(n_before):
+        use(SHAS[: n + 1])
+
+    def full(folder: Path, shas: Sequence[str], some: Sequence[bytes]) -> Path:
+        if n_before and len(shas) == 1:
+            return write_segment(folder, shas, some)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "write_segment", full)
+    with pytest.raises(StageError, match="cannot be kept in .*: No space left on device; make room, set UNFREEZE_HOME"):
+        use(SHAS[: n_before + 1])
+    monkeypatch.undo()
+    monkeypatch.setenv("UNFREEZE_HOME", str(store.parent))
+    use(SHAS[: n_before + 1])
+    assert use(SHAS[: n_before + 1]) == []
+
+
+def test_a_store_that_cannot_be_made_is_one_clear_line(store: Path) -> None:
+    store.parent.mkdir(exist_ok=True)
+    store.write_text("a file where the folder should be")
+    with pytest.raises(StageError, match=r"cannot be kept in .*: \w.*; make room, set UNFREEZE_HOME"):
+        use(SHAS[:1])
 
 
 PROGRAM = """

@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from stages.common import shards as shards_module
 from stages.common.shards import ITEMS_PER_SHARD, Shards, shard_bits, write_shards
+from stages.common.stage import StageError
 
 
 def digests(n: int) -> list[str]:
@@ -47,10 +49,26 @@ def test_count_of_shards_is_a_power_of_two() -> None:
     assert [1 << shard_bits(n) for n in (0, 1, 1000, 1001, 2000, 2624, 100_000)] == [1, 1, 1, 2, 2, 4, 128]
 
 
+def test_values_are_arrows_own(tmp_path: Path) -> None:
+    shas = digests(7)
+    write_shards(tmp_path / "b", shas, pa.binary(), lambda part: [sha[:i].encode() for i, sha in enumerate(part)])
+    table = pa.ipc.open_file(tmp_path / "b/00000-of-00001.arrow").read_all()
+    table.validate(full=True)
+    assert table["sha256"].to_pylist() == [bytes.fromhex(sha) for sha in sorted(shas)]
+    assert table["value"].to_pylist() == [sha[:i].encode() for i, sha in enumerate(sorted(shas))]
+
+
+def test_more_than_a_shard_holds_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_module, "MOST_BYTES", 639)
+    write(tmp_path / "s", digests(9))
+    with pytest.raises(StageError, match="10 pictures take 640 bytes, and a shard holds 639: lower resize.size_px"):
+        write(tmp_path / "t", digests(10))
+
+
 def test_vectors_are_rows_in_place(tmp_path: Path) -> None:
     shas = digests(2500)
     value = {sha: np.full(3, i, np.float32) for i, sha in enumerate(shas)}
-    write_shards(tmp_path / "v", shas, pa.list_(pa.float32(), 3), lambda part: [value[sha] for sha in part])
+    write_shards(tmp_path / "v", shas, pa.list_(pa.float32(), 3), lambda part: [value[sha].tobytes() for sha in part])
     shards = Shards(tmp_path / "v")
     assert shards.width == 3
     for sha in shas[::100]:
