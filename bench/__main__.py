@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.reruns import change, ingest_path, seconds
+from bench.reruns import change, ingest_path, receipt, seconds
 from bench.versus import ROOT, versus
 
 RESULTS, README = ROOT / "bench/results.json", ROOT / "README.md"
@@ -30,23 +30,26 @@ WHAT = {
 }
 
 
-def in_a_clone(part: str, rounds: int, changes: list[str]) -> dict[str, Any]:
-    """limits or reruns, in a clone where `dvc repro precompute` has run."""
+def in_a_clone(part: str, rounds: int, changes: list[str]) -> tuple[str, dict[str, Any]]:
+    """limits or reruns, in a clone where `dvc repro precompute` has run: the precision that it took, and ratios."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["git", "clone", "-q", str(ROOT), folder], check=True)
         change(Path(folder), changes)
         seconds(Path(folder), "dvc", "repro", "-q", "precompute")
+        precision = str(receipt(Path(folder) / ".unfreeze", "precompute")["precision"])
         what = ingest_path(Path(folder)) if part == "limits" else folder
         command = [sys.executable, "-m", f"bench.{part}", what, str(rounds)]
         said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
         ratios: dict[str, list[float]] = json.loads(said.splitlines()[-1])
-    return {name: {"median": round(statistics.median(some), 3), "ratios": some} for name, some in ratios.items()}
+    return precision, {
+        name: {"median": round(statistics.median(some), 3), "ratios": some} for name, some in ratios.items()
+    }
 
 
 def table(results: dict[str, Any]) -> str:
-    lines = ["| what | pictures | median | of | accuracy |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| what | pictures | ours in | median | of | accuracy |", "| --- | --- | --- | --- | --- | --- |"]
     for key, figures in results.items():
-        name = key.partition(" ")[2]
+        name, precision = key.partition(" ")[2].rsplit(" ", 1)
         for what, one in figures.items():
             if "ratios" in one:
                 every = ", ".join(f"{ratio:.2f}" for ratio in sorted(one["ratios"]))
@@ -55,7 +58,9 @@ def table(results: dict[str, Any]) -> str:
                     for side, word in (("reached", "ours"), ("fastai", "fastai"))
                     if what != "tta" and one.get(side)
                 )
-                lines.append(f"| {WHAT.get(what, what)} | {name} | **{one['median']:.2f}** | {every} | {said} |")
+                lines.append(
+                    f"| {WHAT.get(what, what)} | {name} | {precision} | **{one['median']:.2f}** | {every} | {said} |"
+                )
     return "\n".join(lines) + "\n"
 
 
@@ -75,11 +80,11 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for part in args.parts:
         print(f"{part} {args.name}", flush=True)
-        found = (
+        precision, found = (
             versus(str(FASTAI), args.rounds, args.set) if part == "versus" else in_a_clone(part, args.rounds, args.set)
         )
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "rounds": args.rounds}
-        results[f"{part} {args.name}"] = found | {"measured on": machine}
+        results[f"{part} {args.name} {precision}"] = found | {"measured on": machine}
         write(results)
     print(table(results))
 

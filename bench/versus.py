@@ -57,15 +57,16 @@ def turn(folder: Path, python: str, changes: list[str]) -> dict[str, Any]:
     return found
 
 
-def versus(python: str, rounds: int, changes: list[str]) -> dict[str, Any]:
-    """fastai's seconds / ours: medians and every round; and what each side reached."""
+def versus(python: str, rounds: int, changes: list[str]) -> tuple[str, dict[str, Any]]:
+    """Our precision; fastai's seconds / ours: medians and every round, and what each side reached."""
     turns: list[dict[str, Any]] = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             turns.append(turn(Path(folder) / "clone", python, changes))
+            precision = str(receipt(Path(folder) / "clone/.unfreeze", "train_full")["precision"])
         print(json.dumps(turns[-1]), flush=True)
     ratios = {what: [one[what]["fastai"]["seconds"] / one[what]["ours"] for one in turns] for what in turns[0]}
-    return {
+    return precision, {
         what: {"median": round(statistics.median(some), 2), "ratios": [round(ratio, 2) for ratio in some]}
         | {side: turns[-1][what].get(side) for side in ("ours", "reached", "fastai")}
         for what, some in ratios.items()
