@@ -61,7 +61,10 @@ def _array(values: list[bytes], kind: pa.DataType) -> pa.Array:
     """pa.array would do, but it imports pandas: half a second a stage."""
     data = pa.py_buffer(b"".join(values))
     if pa.types.is_fixed_size_list(kind):
-        flat = pa.Array.from_buffers(kind.value_type, len(values) * kind.list_size, [None, data])
+        n = len(values) * kind.list_size
+        if 4 * n != data.size:  # from_buffers does not look
+            raise RuntimeError(f"{len(values)} vectors of {kind.list_size} in {data.size} bytes")
+        flat = pa.Array.from_buffers(kind.value_type, n, [None, data])
         return pa.Array.from_buffers(kind, len(values), [None], children=[flat])
     if pa.types.is_fixed_size_binary(kind):
         return pa.Array.from_buffers(kind, len(values), [None, data])

@@ -65,6 +65,11 @@ def test_more_than_a_shard_holds_says_so(tmp_path: Path, monkeypatch: pytest.Mon
         write(tmp_path / "t", digests(10))
 
 
+def test_vectors_of_another_width_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="3 vectors of 3 in 24 bytes"):
+        write_shards(tmp_path / "v", digests(3), pa.list_(pa.float32(), 3), lambda part: [bytes(8)] * len(part))
+
+
 def test_vectors_are_rows_in_place(tmp_path: Path) -> None:
     shas = digests(2500)
     value = {sha: np.full(3, i, np.float32) for i, sha in enumerate(shas)}
