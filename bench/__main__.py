@@ -47,21 +47,25 @@ def in_a_clone(part: str, rounds: int, changes: list[str]) -> tuple[str, dict[st
 
 
 def table(results: dict[str, Any]) -> str:
-    lines = ["| what | pictures | ours in | median | of | accuracy |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| what | pictures | ours in | median | of | accuracy, log loss |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for key, figures in results.items():
         name, precision = key.partition(" ")[2].rsplit(" ", 1)
         for what, one in figures.items():
             if "ratios" in one:
                 every = ", ".join(f"{ratio:.2f}" for ratio in sorted(one["ratios"]))
-                said = ", ".join(
-                    f"{one[side]['accuracy']:.3f} {word}"
-                    for side, word in (("reached", "ours"), ("fastai", "fastai"))
-                    if what != "tta" and one.get(side)
-                )
+                said = "; ".join(f"{side} {means(one[side])}" for side in ("ours", "fastai") if side in one)
                 lines.append(
                     f"| {WHAT.get(what, what)} | {name} | {precision} | **{one['median']:.2f}** | {every} | {said} |"
                 )
     return "\n".join(lines) + "\n"
+
+
+def means(side: dict[str, list[float]]) -> str:
+    """Of the rounds, each a fold where the split has folds."""
+    return ", ".join(f"{statistics.mean(side[what]):.3f}" for what in ("accuracy", "log_loss") if what in side)
 
 
 def write(results: dict[str, Any]) -> None:

@@ -1,15 +1,16 @@
 """fastai's side of the comparison, run by its own environment: same pictures, split, weights and size as a project of
 ours whose `precompute` and `train_head` have run.
 
-Usage: PYTHON bench/fastai_side.py PROJECT SIZE_PX head|full|tta INGEST_PATH; prints one line of JSON.
-fastai's own defaults: vision_learner, aug_transforms, fit_one_cycle at fine_tune's rate. No worker processes: on two
-cores they made it slower.
+Usage: PYTHON bench/fastai_side.py PROJECT SIZE_PX INGEST_PATH; prints one line of JSON: what each step took and reached.
+fastai's own defaults: vision_learner, aug_transforms, an epoch of the head by fit_one_cycle, an epoch of everything as
+fine_tune goes on, tta. No worker processes: on two cores they made it slower.
 """
 
 import json
 import sys
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from fastai.vision.all import (
     ImageBlock,
     Normalize,
     Resize,
-    accuracy,
     aug_transforms,
     set_seed,
     vision_learner,
@@ -33,10 +33,9 @@ from safetensors.torch import load_file
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    started = time.perf_counter()
-    project, size_px, what = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    project, size_px = Path(sys.argv[1]), int(sys.argv[2])
     about = json.loads((project / "data/backbone/backbone.json").read_text())
-    root = project / sys.argv[4]
+    root = project / sys.argv[3]
     files = pd.read_parquet(project / "data/ingest/files.parquet").set_index("sha256")["file"]
     parts = [pd.read_csv(project / f"data/split/{part}.csv", dtype=str) for part in ("train", "valid")]
     table = pd.concat([part.assign(is_valid=bool(i)) for i, part in enumerate(parts)], ignore_index=True)
@@ -51,24 +50,35 @@ def main() -> None:
         batch_tfms=[*aug_transforms(), Normalize.from_stats(about["mean"], about["std"])],
     )
     loaders = block.dataloaders(table, bs=64, num_workers=0)
-    learn: Any = vision_learner(loaders, about["name"], pretrained=False, normalize=False, metrics=accuracy)
+    learn: Any = vision_learner(loaders, about["name"], pretrained=False, normalize=False)
     learn.model[0].model.load_state_dict(load_file(project / "data/backbone/weights.safetensors"), strict=False)
     learn.freeze()
-    ready = time.perf_counter()
+    steps = {}
     with learn.no_bar(), learn.no_logging():
-        if what == "head":
-            learn.fit_one_cycle(1, 2e-3)
-        elif what == "full":
-            learn.unfreeze()
-            learn.fit_one_cycle(1, slice(1e-5, 1e-3))
-        else:
-            learn.tta(n=4)
-        done = time.perf_counter()
-        loss, right = learn.validate()
-    print(json.dumps({
-        "what": what, "seconds": done - ready, "seconds_with_imports": done - started, "accuracy": float(right),
-        "log_loss": float(loss), "n_train": len(parts[0]), "n_valid": len(parts[1]), "threads": torch.get_num_threads(),
-    }))  # fmt: skip
+        took = timed(lambda: learn.fit_one_cycle(1, 2e-3))
+        steps["head"] = took | of(learn.get_preds())
+        learn.unfreeze()
+        took = timed(lambda: learn.fit_one_cycle(1, slice(1e-5, 1e-3), pct_start=0.3, div=5.0))
+        steps["full"] = took | of(learn.get_preds())
+        predictions: list[Any] = []
+        took = timed(lambda: predictions.extend(learn.tta(n=4)))
+        steps["tta"] = took | of(predictions)
+    print(json.dumps(steps))
+
+
+def timed(work: Callable[[], object]) -> dict[str, float]:
+    start = time.perf_counter()
+    work()
+    return {"seconds": time.perf_counter() - start}
+
+
+def of(predictions: Sequence[Any]) -> dict[str, float]:
+    """Of probabilities (n, classes) and targets (n,)."""
+    probabilities, targets = predictions[0].double(), predictions[1].long()
+    return {
+        "accuracy": float((probabilities.argmax(1) == targets).double().mean()),
+        "log_loss": float(torch.nn.functional.nll_loss(probabilities.clamp_min(1e-15).log(), targets)),
+    }
 
 
 if __name__ == "__main__":

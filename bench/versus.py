@@ -2,6 +2,7 @@
 
 For the head ours is real `dvc repro` from raw pictures and empty caches, every start-up included, for full training and
 TTA the stage without its imports; fastai's is its epoch alone, without its imports and its reading of the table.
+A round is a fold, where the split has folds.
 """
 
 import json
@@ -22,52 +23,58 @@ ONE_EPOCH = ["train_full.cycle_len=1", "train_full.label_smoothing=0"]
 FASTAI_RATES = ["train_full.lrs=[0.00001, 0.0001, 0.001]"]  # its slice(1e-5, 1e-3) over three groups
 
 
-def fastai(python: str, project: Path, what: str) -> dict[str, float]:
-    command = [python, str(ROOT / "bench/fastai_side.py"), str(project), str(SIZE_PX), what, ingest_path(project)]
+def fastai(python: str, project: Path) -> dict[str, dict[str, float]]:
+    command = [python, str(ROOT / "bench/fastai_side.py"), str(project), str(SIZE_PX), ingest_path(project)]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found: dict[str, float] = json.loads(said.splitlines()[-1])
+    found: dict[str, dict[str, float]] = json.loads(said.splitlines()[-1])
     return found
 
 
-def work_seconds(project: Path, stage: str) -> float:
+def work(project: Path, stage: str) -> dict[str, float]:
     found = receipt(project / ".unfreeze", stage)
-    return float(found["seconds"] - found["startup_seconds"])
+    return {"seconds": float(found["seconds"] - found["startup_seconds"])}
+
+
+def repro(project: Path, stage: str) -> dict[str, float]:
+    return {"seconds": seconds(project, "dvc", "repro", "-q", stage)}
 
 
 def reached(project: Path, stage: str) -> dict[str, float]:
-    """Of the weights that the stage kept."""
+    """By the weights that the stage kept."""
     table = pd.read_csv(project / f"data/{stage}/history.csv")
     row = (table[table["kept"] == 1] if "kept" in table else table).iloc[-1]
     return {"accuracy": float(row["accuracy"]), "log_loss": float(row["valid_loss"])}
 
 
 def turn(folder: Path, python: str, changes: list[str]) -> dict[str, Any]:
-    """One round. Seconds of both sides and what they reached."""
+    """One round: step: side: seconds, accuracy, log loss."""
     subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
     change(folder, [*SAME_SIZE, *ONE_EPOCH, *FASTAI_RATES, *changes])
-    found: dict[str, Any] = {"head": {"ours": seconds(folder, "dvc", "repro", "-q", "train_head")}}
-    found["head"] |= {"reached": reached(folder, "train_head"), "fastai": fastai(python, folder, "head")}
+    ours = {"head": repro(folder, "train_head") | reached(folder, "train_head")}
     change(folder, ["train_head.lr=0.002"])
-    found["second head"] = {"ours": seconds(folder, "dvc", "repro", "-q", "train_head")}
-    found["second head"] |= {"reached": reached(folder, "train_head"), "fastai": found["head"]["fastai"]}
-    seconds(folder, "dvc", "repro", "-q", "tta")
-    found["full"] = {"ours": work_seconds(folder, "train_full"), "reached": reached(folder, "train_full")}
-    found["full"]["fastai"] = fastai(python, folder, "full")
-    found["tta"] = {"ours": work_seconds(folder, "tta"), "fastai": fastai(python, folder, "tta")}
-    return found
+    ours["second head"] = repro(folder, "train_head") | reached(folder, "train_head")
+    repro(folder, "evaluate")
+    metrics = json.loads((folder / "data/evaluate/metrics.json").read_text())
+    ours["full"] = work(folder, "train_full") | reached(folder, "train_full")
+    ours["tta"] = work(folder, "tta") | {name: metrics[f"{name}_tta"] for name in ("accuracy", "log_loss")}
+    theirs = fastai(python, folder)
+    theirs["second head"] = theirs["head"]
+    return {step: {"ours": ours[step], "fastai": theirs[step]} for step in ours}
 
 
 def versus(python: str, rounds: int, changes: list[str]) -> tuple[str, dict[str, Any]]:
-    """Our precision; fastai's seconds / ours: medians and every round, and what each side reached."""
+    """Our precision; of each step the ratios fastai's seconds / ours and, a list each, what both sides took and reached."""
     turns: list[dict[str, Any]] = []
-    for _ in range(rounds):
+    for fold in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            turns.append(turn(Path(folder) / "clone", python, changes))
-            precision = str(receipt(Path(folder) / "clone/.unfreeze", "train_full")["precision"])
+            clone = Path(folder) / "clone"
+            turns.append(turn(clone, python, [f"split.cv_idx={fold}", *changes]))
+            precision = str(receipt(clone / ".unfreeze", "train_full")["precision"])
         print(json.dumps(turns[-1]), flush=True)
-    ratios = {what: [one[what]["fastai"]["seconds"] / one[what]["ours"] for one in turns] for what in turns[0]}
-    return precision, {
-        what: {"median": round(statistics.median(some), 2), "ratios": [round(ratio, 2) for ratio in some]}
-        | {side: turns[-1][what].get(side) for side in ("ours", "reached", "fastai")}
-        for what, some in ratios.items()
-    }
+    found: dict[str, Any] = {}
+    for step, sides in turns[0].items():
+        ratios = [one[step]["fastai"]["seconds"] / one[step]["ours"]["seconds"] for one in turns]
+        found[step] = {"median": round(statistics.median(ratios), 2), "ratios": [round(ratio, 2) for ratio in ratios]}
+        for side, figures in sides.items():
+            found[step][side] = {what: [round(one[step][side][what], 4) for one in turns] for what in figures}
+    return precision, found
