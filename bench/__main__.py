@@ -47,16 +47,16 @@ def in_a_clone(part: str, rounds: int, changes: list[str]) -> tuple[str, dict[st
 
 
 def table(results: dict[str, Any]) -> str:
-    lines = [
-        "| what | pictures | ours in | median | of | accuracy, log loss |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    columns = ("what", "pictures", "ours in", "median", "of", "accuracy, log loss")
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for key, figures in results.items():
         name, precision = key.partition(" ")[2].rsplit(" ", 1)
         for what, one in figures.items():
             if "ratios" in one:
                 every = ", ".join(f"{ratio:.2f}" for ratio in sorted(one["ratios"]))
-                said = "; ".join(f"{side} {means(one[side])}" for side in ("ours", "fastai") if side in one)
+                said = "; ".join(
+                    f"{side} {means(one[side])}" for side in ("ours", "fastai") if one.get(side, {}).get("accuracy")
+                )
                 lines.append(
                     f"| {WHAT.get(what, what)} | {name} | {precision} | **{one['median']:.2f}** | {every} | {said} |"
                 )

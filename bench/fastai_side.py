@@ -1,7 +1,7 @@
 """fastai's side of the comparison, run by its own environment: same pictures, split, weights and size as a project of
 ours whose `precompute` and `train_head` have run.
 
-Usage: PYTHON bench/fastai_side.py PROJECT SIZE_PX INGEST_PATH; prints one line of JSON: what each step took and reached.
+Usage: PYTHON bench/fastai_side.py PROJECT SIZE_PX INGEST_PATH; prints a line of JSON: what each step took and reached.
 fastai's own defaults: vision_learner, aug_transforms, an epoch of the head by fit_one_cycle, an epoch of everything as
 fine_tune goes on, tta. No worker processes: on two cores they made it slower.
 """

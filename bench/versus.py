@@ -63,7 +63,7 @@ def turn(folder: Path, python: str, changes: list[str]) -> dict[str, Any]:
 
 
 def versus(python: str, rounds: int, changes: list[str]) -> tuple[str, dict[str, Any]]:
-    """Our precision; of each step the ratios fastai's seconds / ours and, a list each, what both sides took and reached."""
+    """Our precision; of each step fastai's seconds / ours, and what both sides took and reached in each round."""
     turns: list[dict[str, Any]] = []
     for fold in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
