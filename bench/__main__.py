@@ -36,7 +36,7 @@ def in_a_clone(part: str, rounds: int, changes: list[str]) -> tuple[str, dict[st
         subprocess.run(["git", "clone", "-q", str(ROOT), folder], check=True)
         change(Path(folder), changes)
         seconds(Path(folder), "dvc", "repro", "-q", "precompute")
-        precision = str(receipt(Path(folder) / ".unfreeze", "precompute")["precision"])
+        precision = str(receipt(Path(folder), "precompute")["precision"])
         what = ingest_path(Path(folder)) if part == "limits" else folder
         command = [sys.executable, "-m", f"bench.{part}", what, str(rounds)]
         said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout

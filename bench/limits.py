@@ -70,9 +70,10 @@ def resize_ratios(root: Path, rounds: int) -> list[float]:
         image.draft("RGB", (params.size_px, params.size_px))
         ratio = params.size_px / min(image.size)
         size = (round(image.width * ratio), round(image.height * ratio))
-        small = image.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        plain = image if image.mode == "L" else image.convert("RGB")
+        small = plain.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
         buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
+        small.convert("RGB").save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
         return buffer.getvalue()
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

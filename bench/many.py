@@ -48,7 +48,7 @@ def repro(project: Path, what: str) -> None:
     print(f"{what}: {took:.1f} s, dvc repro split precompute", flush=True)
     for stage in STAGES:
         if (project / f".unfreeze/receipts/{stage}.json").exists():
-            found = receipt(project / ".unfreeze", stage)
+            found = receipt(project, stage)
             print("  ", {k: found.get(k) for k in ("stage", "seconds", "items", "computed", "peak_mib")}, flush=True)
 
 

@@ -31,7 +31,7 @@ def fastai(python: str, project: Path) -> dict[str, dict[str, float]]:
 
 
 def work(project: Path, stage: str) -> dict[str, float]:
-    found = receipt(project / ".unfreeze", stage)
+    found = receipt(project, stage)
     return {"seconds": float(found["seconds"] - found["startup_seconds"])}
 
 
@@ -69,7 +69,7 @@ def versus(python: str, rounds: int, changes: list[str]) -> tuple[str, dict[str,
         with tempfile.TemporaryDirectory() as folder:
             clone = Path(folder) / "clone"
             turns.append(turn(clone, python, [f"split.cv_idx={fold}", *changes]))
-            precision = str(receipt(clone / ".unfreeze", "train_full")["precision"])
+            precision = str(receipt(clone, "train_full")["precision"])
         print(json.dumps(turns[-1]), flush=True)
     found: dict[str, Any] = {}
     for step, sides in turns[0].items():

@@ -6,7 +6,6 @@ with the finished stage's result uncommitted (iterative/dvc#10784).
 """
 
 import json
-import os
 import threading
 import time
 import uuid
@@ -39,7 +38,7 @@ class Outcome:
 
 def read_receipt(stage: str) -> dict[str, Any]:
     """What the stage wrote when it last ran here; see stages/common/receipt.py. Empty where it cannot be read."""
-    path = Path(os.environ.get("UNFREEZE_HOME", ".unfreeze")) / "receipts" / f"{stage}.json"
+    path = Path(".unfreeze/receipts") / f"{stage}.json"
     try:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):

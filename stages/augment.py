@@ -30,7 +30,7 @@ from stages.common.pictures import Pictures
 from stages.common.predict import average, predict
 from stages.common.rows import read_rows
 from stages.common.shards import Shards
-from stages.common.stage import outputs, run
+from stages.common.stage import StageError, outputs, run
 from stages.common.transforms import TransformsParams
 from stages.common.vector_feed import VectorFeed
 from stages.common.views import Views, ViewsFeed
@@ -58,7 +58,8 @@ def tta(head: Head, valid: VectorFeed, views: Views, compute: Compute) -> pd.Dat
 def main() -> None:
     params, seed = load("augment", AugmentParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
-    size_px, body_batch_size = load("precompute.size_px", SizePx), load("precompute.batch_size", Positive)
+    size_px = load("precompute.size_px", SizePx)
+    body_batch_size = compute.whole(load("precompute.batch_size", Positive))
     transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")
     (about, body), head = load_backbone(), compute.place(load_head(HEAD))
     (shas, labels), (valid_shas, valid_labels) = (
@@ -68,10 +69,13 @@ def main() -> None:
     compute.place(body)
     pictures = Pictures(Shards(RESIZED), shas, about, size_px, body_batch_size, compute)
     both = replace(pictures, sha256s=list(dict.fromkeys([*shas, *valid_shas])))
-    views = Views(body, both, transforms, params.views, key, load("items", ItemsParams))
+    items = load("items", ItemsParams)
+    if params.views and not items.max_gib:
+        raise StageError("augment.views must be remembered, and items.max_gib is 0: set it higher, or the views to 0")
+    views = Views(body, both, transforms, params.views, key, items)
     train: TrainFeed = AugmentedActivations(body, pictures, labels, transforms, params.batch_size, key)
     if params.views:
-        receipt.note(items=len(views) * len(both), computed=views.complete())
+        receipt.remembered(len(views) * len(both), views.complete())
         train = ViewsFeed(views, shas, labels, params.batch_size, key)
     valid = VectorFeed(Shards(ACTIVATIONS), valid_shas, valid_labels, params.batch_size, compute.device, key)
     history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute)

@@ -167,7 +167,7 @@ def main() -> None:
     items = Items("ingest", key, load("items", ItemsParams))
     table, rejected = ingest(Path(params.path), params, items)
     items.close()
-    receipt.note(items=len(table), computed=items.made)
+    receipt.remembered(len(table) + len(rejected), items.made)
     files = table[["sha256", "file"]].sort_values(["sha256", "file"]).drop_duplicates("sha256")
     with outputs(OUT) as folder:
         table.to_parquet(folder / "images.parquet", index=False)

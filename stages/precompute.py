@@ -36,7 +36,8 @@ def main() -> None:
     about, body = load_backbone()
     compute.place(body)
     resized = Shards(RESIZED)
-    feed = Pictures(resized, list(resized.sha256s()), about, params.size_px, params.batch_size, compute)
+    batch_size = compute.whole(params.batch_size)
+    feed = Pictures(resized, list(resized.sha256s()), about, params.size_px, batch_size, compute)
     content = contents(resized, feed.sha256s)
     picture = {content: sha for sha, content in content.items()}
     items = Items("precompute", depends_on(feed), load("items", ItemsParams))
@@ -52,7 +53,7 @@ def main() -> None:
     with outputs(OUT) as folder:
         write_shards(folder / "shards", content, pa.list_(pa.float32(), body.n_features), vectors)
     items.close()
-    receipt.note(items=len(content), computed=items.made)
+    receipt.remembered(len(content), items.made)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def resize(path: Path, sha256: str, params: ResizeParams) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise StageError(f"{path} is not the file that ingest saw: run `dvc repro ingest`, then again")
     pixels = 1 << 62  # ingest has checked the limit on these very bytes
-    image = images.resize_shorter(images.decode(data, pixels, draft_px=params.size_px), params.size_px)
+    image = images.resize_shorter(images.decode(data, pixels, draft_px=params.size_px), params.size_px).convert("RGB")
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
     return buffer.getvalue()
@@ -63,7 +63,7 @@ def main() -> None:
         complete(items, files, make)
         write_shards(folder / "shards", files, pa.binary(), lambda shas: values(items, shas, make))
     items.close()
-    receipt.note(items=len(files), computed=items.made)
+    receipt.remembered(len(files), items.made)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ def main() -> None:
     steps = pd.read_csv(OUT / "steps.csv", dtype={"kept_epoch": str}).fillna({"kept_epoch": ""})
     print("\nWhat each step gained, on the validation pictures:\n")
     print(steps.to_string(index=False, na_rep=""))
-    for step in steps.loc[steps["kept_epoch"] == "0", "step"]:
+    trained = steps[(steps["kept_epoch"] == "0") & (steps["epochs"] > 0)]
+    for step in trained["step"]:
         print(f"\nNo epoch of '{step}' beat what came before it, so that went on to the next step (keep: best).")
     receipts = [json.loads(path.read_text()) for path in receipt.folder().glob("*.json")]
     if receipts:

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from tests.conftest import Project
 
 ROOT = Path(__file__).parent.parent
+NO_RESULT = {"items"}  # no output depends on it: who gives the store more room must not train again
 STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -55,7 +56,8 @@ def test_deps_are_the_modules_that_are_imported(name: str) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_params_are_the_sections_that_are_read(name: str) -> None:
     module = ROOT / f"stages/{name}.py"
-    assert set(STAGES[name].get("params", [])) == sections_read(first_party_imports(module, {module}))
+    read = sections_read(first_party_imports(module, {module}))
+    assert set(STAGES[name].get("params", [])) == read - NO_RESULT
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -61,26 +61,46 @@ def test_a_change_costs_what_it_changes(
         assert (receipt["items"], receipt["computed"]) == (n_pictures, n_new)
     remembered = project.md5s()
     project.run("env", f"UNFREEZE_HOME={tmp_path / 'empty'}", "dvc", "repro", "--force", "split", "precompute")
-    computed = json.loads((tmp_path / "empty/receipts/precompute.json").read_text())["computed"]
+    computed = json.loads((receipts / "precompute.json").read_text())["computed"]
     assert computed == n_pictures
     assert project.md5s() == remembered
 
 
 def test_views_are_computed_once_and_another_rate_computes_none(project: Project, tmp_path: Path) -> None:
-    def computed(home: Path) -> int:
-        return int(json.loads((home / "receipts/augment.json").read_text())["computed"])
+    def computed() -> int:
+        return int(json.loads((project.folder / ".unfreeze/receipts/augment.json").read_text())["computed"])
 
-    remembering = project.folder / ".unfreeze"
     project.params({"augment.views": 2, "augment.cycle_len": 3})
     assert project.repro("augment") == ["augment"]
-    assert computed(remembering) == 2 * 36  # train and valid, not test
+    assert computed() == 2 * 36  # train and valid, not test
     project.params({"augment.lr": 0.01})
     assert project.repro("augment") == ["augment"]
-    assert computed(remembering) == 0
+    assert computed() == 0
     project.params({"split.cv_idx": 1})
     project.repro("augment")
-    assert computed(remembering) == 0
+    assert computed() == 0
     remembered = project.md5s()
     project.run("env", f"UNFREEZE_HOME={tmp_path / 'empty'}", "dvc", "repro", "--force", "--single-item", "augment")
-    assert computed(tmp_path / "empty") == 2 * 36
+    assert computed() == 2 * 36
     assert project.md5s() == remembered
+
+
+def test_a_view_does_not_depend_on_the_others_that_are_made_with_it(project: Project) -> None:
+    project.params({"augment.views": 3, "transforms.max_rotate_deg": 0.0})
+    project.repro("augment")
+    undisturbed = project.md5s()
+    draw_picture(project.folder / "pictures/train/red99.jpg", "red", 99)
+    relabel(project.folder / "pictures", "red03,red,a\n", "red03,red,a\nred99,red,a\n")
+    project.repro("augment")
+    (project.folder / "pictures/train/red99.jpg").unlink()
+    relabel(project.folder / "pictures", "red99,red,a\n", "")
+    for path in (project.folder / ".unfreeze/items").glob("views-*/*.seg"):
+        path.unlink()  # now they are made in one go, before they were not
+    project.repro("--force", "augment")
+    assert project.md5s() == undisturbed
+
+
+def test_views_want_to_be_remembered(project: Project) -> None:
+    project.params({"augment.views": 3, "items.max_gib": 0})
+    done = project.run("python", "-m", "stages.augment", check=False)
+    assert done.stderr.startswith("augment: augment.views must be remembered, and items.max_gib is 0")

@@ -33,7 +33,7 @@ def depends_on(feed: Pictures) -> dict[str, Any]:
     """All that the activations of a picture depend on beside its resized form."""
     return {
         "size_px": feed.size_px, "batch_size": feed.batch_size,
-        "preprocessing": feed.about.model_dump(), "compute": feed.compute.describe(),
+        "preprocessing": feed.about.model_dump(exclude={"source"}), "compute": feed.compute.describe(),
         "weights": backbone.weights_sha256(), "pillow": PIL.__version__, "timm": timm.__version__,
         "code": code_version(backbone, depthwise, device, pictures, transforms, activations),
     }  # fmt: skip

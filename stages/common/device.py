@@ -1,6 +1,7 @@
 """The one decision on device, precision and memory format. Section `device` of params.yaml."""
 
 import ctypes
+import math
 import platform
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
@@ -34,8 +35,19 @@ class Compute:
     def describe(self) -> dict[str, str]:
         """Everything about it that the last bits of a result may depend on."""
         cuda = self.device.type == "cuda"
-        chip = torch.cuda.get_device_name(self.device) if cuda else torch.backends.cpu.get_cpu_capability()
+        chip = torch.cuda.get_device_name(self.device) if cuda else _cpu()
         return {"device": self.device.type, "chip": chip, "precision": str(self.precision), "torch": torch.__version__}
+
+    def whole(self, batch_size: int) -> int:
+        """At least `batch_size`: as many as a picture's result, to the bit, needs to depend on itself alone.
+
+        torch shares out a tensor's numbers evenly among the threads and leaves the last few of a share to other code
+        than its vectors (an exp of other last bits): no picture may lie at such a seam.
+        """
+        if self.device.type != "cpu":
+            return batch_size
+        step = math.lcm(16, 4 * torch.get_num_threads())
+        return -(-batch_size // step) * step
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:
         """To the device; to a GPU from pinned memory, so that it goes on computing meanwhile."""
@@ -71,6 +83,12 @@ def compute_on(params: DeviceParams, seed: int) -> Compute:
         _keep_freed_memory()
     receipt.note(device=device.type, precision=str(precision).removeprefix("torch."))
     return Compute(device, precision)
+
+
+def _cpu() -> str:
+    """What torch and oneDNN choose their kernels by, and the threads that share the work."""
+    has = [name for name, value in torch.cpu.get_capabilities().items() if value is True]
+    return " ".join([torch.backends.cpu.get_cpu_capability(), f"{torch.get_num_threads()} threads", *sorted(has)])
 
 
 def _has_bfloat16(device: torch.device) -> bool:

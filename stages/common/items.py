@@ -33,7 +33,7 @@ SMALL, MOST_SMALL = VALUES_PER_SEGMENT // 4, 16
 class ItemsParams(Section):
     """`max_gib`: the size of all collections together; what was used longest ago goes first. 0: remember nothing."""
 
-    max_gib: Annotated[float, Field(ge=0)]
+    max_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def home() -> Path:
@@ -76,9 +76,9 @@ class Items:
     def _open(self, path: Path, used: bool = False) -> None:
         try:
             segment = Segment(path)
-        except FileNotFoundError:  # another process has merged it, or trimmed it away
+        except OSError:  # another process has merged it or trimmed it away; or too many files are open: not its fault
             return
-        except (ValueError, OSError):
+        except ValueError:
             path.unlink(missing_ok=True)
             return
         segment.used = used
@@ -132,7 +132,11 @@ class Items:
         self.made += len(sha256s)
         if self.max_bytes and sha256s:
             with self._kept():
-                self._open(write_segment(self.folder, sha256s, values), used=True)
+                try:
+                    path = write_segment(self.folder, sha256s, values)
+                except FileNotFoundError:  # somebody deleted the store at this very moment
+                    path = write_segment(self.folder, sha256s, values)
+                self._open(path, used=True)
 
     def _rewrite(self, old: Sequence[Segment]) -> None:
         """Their undamaged values in new segments, without those that are there twice."""
@@ -171,10 +175,10 @@ def trim(max_bytes: int) -> None:
             stat = path.stat()
         except FileNotFoundError:
             continue
-        if path.suffix == ".tmp" and stat.st_mtime < time.time() - STALE_SECONDS:  # its process was killed
-            path.unlink(missing_ok=True)
-        else:
+        if path.suffix == ".seg":
             found.append((stat.st_mtime, stat.st_size, path))
+        elif stat.st_mtime < time.time() - STALE_SECONDS:  # its process was killed
+            path.unlink(missing_ok=True)
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
         if total <= max_bytes:

@@ -17,7 +17,7 @@ from stages.common.batches import Batch, Order
 from stages.common.device import Compute
 from stages.common.preprocessing import Backbone
 from stages.common.shards import Shards
-from stages.common.transforms import Draws, augment_batch, centre, square
+from stages.common.transforms import Draws, augment_batch, square
 
 AT_ONCE = 64  # pictures cut before the network goes on: at the end of each lot cores wait for the last one
 
@@ -43,7 +43,6 @@ class Pictures:
     def batches(self, order: Order | None = None, draws: Draws | None = None) -> Iterator[Batch]:
         """All pictures in `order` (default: as listed), augmented by `draws` (row i belongs to picture i) or plain."""
         rows = np.arange(len(self)) if order is None else order
-        draws = centre(len(self)) if draws is None else draws
         many = max(1, AT_ONCE // self.batch_size) * self.batch_size
         ahead: deque[tuple[Order, list[Future[torch.Tensor]]]] = deque()
         # On the CPU the network wants the same cores: threads beside it cost a sixth of its speed, and win nothing.
@@ -60,12 +59,14 @@ class Pictures:
                         part = slice(start, start + self.batch_size)
                         yield self._batch(ready[part], cut[part], draws)
 
-    def _cut(self, row: int, draws: Draws) -> torch.Tensor:
+    def _cut(self, row: int, draws: Draws | None) -> torch.Tensor:
         """uint8 (s, s, 3): the drawn square of one picture, in whole pixels, with the weights' own interpolation.
 
         torch resizes bytes with AVX2, three times as fast as Pillow and equal to it but for single values.
         """
-        zoom, x, y = (float(column[row]) for column in (draws.zoom, draws.place_x, draws.place_y))
+        zoom, x, y = 1.0, 0.5, 0.5
+        if draws is not None:
+            zoom, x, y = (float(column[row]) for column in (draws.zoom, draws.place_x, draws.place_y))
         with Image.open(io.BytesIO(self.shards.blob(self.sha256s[row]))) as image:
             width, height = image.size
             box = square(width, height, zoom / self.about.crop_pct, x, y)
@@ -78,11 +79,13 @@ class Pictures:
         batch, size = pixels[None].permute(0, 3, 1, 2), (self.size_px, self.size_px)
         return F.interpolate(batch, size, mode=self.about.interpolation, antialias=True)[0].permute(1, 2, 0)
 
-    def _batch(self, rows: Order, cut: list[torch.Tensor], draws: Draws) -> Batch:
+    def _batch(self, rows: Order, cut: list[torch.Tensor], draws: Draws | None) -> Batch:
         padding = self.batch_size - len(rows)
         padded = np.concatenate([rows, np.repeat(rows[-1:], padding)])
         stacked = self.compute.send(torch.stack([*cut, *[cut[-1]] * padding]))
-        images = augment_batch(stacked.permute(0, 3, 1, 2).float().div_(255), draws.take(padded))
+        images = stacked.permute(0, 3, 1, 2).float().div_(255)
+        if draws is not None:
+            images = augment_batch(images, draws.take(padded))
         # A row of pixels is one vector: five times as fast as to broadcast over three channels that lie side by side.
         mean, std = (
             torch.tensor(v * self.size_px, device=self.compute.device) for v in (self.about.mean, self.about.std)

@@ -1,7 +1,8 @@
 """Receipts: what a stage did, for those who started it and for whoever looks where the time went.
 
-`.unfreeze/receipts/<stage>.json`. No output of the stage: seconds differ at every run. `run` is $UNFREEZE_RUN as the
-caller set it, so nobody takes the receipt of an earlier run for that of his own.
+`.unfreeze/receipts/<stage>.json`, in the clone also where $UNFREEZE_HOME, which clones may share, is another folder. No
+output of the stage: seconds differ at every run. `run` is $UNFREEZE_RUN as the caller set it, so nobody takes the
+receipt of an earlier run for that of his own.
 """
 
 import json
@@ -19,12 +20,18 @@ _facts: dict[str, Any] = {}
 
 
 def folder() -> Path:
-    return Path(os.environ.get("UNFREEZE_HOME", ".unfreeze")) / "receipts"
+    return Path(".unfreeze/receipts")
 
 
 def note(**facts: Any) -> None:
     """Facts for this process's receipt: items and computed (pictures), device, precision."""
     _facts.update(facts)
+
+
+def remembered(items: int, computed: int) -> None:
+    """How many of the pictures were computed: in the receipt, and said."""
+    note(items=items, computed=computed)
+    print(f"{computed:,} of {items:,} computed, the others remembered")
 
 
 def peak_mib() -> float:

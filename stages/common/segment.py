@@ -47,7 +47,7 @@ def digests(sha256s: Sequence[str]) -> npt.NDArray[np.uint64]:
 
 
 def write_segment(folder: Path, sha256s: Sequence[str], values: Sequence[bytes | memoryview]) -> Path:
-    """Raises OSError; the file is there whole or not at all."""
+    """Raises OSError; the file is there whole or not at all. The folder is made anew where somebody has deleted it."""
     table = np.zeros(len(sha256s), ROW)
     table["sha256"] = digests(sha256s)
     table["size"] = [len(value) for value in values]
@@ -56,8 +56,12 @@ def write_segment(folder: Path, sha256s: Sequence[str], values: Sequence[bytes |
     table = table[np.lexsort(table["sha256"].T[::-1])]
     path = folder / f"{uuid.uuid4().hex}.seg"
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.writelines(values)
-        file.write(table.tobytes())
-        file.write(FOOTER.pack(len(table), zlib.crc32(table.tobytes()), MAGIC))
-    return temporary.replace(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as file:
+            file.writelines(values)
+            file.write(table.tobytes())
+            file.write(FOOTER.pack(len(table), zlib.crc32(table.tobytes()), MAGIC))
+        return temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

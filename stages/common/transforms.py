@@ -41,30 +41,24 @@ class Draws(NamedTuple):
         return Draws(*(column[rows] for column in self))
 
 
-def centre(n: int) -> Draws:
-    """No augmentation: the centred square."""
-    zeros, ones = np.zeros(n, np.float32), np.ones(n, np.float32)
-    return Draws(ones, zeros + 0.5, zeros + 0.5, zeros, ones, zeros, zeros, ones)
-
-
-def draw(params: TransformsParams, n: int, key: list[int]) -> Draws:
-    """Draw for n pictures from the key (seed, stage, epoch): row i depends on nothing else."""
+def draw(params: TransformsParams, n: int, key: list[int]) -> Draws | None:
+    """Draw for n pictures from the key (seed, stage, epoch): row i depends on nothing else. None: no augmentation."""
     return _drawn(params, np.random.default_rng(key).random((n, 9), dtype=np.float32))
 
 
-def draw_each(params: TransformsParams, sha256s: Sequence[str], key: list[int]) -> Draws:
+def draw_each(params: TransformsParams, sha256s: Sequence[str], key: list[int]) -> Draws | None:
     """Draw for each picture from the key and its own content: the others, and its place among them, do not matter."""
     each = [np.random.default_rng([*key, int(sha, 16)]).random(9, dtype=np.float32) for sha in sha256s]
     return _drawn(params, np.reshape(each, (-1, 9)))
 
 
-def _drawn(params: TransformsParams, u: Floats) -> Draws:
+def _drawn(params: TransformsParams, u: Floats) -> Draws | None:
     """From uniform numbers, float32 (n, 9).
 
     Rates as in 0.7: rotation in 3 of 4 pictures (RandomRotate p=0.75), the others always; a mirror in half of them.
     """
     if params.kind == "none":
-        return centre(len(u))
+        return None
     angle = np.deg2rad(params.max_rotate_deg) * (2 * u[:, 3] - 1) * (u[:, 4] < 0.75)
     mirrored = params.kind in ("side_on", "top_down")
     turned = params.kind == "top_down"
@@ -92,19 +86,17 @@ def augment_batch(images: torch.Tensor, draws: Draws) -> torch.Tensor:
     """Rotate, mirror, turn and light a batch: float (n, 3, s, s) in 0..1, before normalisation.
 
     Corners that a rotation opens are filled by reflection. Lighting as 0.7: contrast about the picture's own mean,
-    then brightness, clipped.
+    then brightness, clipped. Every picture goes through all of it, also one that is drawn to stay as it is: to resample
+    moves the last bits, and what becomes of a picture must not depend on the others in its batch.
     """
     n, device = len(images), images.device
     geometry = np.stack([draws.angle + np.pi / 2 * draws.quarter_turns, draws.flip], axis=1).astype(np.float32)
     angle, flip = torch.from_numpy(geometry).to(device).unbind(1)
-    if bool((geometry[:, 0] != 0).any() or (geometry[:, 1] != 1).any()):
-        cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
-        theta = torch.stack([cos * flip, -sin, zero, sin * flip, cos, zero], dim=1).view(n, 2, 3)
-        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-        images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
+    theta = torch.stack([cos * flip, -sin, zero, sin * flip, cos, zero], dim=1).view(n, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     light = np.stack([draws.brightness, draws.contrast], axis=1).astype(np.float32)
-    if bool((light[:, 0] != 0).any() or (light[:, 1] != 1).any()):
-        brightness, contrast = torch.from_numpy(light).to(device).view(n, 2, 1, 1, 1).unbind(1)
-        mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        images = ((images - mean) * contrast + mean + brightness).clamp(0, 1)
-    return images
+    brightness, contrast = torch.from_numpy(light).to(device).view(n, 2, 1, 1, 1).unbind(1)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return ((images - mean) * contrast + mean + brightness).clamp(0, 1)

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stages.common import items as module
-from stages.common.items import Items, ItemsParams, complete, home, values
+from stages.common.items import Items, ItemsParams, complete, home, trim, values
 from stages.common.segment import write_segment
 from stages.common.stage import StageError
 
@@ -189,3 +190,35 @@ def test_a_process_that_is_killed_leaves_nothing_wrong(store: Path) -> None:
         use(SHAS[:2000])  # compares every value
         for path in store.glob("*/*.seg"):
             path.unlink()
+
+
+def test_a_store_that_is_deleted_meanwhile_is_made_anew(store: Path) -> None:
+    items = Items("test", {"key": "one"}, ROOM)
+    items.put(SHAS[:5], [made_of(sha) for sha in SHAS[:5]])
+    shutil.rmtree(store)
+    items.put(SHAS[5:9], [made_of(sha) for sha in SHAS[5:9]])
+    items.close()
+    assert use(SHAS[5:9]) == []
+
+
+def test_what_another_process_is_writing_is_not_trimmed_away(store: Path) -> None:
+    use(SHAS[:5])
+    (folder,) = store.glob("*")
+    (folder / "others.tmp").write_bytes(bytes(1000))
+    trim(1)
+    assert [path.name for path in folder.glob("*.*") if path.suffix in (".tmp", ".seg")] == ["others.tmp"]
+
+
+def test_a_segment_that_cannot_be_opened_is_not_deleted(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(SHAS[:5])
+    (path,) = store.glob("*/*.seg")
+    (path.parent / "folder.seg").mkdir()
+
+    def too_many(_: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.common.items.Segment", too_many)
+        assert Items("test", {"key": "one"}, ROOM).missing(SHAS[:5]) == SHAS[:5]
+    assert path.exists()
+    assert use(SHAS[:5]) == []

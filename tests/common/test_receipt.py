@@ -1,6 +1,7 @@
 """What a stage leaves for those who started it."""
 
 import json
+import shutil
 from pathlib import Path
 
 from tests.conftest import Project
@@ -28,9 +29,10 @@ def test_every_stage_leaves_a_receipt(reproduced: Project) -> None:
     assert {found["tta"]["device"], found["train_full"]["device"]} <= {"cpu", "cuda"}
 
 
-def test_a_receipt_names_the_run_that_asked_and_the_home_that_it_named(project: Project, tmp_path: Path) -> None:
+def test_a_receipt_names_the_run_that_asked_and_stays_in_the_clone(project: Project, tmp_path: Path) -> None:
     project.run("env", "UNFREEZE_RUN=me", f"UNFREEZE_HOME={tmp_path}", "python", "-m", "stages.split")
-    assert json.loads((tmp_path / "receipts/split.json").read_text())["run"] == "me"
+    assert receipts(project.folder)["split"]["run"] == "me"
+    assert list(tmp_path.glob("receipts*")) == []
 
 
 def test_a_failed_stage_leaves_none(project: Project) -> None:
@@ -40,7 +42,8 @@ def test_a_failed_stage_leaves_none(project: Project) -> None:
     assert not (project.folder / ".unfreeze/receipts/split.json").exists()
 
 
-def test_a_home_that_cannot_be_written_loses_no_result(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    done = project.run("env", f"UNFREEZE_HOME={tmp_path / 'file'}", "python", "-m", "stages.split")
+def test_a_folder_that_cannot_be_written_loses_no_result(project: Project) -> None:
+    shutil.rmtree(project.folder / ".unfreeze/receipts")
+    (project.folder / ".unfreeze/receipts").touch()
+    done = project.run("python", "-m", "stages.split")
     assert "split: no receipt" in done.stderr

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.common.transforms import TransformsParams, augment_batch, centre, draw, square
+from stages.common.transforms import Draws, TransformsParams, augment_batch, draw, square
 
 
 def params(kind: str, **changes: float) -> TransformsParams:
@@ -16,17 +16,29 @@ def picture(size: int = 8) -> torch.Tensor:
     return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
+def drawn(kind: str, n: int, key: list[int]) -> Draws:
+    draws = draw(params(kind), n, key)
+    assert draws is not None
+    return draws
+
+
+def centre(n: int) -> Draws:
+    zeros, ones = np.zeros(n, np.float32), np.ones(n, np.float32)
+    return Draws(ones, zeros + 0.5, zeros + 0.5, zeros, ones, zeros, zeros, ones)
+
+
+def test_none_draws_nothing() -> None:
+    assert draw(params("none"), 4, [1]) is None
+
+
 @pytest.mark.parametrize(
     ("kind", "flips", "turns"),
-    [("none", {1}, {0}), ("basic", {1}, {0}), ("side_on", {1, -1}, {0}), ("top_down", {1, -1}, {0, 1, 2, 3})],
+    [("basic", {1}, {0}), ("side_on", {1, -1}, {0}), ("top_down", {1, -1}, {0, 1, 2, 3})],
 )
 def test_what_each_set_may_do(kind: str, flips: set[int], turns: set[int]) -> None:
-    draws = draw(params(kind), 4000, [1])
+    draws = drawn(kind, 4000, [1])
     assert set(draws.flip) == flips
     assert set(draws.quarter_turns) == turns
-    if kind == "none":
-        assert draws.zoom.max() == 1
-        return
     assert 1 <= draws.zoom.min() < 1.001 < 1.099 < draws.zoom.max() <= 1.1
     assert np.rad2deg(np.abs(draws.angle)).max() == pytest.approx(10, abs=0.1)
     assert (draws.angle == 0).mean() == pytest.approx(0.25, abs=0.03)
@@ -35,14 +47,18 @@ def test_what_each_set_may_do(kind: str, flips: set[int], turns: set[int]) -> No
 
 
 def test_draws_depend_on_the_key_and_the_row_alone() -> None:
-    few, many = draw(params("top_down"), 5, [1, 2]), draw(params("top_down"), 50, [1, 2])
+    few, many = drawn("top_down", 5, [1, 2]), drawn("top_down", 50, [1, 2])
     for a, b in zip(few, many, strict=True):
         np.testing.assert_array_equal(a, b[:5])
-    assert (draw(params("top_down"), 5, [1, 3]).angle != few.angle).any()
+    assert (drawn("top_down", 5, [1, 3]).angle != few.angle).any()
 
 
-def test_centre_leaves_a_batch_bitwise_as_it_is() -> None:
-    assert torch.equal(augment_batch(picture(), centre(1)), picture())
+@pytest.mark.parametrize("kind", ["basic", "side_on", "top_down"])
+def test_a_picture_becomes_the_same_alone_and_among_others(kind: str) -> None:
+    draws, images = drawn(kind, 64, [1]), torch.rand(64, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    among = augment_batch(images, draws)
+    for row in range(64):
+        assert torch.equal(augment_batch(images[row : row + 1], draws.take(np.array([row])))[0], among[row])
 
 
 def test_mirror_and_quarter_turns_are_exact() -> None:

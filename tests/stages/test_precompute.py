@@ -1,6 +1,9 @@
 """Precompute: the stored vectors are what the whole network sees; a picture's vector is its own."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
 from stages.common.activations import activations
@@ -35,3 +38,24 @@ def test_the_stage_stores_one_vector_a_distinct_picture(reproduced: Project) -> 
     kept = np.stack([stored.vectors(shard, np.array([row]))[0] for shard, row in where])
     cosine = (kept * float32).sum(1) / np.linalg.norm(kept, axis=1) / np.linalg.norm(float32, axis=1)
     assert cosine.min() >= 0.999  # the stage may have run in bfloat16
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("size_px", "batch_size"), [(33, 5), (37, 3), (40, 6)])
+def test_what_is_said_of_a_picture_does_not_depend_on_its_place_and_neighbours(
+    reproduced: Project, threads: int, size_px: int, batch_size: int
+) -> None:
+    """The body has SiLU, whose exp is another one in torch's vectors than beside them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        network = load_network(reproduced.folder / "data/unfreeze/model.safetensors").eval()
+        body, shards = CPU.place(network.body), Shards(reproduced.folder / "data/resize/shards")
+        shas = list(shards.sha256s())
+        feed = Pictures(shards, shas, network.about, size_px, CPU.whole(batch_size), CPU)
+        among = dict(zip(shas, activations(body, feed), strict=True))
+        for some in (shas[::-1], shas[7:], shas[-1:]):
+            for sha, vector in zip(some, activations(body, replace(feed, sha256s=some)), strict=True):
+                assert vector.tobytes() == among[sha].tobytes()
+    finally:
+        torch.set_num_threads(before)
