@@ -2,7 +2,7 @@
 
 Usage: python -m bench [--rounds N] [--name NAME] [--set SECTION.KEY=VALUE ...] [PART ...]; parts: limits, reruns, and
 versus (against fastai, which .venv-bench holds). `--set` says what pictures, if not the default ones, `--name` their
-name in the results. README.md shows them as a table.
+name in the results. README.md shows them as tables.
 """
 
 import argparse
@@ -21,12 +21,20 @@ from bench.versus import ROOT, versus
 
 RESULTS, README = ROOT / "bench/results.json", ROOT / "README.md"
 FASTAI = ROOT / ".venv-bench/bin/python"
-BEGIN, END = "<!-- bench: python -m bench writes this table -->\n", "<!-- end of bench -->\n"
+BEGIN, END = "<!-- bench: python -m bench writes these tables -->\n", "<!-- end of bench -->\n"
 WHAT = {
-    "head": "fastai, one epoch of the head / ours, `dvc repro train_head` from raw pictures",
-    "second head": "the same, a second experiment: ours with another head rate",
-    "full": "an epoch of full training, fastai / ours",
-    "tta": "TTA, fastai / ours",
+    "head": "one epoch of the head; ours: `dvc repro train_head` from raw pictures",
+    "second head": "the same; ours: a second experiment with another head rate",
+    "full": "an epoch of full training",
+    "tta": "TTA",
+}
+PARTS = {
+    "versus": (
+        "fastai's seconds / ours: more is better",
+        ["seconds, ours; fastai", "accuracy, log loss, ours; fastai"],
+    ),
+    "limits": ("the limit's seconds / ours: 1 is the limit", []),
+    "reruns": ("the rerun's seconds / those of the whole: less is better", []),
 }
 
 
@@ -47,25 +55,28 @@ def in_a_clone(part: str, rounds: int, changes: list[str]) -> tuple[str, dict[st
 
 
 def table(results: dict[str, Any]) -> str:
-    columns = ("what", "pictures", "ours in", "median", "of", "accuracy, log loss")
-    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
-    for key, figures in results.items():
-        name, precision = key.partition(" ")[2].rsplit(" ", 1)
-        for what, one in figures.items():
-            if "ratios" in one:
-                every = ", ".join(f"{ratio:.2f}" for ratio in sorted(one["ratios"]))
-                said = "; ".join(
-                    f"{side} {means(one[side])}" for side in ("ours", "fastai") if one.get(side, {}).get("accuracy")
-                )
-                lines.append(
-                    f"| {WHAT.get(what, what)} | {name} | {precision} | **{one['median']:.2f}** | {every} | {said} |"
-                )
-    return "\n".join(lines) + "\n"
+    """One for each part."""
+    lines: list[str] = []
+    for part, (title, more) in PARTS.items():
+        columns = ["what", "pictures", "ours in", f"median of {title}", "all rounds", *more]
+        lines += ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+        for key in (key for key in results if key.startswith(f"{part} ")):
+            name, precision = key.partition(" ")[2].rsplit(" ", 1)
+            for what, one in results[key].items():
+                if "ratios" in one:
+                    every = ", ".join(f"{ratio:.2f}" for ratio in sorted(one["ratios"]))
+                    cells = [WHAT.get(what, what), name, precision, f"**{one['median']:.2f}**", every]
+                    cells += [sides(one, ["seconds"], 0), sides(one, ["accuracy", "log_loss"], 3)] if more else []
+                    lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", ""])
 
 
-def means(side: dict[str, list[float]]) -> str:
-    """Of the rounds, each a fold where the split has folds."""
-    return ", ".join(f"{statistics.mean(side[what]):.3f}" for what in ("accuracy", "log_loss") if what in side)
+def sides(one: dict[str, Any], names: list[str], digits: int) -> str:
+    """Means of the rounds, each a fold where the split has folds; empty where there are none."""
+    if not all(name in one[side] for side in ("ours", "fastai") for name in names):
+        return ""
+    means = [[f"{statistics.mean(one[side][name]):.{digits}f}" for name in names] for side in ("ours", "fastai")]
+    return "; ".join(", ".join(side) for side in means)
 
 
 def write(results: dict[str, Any]) -> None:

@@ -140,12 +140,15 @@ def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, An
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description="Pictures a second, medians of the rounds, and ratios to the limit; one line of JSON a backbone.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("backbones", nargs="*", default=BACKBONES, metavar="BACKBONE", help=", ".join(BACKBONES))
-    parser.add_argument("--pictures", type=int, default=4096)
-    parser.add_argument("--size-px", type=int, default=224)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=4096, help="drawn ones; a few dozen for a trial")
+    parser.add_argument("--size-px", type=int, default=224, help="side that the network sees")
+    parser.add_argument("--batch-size", type=int, default=64, help="pictures")
+    parser.add_argument("--rounds", type=int, default=3, help="of each, in turns")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         shards = made(Path(folder) / "shards", args.pictures)
