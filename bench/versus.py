@@ -20,9 +20,8 @@ ROOT = Path(__file__).parents[1]
 SIZE_PX = 224
 SAME_SIZE = [f"precompute.size_px={SIZE_PX}", f"unfreeze.size_px={SIZE_PX}", f"train_full.size_px={SIZE_PX}"]
 ONE_EPOCH = ["train_full.cycle_len=1", "train_full.label_smoothing=0"]
-FASTAI_RATES = [
-    "train_full.lrs=[0.00001, 0.0001, 0.001]"
-]  # the span of its slice(1e-5, 1e-3), in three groups: it has two
+# The span of its slice(1e-5, 1e-3), in our three groups: it has two for this network.
+FASTAI_RATES = ["train_full.lrs=[0.00001, 0.0001, 0.001]"]
 
 
 def fastai(python: str, project: Path) -> dict[str, dict[str, float]]:
