@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,21 @@ def table(results: dict[str, Any]) -> str:
     for part, (title, more) in PARTS.items():
         columns = ["what", "pictures", "ours in", f"median of {title}", "all rounds", *more]
         lines += ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-        for key in (key for key in results if key.startswith(f"{part} ")):
-            name, precision = key.partition(" ")[2].rsplit(" ", 1)
-            for what, one in results[key].items():
-                if "ratios" in one:
-                    every = ", ".join(f"{ratio:.2f}" for ratio in sorted(one["ratios"]))
-                    cells = [WHAT.get(what, what), name, precision, f"**{one['median']:.2f}**", every]
-                    cells += [sides(one, ["seconds"], 0), sides(one, ["accuracy", "log_loss"], 3)] if more else []
-                    lines.append(f"| {' | '.join(cells)} |")
+        lines += [line for key in results if key.startswith(f"{part} ") for line in rows(key, results[key], bool(more))]
     return "\n".join([*lines, "", ""])
+
+
+def rows(key: str, figures: dict[str, Any], with_sides: bool) -> Iterator[str]:
+    """Of one run: `key` is "part name precision"."""
+    name, precision = key.partition(" ")[2].rsplit(" ", 1)
+    for what, one in figures.items():
+        if "ratios" not in one:
+            continue
+        every = ", ".join(f"{ratio:.2f}" for ratio in sorted(one["ratios"]))
+        cells = [WHAT.get(what, what), name, precision, f"**{one['median']:.2f}**", every]
+        if with_sides:
+            cells += [sides(one, ["seconds"], 0), sides(one, ["accuracy", "log_loss"], 3)]
+        yield f"| {' | '.join(cells)} |"
 
 
 def sides(one: dict[str, Any], names: list[str], digits: int) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from fastai.vision.all import (
     CategoryBlock,
     ColReader,
@@ -29,6 +28,7 @@ from fastai.vision.all import (
     vision_learner,
 )  # fmt: skip
 from safetensors.torch import load_file
+from sklearn.metrics import accuracy_score, log_loss
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     learn: Any = vision_learner(loaders, about["name"], pretrained=False, normalize=False)
     learn.model[0].model.load_state_dict(load_file(project / "data/backbone/weights.safetensors"), strict=False)
     learn.freeze()
-    steps = {}
+    steps: dict[str, dict[str, float]] = {}
     with learn.no_bar(), learn.no_logging():
         took = timed(lambda: learn.fit_one_cycle(1, 2e-3))
         steps["head"] = took | of(learn.get_preds())
@@ -73,11 +73,12 @@ def timed(work: Callable[[], object]) -> dict[str, float]:
 
 
 def of(predictions: Sequence[Any]) -> dict[str, float]:
-    """Of probabilities (n, classes) and targets (n,)."""
-    probabilities, targets = predictions[0].double(), predictions[1].long()
+    """Of float32 probabilities (n, classes) and targets (n,); clipped at float32's epsilon, as ours are."""
+    probabilities, targets = (tensor.numpy() for tensor in predictions)
+    labels = range(probabilities.shape[1])
     return {
-        "accuracy": float((probabilities.argmax(1) == targets).double().mean()),
-        "log_loss": float(torch.nn.functional.nll_loss(probabilities.clamp_min(1e-15).log(), targets)),
+        "accuracy": float(accuracy_score(targets, probabilities.argmax(1))),
+        "log_loss": float(log_loss(targets, probabilities, labels=labels)),
     }
 
 

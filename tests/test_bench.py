@@ -45,3 +45,6 @@ def test_added_pictures_are_new_and_labelled(project: Project) -> None:
     project.repro("precompute")
     receipt = json.loads((project.folder / ".unfreeze/receipts/precompute.json").read_text())
     assert receipt["computed"] == 3
+    add(pictures, 36, np.random.default_rng(1))  # some of them from the same source as before
+    new = [path.read_bytes() for path in (pictures / "train").glob("new*.png")]
+    assert len(set(new)) == len(new) == 39
