@@ -52,7 +52,6 @@ for missing in ("pydantic", "ruamel", "ruamel.yaml", "ruamel.yaml.error"):
 from stages.common.activations import activations  # noqa: E402
 from stages.common.backbone import Body  # noqa: E402
 from stages.common.device import Compute, DeviceParams, compute_on  # noqa: E402
-from stages.common.fit import train_step  # noqa: E402
 from stages.common.freeze import train_mode  # noqa: E402
 from stages.common.head import Head, HeadShape  # noqa: E402
 from stages.common.network import Network  # noqa: E402
@@ -61,6 +60,7 @@ from stages.common.picture_feed import PictureFeed  # noqa: E402
 from stages.common.pictures import Pictures  # noqa: E402
 from stages.common.preprocessing import Backbone  # noqa: E402
 from stages.common.shards import Shards, write_shards  # noqa: E402
+from stages.common.step import train_step  # noqa: E402
 from stages.common.transforms import TransformsParams  # noqa: E402
 
 CLASSES = ["one", "two"]

@@ -19,7 +19,8 @@ from stages.common import receipt
 from stages.common.activation_feed import AugmentedActivations
 from stages.common.backbone import load_backbone
 from stages.common.batches import TrainFeed, stage_key
-from stages.common.device import Compute, DeviceParams, compute_on
+from stages.common.checkpoint import Checkpoint
+from stages.common.device import Compute, DeviceParams, compute_on, enough_memory
 from stages.common.fit import score
 from stages.common.fit_head import FitHeadParams, fit_head
 from stages.common.head import Head, labels_to_indexes, load_head, save_head
@@ -78,12 +79,15 @@ def main() -> None:
         receipt.remembered(len(views) * len(both), views.complete())
         train = ViewsFeed(views, shas, labels, params.batch_size, key)
     valid = VectorFeed(Shards(ACTIVATIONS), valid_shas, valid_labels, params.batch_size, compute.device, key)
-    history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute)
+    checkpoint = Checkpoint("augment", compute)
+    with enough_memory("precompute.batch_size", body_batch_size):
+        history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute, checkpoint)
     with outputs(OUT) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)
         tta(head, valid, views, compute).to_csv(folder / "tta.csv", index=False)
     views.close()
+    checkpoint.forget()
 
 
 if __name__ == "__main__":

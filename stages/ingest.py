@@ -14,7 +14,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ from stages.common.items import Items, ItemsParams, complete, values
 from stages.common.layouts import NO_PICTURE, Candidate, read_csv_layout, read_folders_layout
 from stages.common.params import Positive, Rate, Section, load
 from stages.common.stage import StageError, outputs, run, track
-from stages.common.threads import map_lots
+from stages.common.threads import map_lots, threads
 
 OUT = Path("data/ingest")
 
@@ -104,7 +103,7 @@ def ingest(root: Path, params: IngestParams, items: Items) -> tuple[pd.DataFrame
         raise StageError(f"no folder {root}: ingest.path must name the folder of the pictures")
     columns = (params.id_column, params.label_column)
     candidates = list(read_csv_layout(root, *columns) if params.layout == "csv" else read_folders_layout(root))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threads() as pool:
         looked = map_lots(pool, lambda one: look(root, one), candidates)
         looks = list(track(looked, len(candidates), "files"))
         paths = {sha: root / candidate.file for candidate, (sha, _) in zip(candidates, looks, strict=True) if sha}

@@ -15,7 +15,7 @@ import pyarrow as pa
 from stages.common import receipt
 from stages.common.activations import activations, contents, depends_on
 from stages.common.backbone import load_backbone
-from stages.common.device import DeviceParams, compute_on
+from stages.common.device import DeviceParams, compute_on, enough_memory
 from stages.common.items import Items, ItemsParams, complete, values
 from stages.common.params import Positive, Section, SizePx, load
 from stages.common.pictures import Pictures
@@ -49,8 +49,8 @@ def main() -> None:
     def vectors(shas: Sequence[str]) -> list[bytes]:
         return values(items, [content[sha] for sha in shas], make)
 
-    complete(items, picture, make)
-    with outputs(OUT) as folder:
+    with outputs(OUT) as folder, enough_memory("precompute.batch_size", params.batch_size):
+        complete(items, picture, make)
         write_shards(folder / "shards", content, pa.list_(pa.float32(), body.n_features), vectors)
     items.close()
     receipt.remembered(len(content), items.made)

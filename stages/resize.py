@@ -9,9 +9,7 @@ Recipe: `data.resize(340, 'tmp')`, bilinear; 0.7 ignores EXIF orientation, we ap
 
 import hashlib
 import io
-import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +24,7 @@ from stages.common.items import Items, ItemsParams, complete, values
 from stages.common.params import Section, SizePx, load
 from stages.common.shards import write_shards
 from stages.common.stage import StageError, outputs, run
-from stages.common.threads import map_lots
+from stages.common.threads import map_lots, threads
 
 FILES, OUT = Path("data/ingest/files.parquet"), Path("data/resize")
 
@@ -55,7 +53,7 @@ def main() -> None:
     files = dict(zip(table["sha256"], table["file"], strict=True))
     key = {"params": params.model_dump(), "code": code_version(images, resize), "pillow": PIL.__version__}
     items = Items("resize", key, load("items", ItemsParams))
-    with outputs(OUT) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with outputs(OUT) as folder, threads() as pool:
 
         def make(shas: Sequence[str]) -> Iterable[bytes]:
             return map_lots(pool, lambda sha: resize(root / files[sha], sha, params), shas)

@@ -12,9 +12,11 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from stages.common.device import DeviceParams, compute_on
-from stages.common.fit import History, fit
+from stages.common.checkpoint import Checkpoint
+from stages.common.device import DeviceParams, compute_on, enough_memory
+from stages.common.fit import fit
 from stages.common.freeze import train_only
+from stages.common.history import History
 from stages.common.keep import Keep, Keeper
 from stages.common.network import N_GROUPS, load_network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
@@ -93,15 +95,18 @@ def main() -> None:
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
     plan = phases(params)
-    keeper = Keeper(network, params.keep, ends(plan))
-
-    def after_epoch(row: dict[str, float]) -> None:
-        row["size_px"] = network.size_px
-        keeper(row)
-
     history = History([as_it_came()])
-    after_epoch(history.epochs[0])
-    for size_px, phase in plan:
+    keeper = Keeper(network, params.keep, ends(plan), history)
+
+    def after_epoch() -> None:
+        history.epochs[-1]["size_px"] = network.size_px
+        keeper()
+
+    after_epoch()
+    checkpoint = Checkpoint("train_full", compute, keeper=keeper)
+    for number, (size_px, phase) in enumerate(plan):
+        if checkpoint.is_past(number):
+            continue
         network.size_px = size_px
         train, valid = (
             picture_feed(read_rows(part), "train_full", network, params.batch_size, transforms, seed, compute)
@@ -111,11 +116,13 @@ def main() -> None:
         epochs = total_epochs(phase.n_cycles, phase.cycle_len, phase.cycle_mult)
         schedule = make_schedule(phase, train.n_batches())
         how = (params.bn_freeze, params.label_smoothing)
-        fit(network, train, valid, optimizer, schedule, epochs, compute, *how, history, after_epoch)
+        with enough_memory("train_full.batch_size", params.batch_size):
+            fit(network, train, valid, optimizer, schedule, epochs, compute, *how, history, after_epoch, checkpoint)
     network.size_px = int(keeper.restore()["size_px"])
     with outputs(OUT) as folder:
         save_network(network, folder / "model.safetensors")
         history.write(folder)
+    checkpoint.forget()
 
 
 if __name__ == "__main__":

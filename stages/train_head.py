@@ -9,6 +9,7 @@ Recipe: step 3.
 from pathlib import Path
 
 from stages.common.batches import stage_key
+from stages.common.checkpoint import Checkpoint
 from stages.common.device import DeviceParams, compute_on
 from stages.common.fit_head import FitHeadParams, fit_head
 from stages.common.head import HeadParams, labels_to_indexes, new_head, save_head
@@ -32,10 +33,12 @@ def main() -> None:
         VectorFeed(shards, r.sha256s, labels_to_indexes(r.labels, classes), params.batch_size, compute.device, key)
         for r in rows
     )
-    history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute)
+    checkpoint = Checkpoint("train_head", compute)
+    history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute, checkpoint)
     with outputs(OUT) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)
+    checkpoint.forget()
 
 
 if __name__ == "__main__":

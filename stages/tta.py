@@ -13,7 +13,7 @@ import pandas as pd
 
 from stages.common import receipt
 from stages.common.batches import stage_key
-from stages.common.device import Compute, DeviceParams, compute_on
+from stages.common.device import Compute, DeviceParams, compute_on, enough_memory
 from stages.common.network import Network, load_network
 from stages.common.params import Count, Positive, Section, Seed, load
 from stages.common.pictures import Pictures
@@ -60,7 +60,7 @@ def main() -> None:
     parts = {part: read_rows(part) for part in ("valid", "test")}
     n = sum(len(rows.ids) for rows in parts.values())
     receipt.note(items=n, computed=n)
-    with outputs(OUT) as folder:
+    with outputs(OUT) as folder, enough_memory("tta.batch_size", params.batch_size):
         for part, rows in parts.items():
             pictures = Pictures(shards, rows.sha256s, network.about, network.size_px, params.batch_size, compute)
             none = np.empty((0, len(classes)), np.float32)

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from stages.common.backbone import load_backbone
-from stages.common.device import DeviceParams, compute_on
+from stages.common.device import DeviceParams, compute_on, enough_memory
 from stages.common.head import load_head
 from stages.common.lr_finder import RangeTestParams, range_test, write_curve
 from stages.common.network import N_GROUPS, Network, save_network
@@ -43,7 +43,7 @@ def main() -> None:
     network.size_px = size_px
     lrs = [params.lr_start / params.lr_factor ** (N_GROUPS - 1 - group) for group in range(N_GROUPS)]
     optimizer = make_optimizer(load("optimizer", OptimizerParams), network.groups(), lrs)
-    with outputs(OUT) as folder:
+    with outputs(OUT) as folder, enough_memory("unfreeze.batch_size", params.batch_size):
         write_curve(
             range_test(network, feed, optimizer, params, compute, load("train_full.bn_freeze", bool)),
             "All layers: learning-rate range test",

@@ -103,7 +103,7 @@ class Project:
         return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
 
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "ingest.path": "pictures",
     "split.valid_pct": 0.25,
     "resize.size_px": 48,
@@ -199,6 +199,17 @@ def project(reproduced: Project, tmp_path: Path) -> Project:
     """A copy of `reproduced` that a test may change."""
     shutil.copytree(reproduced.folder, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project", reproduced.shim)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB; who is not allowed to mount one skips the test."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True).returncode:
+        pytest.skip("no right to mount a file system here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

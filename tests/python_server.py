@@ -9,18 +9,22 @@ import gc
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
+import threading
 import traceback
 
 SHIM = """#!{python} -SE
-import array, json, os, socket, sys
+import array, json, os, signal, socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.connect({socket!r})
 call = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
 fds = array.array("i", [0, 1, 2])
 s.sendmsg([len(call).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
 s.sendall(call)
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda number, _: s.send(bytes([number])))
 sys.exit(int(s.recv(4) or b"1"))
 """
 
@@ -63,6 +67,13 @@ def run_child(arguments: list[str], folder: str, environment: dict[str, str]) ->
     return 0
 
 
+def pass_on(connection: socket.socket) -> None:
+    """Signals that the shim gets are this process's; where it is killed, so is this."""
+    while number := connection.recv(1):
+        os.kill(os.getpid(), number[0])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def serve(path: str) -> None:
     preload()
     server = socket.socket(socket.AF_UNIX)
@@ -75,6 +86,7 @@ def serve(path: str) -> None:
         call = connection.recv(int.from_bytes(header, "big"), socket.MSG_WAITALL)
         if os.fork() == 0:
             server.close()
+            threading.Thread(target=pass_on, args=(connection,), daemon=True).start()
             for target, fd in enumerate(fds):
                 os.dup2(fd, target)
                 os.close(fd)

@@ -29,14 +29,17 @@ class AugmentedActivations:
     def n_batches(self) -> int:
         return -(-len(self.pictures) // self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         n, key, compute = len(self.pictures), [*self.key, epoch], self.pictures.compute
-        order, done = shuffled(n, self.batch_size, key), 0
-        waiting = torch.empty(0, self.body.n_features, device=compute.device)
-        for images, rows, padding in self.pictures.batches(order, draw(self.transforms, n, [*key, 1])):
+        order, at = shuffled(n, self.batch_size, key), done * self.batch_size
+        # From the start of a batch of the body: on some devices a result depends on its place in the batch.
+        start = at - at % self.pictures.batch_size
+        waiting, seen = torch.empty(0, self.body.n_features, device=compute.device), at - start
+        for images, rows, padding in self.pictures.batches(order[start:], draw(self.transforms, n, [*key, 1])):
             with torch.no_grad(), compute.autocast():
                 pooled = self.body(images)
-            waiting = torch.cat([waiting, pooled[: len(rows) - padding]])
+            waiting = torch.cat([waiting, pooled[seen : len(rows) - padding]])
+            seen = 0
             while len(waiting) >= self.batch_size:
-                yield Batch(waiting[: self.batch_size], order[done : done + self.batch_size], 0)
-                waiting, done = waiting[self.batch_size :], done + self.batch_size
+                yield Batch(waiting[: self.batch_size], order[at : at + self.batch_size], 0)
+                waiting, at = waiting[self.batch_size :], at + self.batch_size

@@ -28,9 +28,9 @@ class Labelled(Protocol):
 
 
 class TrainFeed(Labelled, Protocol):
-    """Shuffled, and augmented if there is augmentation: each epoch anew."""
+    """Shuffled, and augmented if there is augmentation: each epoch anew. `done`: so many batches of it are left out."""
 
-    def epoch(self, epoch: int) -> Iterator[Batch]: ...
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]: ...
 
 
 class ValidFeed(Labelled, Protocol):

@@ -3,6 +3,8 @@
 import ctypes
 import math
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
@@ -83,6 +85,20 @@ def compute_on(params: DeviceParams, seed: int) -> Compute:
         _keep_freed_memory()
     receipt.note(device=device.type, precision=str(precision).removeprefix("torch."))
     return Compute(device, precision)
+
+
+@contextmanager
+def enough_memory(key: str, batch_size: int) -> Iterator[None]:
+    """`key`: the param that `batch_size` is the value of. Raises StageError, which says what to try."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one, of CUDA alone
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        where = "the GPU's" if isinstance(error, torch.OutOfMemoryError) else "the machine's"
+        raise StageError(
+            f"{where} memory is too small for {key} = {batch_size}: try {max(batch_size // 2, 2)}, or a smaller size_px"
+        ) from error
 
 
 def _cpu() -> str:

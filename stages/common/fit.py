@@ -2,57 +2,79 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from stages.common.batches import TrainFeed, ValidFeed
+from stages.common.checkpoint import Checkpoint, Place, Stateful
 from stages.common.device import Compute
 from stages.common.freeze import train_mode
+from stages.common.history import History
 from stages.common.predict import Floats, predict
 from stages.common.stage import StageError, track
+from stages.common.step import train_step
+from stages.common.stop import Stopped
+
+EXPLODED = 4  # times the loss of who knows nothing, and of the first steps
 
 
 @dataclass
-class History:
-    """What the loop saw: a row an epoch (`epochs`) and a row an iteration (`steps`)."""
+class Training:
+    """What a call of `fit` works on."""
 
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    steps: list[dict[str, float]] = field(default_factory=list)
+    model: nn.Module
+    train: TrainFeed
+    valid: ValidFeed
+    optimizer: Optimizer
+    schedule: LRScheduler
+    compute: Compute
+    bn_freeze: bool
+    label_smoothing: float
+    history: History
+    checkpoint: Checkpoint | None
 
-    def write(self, folder: Path) -> None:
-        """history.csv (epochs) and rates.csv (steps)."""
-        pd.DataFrame(self.epochs).round(6).to_csv(folder / "history.csv", index=False)
-        pd.DataFrame(self.steps).round(8).to_csv(folder / "rates.csv", index=False)
+    def epoch(self, place: Place) -> dict[str, float]:
+        """From `place` to the end of its epoch, and a look at valid: the epoch's row. Raises StageError, Stopped."""
+        try:
+            self._batches(place)
+            seen = [step["loss"] for step in self.history.steps[-self.train.n_batches() :]]
+            row = {"epoch": place.epoch + 1, "train_loss": float(np.mean(seen))}
+            return row | look(self.model, self.valid, self.compute)
+        except Stopped:
+            self.save(place)
+            raise
 
+    def _batches(self, place: Place) -> None:
+        train_mode(self.model, self.bn_freeze)
+        n_batches, epoch = self.train.n_batches(), place.epoch
+        batches = self.train.epoch(epoch, place.batch)
+        for x, rows, _ in track(batches, n_batches, f"batches of epoch {epoch + 1}", place.batch):
+            lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
+            y = self.train.labels[rows].to(self.compute.device)
+            loss = train_step(self.model, x, y, self.optimizer, self.compute, self.label_smoothing)
+            check_loss(loss, lrs, epoch, self.history, int(self.train.labels.max()) + 1)
+            self.schedule.step()
+            self.history.steps.append({"step": len(self.history.steps), "lr": lrs[-1], "loss": loss})
+            place.batch += 1
+            if self.checkpoint and self.checkpoint.is_due():
+                self.save(place)
 
-def train_step(
-    model: nn.Module,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    optimizer: Optimizer,
-    compute: Compute,
-    label_smoothing: float = 0.0,
-) -> float:
-    """One iteration; returns the loss before it. Gradients are not clipped (the recipe does not).
+    def parts(self) -> dict[str, Stateful]:
+        return {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "history": self.history,
+        }
 
-    `label_smoothing`: share of the target spread over all classes (Szegedy et al. 2016, arXiv 1512.00567).
-    """
-    optimizer.zero_grad(set_to_none=True)
-    with compute.autocast():
-        logits = model(x)
-    loss = F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return float(loss.detach())
+    def save(self, place: Place) -> None:
+        if self.checkpoint:
+            self.checkpoint.save(place, self.parts())
 
 
 def fit(
@@ -66,46 +88,57 @@ def fit(
     bn_freeze: bool = True,
     label_smoothing: float = 0.0,
     history: History | None = None,
-    after_epoch: Callable[[dict[str, float]], None] | None = None,
+    after_epoch: Callable[[], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> History:
-    """Train for whole epochs and look at valid after each. `history` is continued: progressive resizing goes on.
+    """Train for whole epochs and look at valid after each. `history` is continued: progressive resizing goes on, and so
+    does a training that was stopped in the middle of an epoch, where `checkpoint` holds one.
 
     `train_loss` contains the smoothing of the labels, `valid_loss` does not.
 
     Raises:
-        StageError: the loss is not finite; says at which step and rates, and the last good loss.
+        StageError: the loss is not finite or explodes; says at which step and rates, and the last good loss.
+        Stopped: the stage was asked to; the checkpoint is written.
     """
     history = History() if history is None else history
-    schedule = make_schedule(optimizer)
     first = max((int(row["epoch"]) for row in history.epochs), default=0)
-    for epoch in range(first, first + epochs):
-        train_mode(model, bn_freeze)
-        losses: list[float] = []
-        for x, rows, _ in track(train.epoch(epoch), train.n_batches(), f"batches of epoch {epoch + 1}"):
-            lrs = [float(group["lr"]) for group in optimizer.param_groups]
-            y = train.labels[rows].to(compute.device)
-            loss = train_step(model, x, y, optimizer, compute, label_smoothing)
-            if not math.isfinite(loss):
-                good = f"the last good loss was {losses[-1]:.4f}" if losses else "no step of this epoch was good"
-                raise StageError(
-                    f"the loss is {loss} at step {len(history.steps)} (epoch {epoch + 1}), learning rates {lrs}; "
-                    f"{good}: lower the rates in params.yaml"
-                )
-            schedule.step()
-            losses.append(loss)
-            history.steps.append({"step": len(history.steps), "lr": lrs[-1], "loss": loss})
-        row = {"epoch": epoch + 1, "train_loss": float(np.mean(losses))} | look(model, valid, compute)
+    training = Training(
+        model, train, valid, optimizer, make_schedule(optimizer), compute, bn_freeze, label_smoothing, history,
+        checkpoint,
+    )  # fmt: skip
+    place = Place(checkpoint.phase if checkpoint else 0, epoch=first, last=first + epochs)
+    if checkpoint:
+        place = checkpoint.resume(place, training.parts())
+    while place.epoch < place.last:
+        row = training.epoch(place)
         if not math.isfinite(row["valid_loss"]):
             raise StageError(
-                f"the valid loss is {row['valid_loss']} after epoch {epoch + 1}: lower the rates in params.yaml"
+                f"the valid loss is {row['valid_loss']} after epoch {row['epoch']:.0f}: lower the rates in params.yaml"
             )
         history.epochs.append(row)
         print(
             "  ".join(f"{name} {value:.4f}" if name != "epoch" else f"epoch {value:.0f}" for name, value in row.items())
         )
         if after_epoch is not None:
-            after_epoch(row)
+            after_epoch()
+        place.epoch, place.batch = place.epoch + 1, 0
     return history
+
+
+def check_loss(loss: float, lrs: list[float], epoch: int, history: History, n_classes: int) -> None:
+    """Raises StageError: not finite, or for 20 steps on average far above both the first 20 and a uniform guess, from
+    which no training has come back."""
+    losses = [step["loss"] for step in history.steps[-19:]] + [loss]
+    at_first = [step["loss"] for step in history.steps[:20]]
+    bound = EXPLODED * max(math.log(n_classes), float(np.mean(at_first or [loss])))
+    if math.isfinite(loss) and (len(history.steps) < 40 or np.mean(losses) <= bound):
+        return
+    good = next((one for one in reversed([step["loss"] for step in history.steps]) if one <= bound), None)
+    said = "no step was good" if good is None else f"the last good loss was {good:.4f}"
+    raise StageError(
+        f"the loss is {loss:.6g} at step {len(history.steps)} (epoch {epoch + 1}), learning rates {lrs}; {said}: lower "
+        "the rates in params.yaml"
+    )
 
 
 def look(model: nn.Module, valid: ValidFeed, compute: Compute) -> dict[str, float]:

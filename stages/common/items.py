@@ -27,6 +27,7 @@ T = TypeVar("T")
 Make = Callable[[Sequence[str]], Iterable[bytes]]
 VALUES_PER_SEGMENT = 2048
 STALE_SECONDS = 3600
+KEEP_SECONDS = 60
 SMALL, MOST_SMALL = VALUES_PER_SEGMENT // 4, 16
 
 
@@ -191,8 +192,22 @@ def complete(items: Items, sha256s: Iterable[str], make: Make) -> None:
     """Make what is missing, and keep it as it comes: what is killed goes on where it was."""
     misses = items.missing(sha256s) if items.max_bytes else []
     made = track((value for part in chunks(misses) for value in make(part)), len(misses), "pictures")
-    for part in chunks(misses):
-        items.put(part, [next(made) for _ in part])
+    done: list[bytes] = []
+    kept, since = 0, time.monotonic()
+
+    def keep() -> None:
+        nonlocal kept, since
+        items.put(misses[kept : kept + len(done)], done)
+        kept, since = kept + len(done), time.monotonic()
+        done.clear()
+
+    try:
+        for value in made:
+            done.append(value)
+            if len(done) == VALUES_PER_SEGMENT or time.monotonic() - since > KEEP_SECONDS:
+                keep()
+    finally:  # also where it was stopped
+        keep()
 
 
 def values(items: Items, sha256s: Sequence[str], make: Make) -> list[bytes]:

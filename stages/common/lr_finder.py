@@ -17,10 +17,10 @@ from torch.optim import Optimizer
 
 from stages.common.batches import TrainFeed
 from stages.common.device import Compute
-from stages.common.fit import train_step
 from stages.common.freeze import train_mode
 from stages.common.params import Positive, PositiveRate, Section
 from stages.common.stage import track
+from stages.common.step import train_step
 
 
 class RangeTestParams(Section):

@@ -21,6 +21,7 @@ SizePx = Annotated[int, Field(ge=32, le=4096)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 TrainBatchSize = Annotated[int, Field(ge=2)]  # BatchNorm has no spread of one
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 

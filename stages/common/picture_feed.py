@@ -30,10 +30,10 @@ class PictureFeed:
     def n_batches(self) -> int:
         return self.pictures.n_batches()
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         n, key = len(self.pictures), [*self.key, epoch]
         order = shuffled(n, self.pictures.batch_size, key)
-        return self.pictures.batches(order, draw(self.transforms, n, [*key, 1]))
+        return self.pictures.batches(order[done * self.pictures.batch_size :], draw(self.transforms, n, [*key, 1]))
 
     def plain(self) -> Iterator[Batch]:
         return self.pictures.batches()

@@ -2,10 +2,9 @@
 
 import io
 import math
-import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from stages.common.batches import Batch, Order
 from stages.common.device import Compute
 from stages.common.preprocessing import Backbone
 from stages.common.shards import Shards
+from stages.common.threads import threads
 from stages.common.transforms import Draws, augment_batch, square
 
 AT_ONCE = 64  # pictures cut before the network goes on: at the end of each lot cores wait for the last one
@@ -47,7 +47,7 @@ class Pictures:
         ahead: deque[tuple[Order, list[Future[torch.Tensor]]]] = deque()
         # On the CPU the network wants the same cores: threads beside it cost a sixth of its speed, and win nothing.
         n_ahead = 0 if self.compute.device.type == "cpu" else 1
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with threads() as pool:
             for some in [*(rows[start : start + many] for start in range(0, len(rows), many)), *[None] * n_ahead]:
                 if some is not None:
                     ahead.append((some, [pool.submit(self._cut, int(row), draws) for row in some]))

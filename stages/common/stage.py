@@ -1,65 +1,46 @@
-"""What makes a program a stage: errors in one line, outputs whole or not at all, a receipt."""
+"""What makes a program a stage: errors in one line, outputs whole or not at all, a receipt, an end when asked to."""
 
 import gc
 import os
-import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from stages.common import receipt
+from stages.common import receipt, stop
+from stages.common.outputs import outputs
+from stages.common.trouble import StageError, in_one_line
+
+__all__ = ["StageError", "outputs", "run", "track"]
 
 Item = TypeVar("Item")
 
 
-class StageError(Exception):
-    """Speaks to the person who must act: what was found, where, what was expected, what to do next."""
-
-
 def run(main: Callable[[], None]) -> None:
-    """Run a stage's `main` and write its receipt; a StageError becomes one line on stderr and exit code 1."""
+    """Run a stage's `main` and write its receipt. What a user can mend becomes one line on stderr and exit code 1."""
     gc.freeze()
     gc.enable()
+    stop.listen()
     stage, main_started = Path(sys.argv[0]).stem, time.monotonic()
     try:
         main()
         receipt.write(os.environ.get("DVC_STAGE", stage).rpartition(":")[2], main_started)
-    except StageError as error:
-        sys.exit(f"{stage}: {' '.join(str(error).split())}")
-    except FileNotFoundError as error:
-        # pyarrow, safetensors and pandas tell the name in the text alone
-        if not (name := re.search(r"data/[\w./-]*\w", f"{error.filename} {error}")):
+    except stop.Stopped:
+        print(f"{stage}: stopped; what it has done is kept: run it again and it goes on", file=sys.stderr)
+        sys.exit(stop.EXIT_CODE)
+    except Exception as error:
+        if (line := in_one_line(error, stage)) is None:
             raise
-        sys.exit(f"{stage}: no {name[0]}, which another stage makes: run `dvc repro {stage}`, which runs that first")
+        sys.exit(f"{stage}: {line}")
 
 
-def track(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:
-    """Progress bar with rate and time left on a terminal; silent where stderr is none (CI, logs)."""
-    yield from tqdm(items, total=total, unit=f" {unit}", disable=None, leave=False, smoothing=0.1)
-
-
-@contextmanager
-def outputs(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to write to; what lies in it replaces its namesakes in `folder` when the block ends well.
-
-    A stage that fails leaves nothing half-written. DVC's own files in `folder` (.gitignore) stay.
-    """
-    staging = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        yield staging
-        folder.mkdir(parents=True, exist_ok=True)
-        for new in sorted(staging.iterdir()):
-            old = folder / new.name
-            if old.is_dir():
-                shutil.rmtree(old)
-            new.replace(old)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+def track(items: Iterable[Item], total: int, unit: str, done: int = 0) -> Iterator[Item]:
+    """Progress bar with rate and time left on a terminal; silent where stderr is none (CI, logs). `done`: of `total`,
+    before these. Raises Stopped between two items."""
+    for item in tqdm(items, total=total, initial=done, unit=f" {unit}", disable=None, leave=False, smoothing=0.1):
+        stop.check()
+        yield item
+    stop.check()

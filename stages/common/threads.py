@@ -1,12 +1,24 @@
 """Work of many small things on all cores."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 A_LOT = 16
+
+
+@contextmanager
+def threads() -> Iterator[Executor]:
+    """One a core. Who leaves, stopped or by an error, does not wait for what has not begun."""
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def map_lots(pool: Executor, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:

@@ -29,8 +29,9 @@ class VectorFeed:
     def n_batches(self) -> int:
         return -(-len(self.sha256s) // self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        return self._batches(shuffled(len(self.sha256s), self.batch_size, [*self.key, epoch]))
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        order = shuffled(len(self.sha256s), self.batch_size, [*self.key, epoch])
+        return self._batches(order[done * self.batch_size :])
 
     def plain(self) -> Iterator[Batch]:
         return self._batches(np.arange(len(self.sha256s)))

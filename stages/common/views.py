@@ -78,8 +78,9 @@ class ViewsFeed:
     def n_batches(self) -> int:
         return -(-len(self.sha256s) // self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        return self.view(epoch % len(self.views), shuffled(len(self.sha256s), self.batch_size, [*self.key, epoch]))
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        order = shuffled(len(self.sha256s), self.batch_size, [*self.key, epoch])
+        return self.view(epoch % len(self.views), order[done * self.batch_size :])
 
     def view(self, view: int, order: Order) -> Iterator[Batch]:
         for start in range(0, len(order), self.batch_size):

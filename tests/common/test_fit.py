@@ -9,11 +9,13 @@ import torch
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from stages.common.batches import Batch, shuffled
-from stages.common.fit import fit, log_loss, train_step
+from stages.common.fit import check_loss, fit, log_loss
+from stages.common.history import History
 from stages.common.network import Network
 from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.schedule import ScheduleParams, make_schedule
 from stages.common.stage import StageError
+from stages.common.step import train_step
 from tests.common.test_network import CPU, network  # noqa: F401 (a fixture)
 
 SGDR = ScheduleParams(schedule="sgdr", n_cycles=1, cycle_len=8, cycle_mult=1, hold_pct=0.0)
@@ -34,8 +36,8 @@ class TensorFeed:
     def n_batches(self) -> int:
         return 3
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        return self._batches(shuffled(24, 8, [0, epoch]))
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        return self._batches(shuffled(24, 8, [0, epoch])[8 * done :])
 
     def plain(self) -> Iterator[Batch]:
         return self._batches(np.arange(24))
@@ -106,3 +108,28 @@ def test_every_item_is_seen_and_all_batches_are_full() -> None:
     assert sorted(set(order[:21])) == list(range(21))
     np.testing.assert_array_equal(order[21:], order[:3])
     assert (order != shuffled(21, 8, [1, 3])).any()
+
+
+def history_of(*losses: float) -> History:
+    return History(steps=[{"step": step, "lr": 0.1, "loss": loss} for step, loss in enumerate(losses)])
+
+
+def test_a_loss_that_explodes_stops_with_step_rates_and_last_good_loss() -> None:
+    losses = [0.9] * 60 + [50.0] * 4
+    with pytest.raises(
+        StageError, match=r"the loss is 50 at step 64 \(epoch 3\), .* \[0.1\]; the last good loss was 0.9"
+    ):
+        check_loss(50.0, [0.1], 2, history_of(*losses), n_classes=3)
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [20.0] * 30 + [30.0] * 30,  # a bad start is no explosion
+        [0.9] * 60 + [4.0] * 30,  # below four times a uniform guess, which is 1.1
+        [0.9] * 60 + [50.0],  # one bad batch
+        [0.9] * 10 + [50.0] * 20,  # too early to tell
+    ],
+)
+def test_what_is_no_explosion(losses: list[float]) -> None:
+    check_loss(losses[-1], [0.1], 2, history_of(*losses[:-1]), n_classes=3)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from stages.common.history import History
 from stages.common.keep import Keep, Keeper
 
 
@@ -17,12 +18,12 @@ from stages.common.keep import Keep, Keeper
 ])  # fmt: skip
 def test_kept_and_restored(keep: Keep, losses: list[float], kept: int) -> None:
     model = nn.Linear(2, 1)
-    keeper = Keeper(model, keep, {1, 2, 4})
-    rows: list[dict[str, float]] = []
+    history = History()
+    keeper, rows = Keeper(model, keep, {1, 2, 4}, history), history.epochs
     for epoch, loss in enumerate(losses):
         nn.init.constant_(model.weight, epoch)
         rows.append({"epoch": epoch, "valid_loss": loss})
-        keeper(rows[-1])
+        keeper()
     assert keeper.restore() is rows[kept]
     assert torch.equal(model.weight, torch.full((1, 2), float(kept)))
     assert [row["kept"] for row in rows] == [int(epoch == kept) for epoch in range(len(losses))]

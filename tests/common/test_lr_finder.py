@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from stages.common import lr_finder
-from stages.common.fit import train_step
 from stages.common.lr_finder import RangeTestParams, range_test, suggest
 from stages.common.network import Network
 from stages.common.optim import OptimizerParams, make_optimizer
+from stages.common.step import train_step
 from tests.common.test_fit import TensorFeed
 from tests.common.test_network import CPU, images, network, state, unchanged  # noqa: F401 (fixtures)
 

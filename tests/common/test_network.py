@@ -12,13 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stages.common.backbone import Body
 from stages.common.batches import Batch
 from stages.common.device import Compute
-from stages.common.fit import train_step
 from stages.common.freeze import train_mode, train_only
 from stages.common.head import HeadParams, load_head, new_head, save_head
 from stages.common.network import Network, load_network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.predict import predict
 from stages.common.preprocessing import Backbone
+from stages.common.step import train_step
 from tests.conftest import BODY
 
 CPU = Compute(torch.device("cpu"), torch.float32)

@@ -1,0 +1,61 @@
+"""Outputs appear whole or not at all: written under another name, brought to the disk, then renamed."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def outputs(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder to write to; what lies in it replaces its namesakes in `folder` when the block ends well.
+
+    A stage that fails leaves nothing half-written, and one that is killed nothing that the next would take for its own.
+    DVC's own files in `folder` (.gitignore) stay.
+    """
+    remove_those_of_the_dead(folder)
+    staging = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        for below, _, names in os.walk(staging):
+            for name in names:
+                sync(Path(below, name))
+            sync(Path(below))
+        folder.mkdir(parents=True, exist_ok=True)
+        for new in sorted(staging.iterdir()):
+            old = folder / new.name
+            if old.is_dir():
+                shutil.rmtree(old)
+            new.replace(old)
+        sync(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def remove_those_of_the_dead(folder: Path) -> None:
+    for staging in folder.parent.glob(f".{folder.name}.*.tmp"):
+        pid = re.fullmatch(r"\.(\d+)\.tmp", staging.name.removeprefix(f".{folder.name}"))
+        if pid and not is_alive(int(pid[1])):
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
+
+
+def sync(path: Path) -> None:
+    """To the disk: a rename that outlives a crash must not name a file that does not."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

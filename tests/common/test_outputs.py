@@ -1,0 +1,59 @@
+"""Outputs appear whole or not at all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.common.outputs import outputs
+
+
+def test_they_replace_their_namesakes_and_leave_the_rest(tmp_path: Path) -> None:
+    folder = tmp_path / "stage"
+    (folder / "shards").mkdir(parents=True)
+    (folder / "shards/old").write_text("old")
+    (folder / ".gitignore").write_text("/shards")
+    with outputs(folder) as staging:
+        (staging / "shards").mkdir()
+        (staging / "shards/new").write_text("new")
+        assert (folder / "shards/old").exists()
+    assert [path.name for path in (folder / "shards").iterdir()] == ["new"]
+    assert (folder / ".gitignore").read_text() == "/shards"
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+def test_who_fails_leaves_nothing(tmp_path: Path, kind: type[BaseException]) -> None:
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    (folder / "result").write_text("old")
+    with pytest.raises(kind), outputs(folder) as staging:
+        (staging / "result").write_text("half")
+        raise kind
+    assert (folder / "result").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+def test_what_the_dead_left_is_removed_and_what_the_living_write_is_not(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    living = os.getppid()
+    for pid in (dead.pid, living):
+        (tmp_path / f".stage.{pid}.tmp").mkdir()
+        (tmp_path / f".stage.{pid}.tmp" / "part").write_text("half")
+    (tmp_path / ".stage.notes.tmp").mkdir()
+    with outputs(tmp_path / "stage"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".stage.{living}.tmp", ".stage.notes.tmp", "stage"]
+
+
+def test_every_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("stages.common.outputs.sync", lambda path: done.append(path.name))
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, target: (done.append(f"-> {target.name}"), replace(path, target)))
+    with outputs(tmp_path / "stage") as folder:
+        (folder / "a").write_text("a")
+    assert done == ["a", folder.name, "-> a", "stage"]

@@ -1,0 +1,101 @@
+"""Stages that are stopped or killed: they leave soon, the next run goes on, and every byte is that of a quiet run."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stages.common.stop import EXIT_CODE
+from tests.conftest import Project
+
+LONG = {"train_head": 40, "augment": 12, "train_full": 6}  # epochs: some seconds
+
+
+def start(project: Project, stage: str) -> subprocess.Popen[str]:
+    command, environment = ["python", "-m", f"stages.{stage}"], project.environment() | {"PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        command, cwd=project.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def after_epoch(process: subprocess.Popen[str], epoch: int) -> None:
+    """Block until it says so."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"epoch {epoch} "):
+            return
+    pytest.fail(f"it ended before epoch {epoch}: {process.communicate()}")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Without DVC's .gitignore."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("stage", LONG)
+def test_terminated_then_killed_then_left_alone(project: Project, stage: str) -> None:
+    project.params({f"{stage}.cycle_len": LONG[stage], "checkpoint_seconds": 0.2})
+    project.run("python", "-m", f"stages.{stage}")
+    expected = contents(project.folder / "data" / stage)
+    checkpoints = project.folder / ".unfreeze/checkpoints"
+    assert not list(checkpoints.iterdir())
+    for name in expected:
+        (project.folder / "data" / stage / name).unlink()
+
+    stopped = start(project, stage)
+    after_epoch(stopped, 2)
+    told = time.monotonic()
+    stopped.send_signal(signal.SIGTERM)
+    _, said = stopped.communicate(timeout=20)
+    assert time.monotonic() - told < 5
+    assert stopped.returncode == EXIT_CODE
+    lines = ["stopping after this step", f"{stage}: stopped; what it has done is kept: run it again and it goes on"]
+    assert said.splitlines() == lines
+    assert len(list(checkpoints.iterdir())) == 1
+    assert contents(project.folder / "data" / stage) == {}
+
+    killed = start(project, stage)
+    after_epoch(killed, 4)
+    killed.kill()
+    killed.communicate()
+
+    out = project.run("python", "-m", f"stages.{stage}").stdout
+    assert "goes on in epoch" in out
+    assert "\nepoch 2 " not in out
+    assert contents(project.folder / "data" / stage) == expected
+    assert not list(checkpoints.iterdir())
+    assert not list((project.folder / "data").glob(".*.tmp"))
+
+
+def test_what_was_stopped_is_run_again_by_dvc(project: Project) -> None:
+    project.params({"train_full.cycle_len": 6})
+    repro = subprocess.Popen(
+        ["dvc", "repro", "train_full"], cwd=project.folder, env=project.environment() | {"PYTHONUNBUFFERED": "1"},
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    after_epoch(repro, 2)
+    for below in psutil.Process(repro.pid).children(recursive=True):  # the shell too, as who preempts a machine does
+        below.terminate()
+    _, said = repro.communicate(timeout=30)
+    assert repro.returncode == 255
+    assert "failed to run: python -m stages.train_full, exited with 75" in said
+    assert project.repro("train_full") == ["train_full"]
+
+
+@pytest.mark.parametrize("stage", ["ingest", "resize", "precompute", "tta", "unfreeze", "lr_find"])
+def test_every_long_stage_leaves_when_told(project: Project, stage: str) -> None:
+    """Told at its very start: before its first item it looks."""
+    before = contents(project.folder / "data" / stage)
+    program = (
+        "import runpy, signal, sys; sys.argv = [{module!r}]; import stages.common.stop as stop; stop._asked = True;"
+        "runpy.run_module({module!r}, run_name='__main__')"
+    ).format(module=f"stages.{stage}")
+    (project.folder / "told.py").write_text(program)
+    done = project.run("env", f"UNFREEZE_HOME={project.folder / 'empty'}", "python", "-m", "told", check=False)
+    assert done.returncode == EXIT_CODE, done.stderr
+    assert contents(project.folder / "data" / stage) == before
+    assert not list((project.folder / "data").glob(".*.tmp"))
