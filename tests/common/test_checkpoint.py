@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from stages.common import checkpoint as module
 from stages.common import stop
 from stages.common.batches import Batch
 from stages.common.checkpoint import Checkpoint, Place, seal
@@ -160,7 +159,12 @@ def test_with_a_damaged_one_training_begins_anew(
     data = bytearray(path.read_bytes())
     if damage == "a byte flipped":
         data[len(data) // 2] ^= 255
-    contents = {"cut off": data[:-100], "a byte flipped": data, "empty": b"", "a pickle": hostile(tmp_path / "made")}
+    contents: dict[str, bytes | bytearray] = {
+        "cut off": data[:-100],
+        "a byte flipped": data,
+        "empty": b"",
+        "a pickle": hostile(tmp_path / "made"),
+    }
     path.write_bytes(contents[damage])
     if damage == "a pickle":
         seal(path)
@@ -185,7 +189,7 @@ def test_where_it_cannot_be_written_training_goes_on_and_says_so(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.torch, "save", full)
+    monkeypatch.setattr(torch, "save", full)
     _, history_on = train("adamw", "sgdr", TensorFeed())
     assert "no checkpoint: .unfreeze/checkpoints/toy-" in capsys.readouterr().out
     assert history_on == history

@@ -24,14 +24,19 @@ def test_they_replace_their_namesakes_and_leave_the_rest(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
 
 
+def write_half(folder: Path, kind: type[BaseException]) -> None:
+    with outputs(folder) as staging:
+        (staging / "result").write_text("half")
+        raise kind
+
+
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
 def test_who_fails_leaves_nothing(tmp_path: Path, kind: type[BaseException]) -> None:
     folder = tmp_path / "stage"
     folder.mkdir()
     (folder / "result").write_text("old")
-    with pytest.raises(kind), outputs(folder) as staging:
-        (staging / "result").write_text("half")
-        raise kind
+    with pytest.raises(kind):
+        write_half(folder, kind)
     assert (folder / "result").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
 
@@ -53,7 +58,12 @@ def test_every_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkey
     done: list[str] = []
     monkeypatch.setattr("stages.common.outputs.sync", lambda path: done.append(path.name))
     replace = Path.replace
-    monkeypatch.setattr(Path, "replace", lambda path, target: (done.append(f"-> {target.name}"), replace(path, target)))
+
+    def noted(path: Path, target: Path) -> Path:
+        done.append(f"-> {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
     with outputs(tmp_path / "stage") as folder:
         (folder / "a").write_text("a")
     assert done == ["a", folder.name, "-> a", "stage"]
