@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,8 @@ def run(main: Callable[[], None]) -> None:
     except stop.Stopped:
         print(f"{stage}: stopped; what it has done is kept: run it again and it goes on", file=sys.stderr)
         sys.exit(stop.EXIT_CODE)
+    except KeyboardInterrupt:  # Ctrl-C for the second time
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         if (line := in_one_line(error, stage)) is None:
             raise
