@@ -24,6 +24,7 @@ from flows.cancel import watch_for_cancel
 from flows.dispatch import Run, bring, prepare
 from flows.graph import PipelineError, open_repo, read_graph
 from flows.locks import alone_with_recipe
+from flows.mend import mend
 from flows.plan import Decision, Verdict, Wish, plan
 from flows.process import LOST, FailedError, StoppedError
 from flows.share import move
@@ -57,6 +58,8 @@ def recipe(
     """
     try:
         with alone_with_recipe():
+            for line in mend():
+                print(line)
             if revision:
                 go_to(revision)
             run = prepare(force, pull, push, send or [], set_param or [])

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from flows.graph import PipelineError, open_repo, read_graph
+from flows.mend import mend
 from flows.server import find_server, prefer
 
 
@@ -28,6 +29,8 @@ def main() -> None:
     parameters = parse()
     prefer()
     try:
+        for line in mend():
+            print(line)
         read_graph(open_repo(), parameters["stages"])  # a misspelled stage needs no server
         find_server()
     except PipelineError as error:

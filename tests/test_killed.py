@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -52,9 +53,12 @@ def session_of(process: psutil.Process) -> int:
 
 
 def disturb_until_done(project: Project, rng: np.random.Generator, number: signal.Signals, mean_seconds: float) -> int:
-    """Start, send the signal to all of it at a random moment, start again, until it ends by itself: how often."""
+    """Start, send the signal to all of it at a random moment, start again, until it ends by itself: how often.
+
+    DVC is killed too, and leaves half of its own files then, which `flows.mend` mends as README says."""
     n_disturbed = 0
     while True:
+        project.run(sys.executable, "-m", "flows.mend")
         process = start(project)
         try:
             out, _ = process.communicate(timeout=rng.exponential(mean_seconds))
