@@ -49,11 +49,13 @@ def mend_lock(path: Path) -> str:
 
 
 def is_whole(text: str) -> bool:
+    """DVC takes a last output without its hash for a valid one, and fails where it uses it."""
     try:
-        COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, LOCK))
+        stages = COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, LOCK)).get("stages", {}).values()
     except (DvcException, Invalid):
         return False
-    return True
+    items = [item for stage in stages for kind in ("deps", "outs") for item in stage.get(kind, [])]
+    return text.endswith("\n") and all(item.get(item["hash"]) for item in items if "hash" in item)
 
 
 def mend_rwlock(path: Path) -> str:

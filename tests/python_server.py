@@ -76,6 +76,7 @@ def pass_on(connection: socket.socket) -> None:
 
 def serve(path: str) -> None:
     preload()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children that have ended leave no zombie, which would seem alive
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)
     server.listen()
@@ -86,6 +87,7 @@ def serve(path: str) -> None:
         call = connection.recv(int.from_bytes(header, "big"), socket.MSG_WAITALL)
         if os.fork() == 0:
             server.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             threading.Thread(target=pass_on, args=(connection,), daemon=True).start()
             for target, fd in enumerate(fds):
                 os.dup2(fd, target)
