@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.common.folds import get_cv_idxs, stratified_idxs
 from stages.common.stage import StageError
-from stages.split import SplitParams, get_cv_idxs, split, stratified_idxs
+from stages.split import SplitParams, split
 
 DOG_BREEDS = Path(__file__).parents[3] / "shared" / "data" / "dogbreeds_labels.csv"
 
