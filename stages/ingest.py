@@ -70,7 +70,7 @@ def look(root: Path, candidate: Candidate) -> tuple[str, str]:
             return "", error.strerror or str(error)
     if os.path.isdir(path):
         return "", "a link to a folder: not followed"
-    if reason or not inside(root, Path(path).resolve()):
+    if reason or not inside(root, Path(os.path.realpath(path))):
         return "", reason or "a link out of the folder"
     try:
         return sha256_of(path), ""

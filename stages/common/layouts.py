@@ -95,7 +95,7 @@ def agreed(rows: Sequence[Label], grouped: bool) -> tuple[str, str, str]:
     labels, groups = sorted({row.label for row in rows}), sorted({row.group for row in rows})
     reason = ""
     if len(labels) > 1:
-        reason = f"labelled {' and '.join(labels)}"
+        reason = f"labelled {' and '.join(label or 'nothing' for label in labels)}"
     elif not labels[0]:
         reason = "empty label"
     elif len(groups) > 1:
