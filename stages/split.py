@@ -27,6 +27,7 @@ from stages.common.params import Count, Fraction, Section, Seed, load
 from stages.common.stage import StageError, outputs, run
 
 IMAGES, OUT = Path("data/ingest/images.parquet"), Path("data/split")
+A_LOT = 0.1  # of all pictures: more doubles may be pictures that only look alike
 
 
 class SplitParams(Section):
@@ -68,7 +69,7 @@ def split(table: pd.DataFrame, params: SplitParams, seed: int) -> dict[str, pd.D
             if other < len(rows):
                 groups.join(row, other)
     is_valid = choose(rows, groups, params, seed)
-    check(rows, is_valid, params)
+    check(rows, is_valid, params, f"; {len(found):,} doubles joined" if len(found) and params.group_duplicates else "")
     table["side"] = np.where(np.append(is_valid, np.zeros(len(test), bool)), "valid", "train")
     table.loc[len(rows) :, "side"] = "test"
     columns = ["id", "label", "sha256"]
@@ -89,21 +90,19 @@ def few(names: set[str]) -> str:
     return ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def check(rows: pd.DataFrame, is_valid: npt.NDArray[np.bool_], params: SplitParams) -> None:
+def check(rows: pd.DataFrame, is_valid: npt.NDArray[np.bool_], params: SplitParams, moved: str) -> None:
     if not is_valid.any() and params.method == "folders":
         raise StageError("all pictures of valid/ have their double in train/: set split.method to random")
     if not is_valid.any():
-        grouped = (
-            "" if params.group_column is None else f" in {rows['group'].nunique()} groups of {params.group_column}"
-        )
+        groups = "" if params.group_column is None else f" in {rows['group'].nunique()} groups of {params.group_column}"
         raise StageError(
             f"split.cv_idx = {params.cv_idx} with valid_pct = {params.valid_pct} leaves no valid picture of "
-            f"{len(rows)}{grouped}"
+            f"{len(rows)}{groups}{moved}"
         )
     if missing := set(rows["label"]) - set(rows["label"][~is_valid]):
         raise StageError(
             f"no train picture of {len(missing)} of {rows['label'].nunique()} classes ({few(missing)}): take another "
-            "split.cv_idx, method or seed; or is ingest.label_column not the label?"
+            f"split.cv_idx, method or seed; or is ingest.label_column not the label?{moved}"
         )
 
 
@@ -118,6 +117,9 @@ def remarks(parts: dict[str, pd.DataFrame]) -> Iterator[str]:
     ]
     for pair, count in sorted(Counter(sides).items()):
         yield f"doubles in {pair}: {count:,}: {see}"
+    total = sum(len(parts[part]) for part in ("train", "valid", "test"))
+    if len(found) > A_LOT * total:
+        yield f"{len(found):,} doubles among {total:,} pictures: lower split.max_distance if they are none: {see}"
     labelled = found[(found["part"] != "test") & (found["other_part"] != "test")]
     if unlike := int((labelled["label"] != labelled["other_label"]).sum()):
         yield f"doubles with another label: {unlike:,}: {see}"

@@ -97,6 +97,14 @@ def test_labels(tmp_path: Path, content: str | bytes, labels: dict[str, str], re
     assert rejected == reasons
 
 
+@pytest.mark.parametrize(("file", "id_"), [("e\u0301", "\u00e9"), ("\u00e9", "e\u0301")])
+def test_an_accent_may_be_a_sign_of_its_own_as_on_a_mac_or_none(tmp_path: Path, file: str, id_: str) -> None:
+    draw_picture(tmp_path / f"train/{file}.jpg", "red", 5)
+    table, rejected = look(tmp_path, PLAIN + f"{id_},red,x\n")
+    assert table["file"].tolist()[-1] == f"train/{file}.jpg"
+    assert rejected == {}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
