@@ -97,6 +97,12 @@ def test_labels(tmp_path: Path, content: str | bytes, labels: dict[str, str], re
     assert rejected == reasons
 
 
+def test_a_folder_named_like_a_picture_is_none(tmp_path: Path) -> None:
+    (tmp_path / "train/e.jpg").mkdir(parents=True)
+    table, rejected = look(tmp_path, PLAIN + "e,red,x\n")
+    assert (len(table), rejected) == (4, {"train/e": "no picture for this label"})
+
+
 @pytest.mark.parametrize(("file", "id_"), [("e\u0301", "\u00e9"), ("\u00e9", "e\u0301")])
 def test_an_accent_may_be_a_sign_of_its_own_as_on_a_mac_or_none(tmp_path: Path, file: str, id_: str) -> None:
     draw_picture(tmp_path / f"train/{file}.jpg", "red", 5)

@@ -26,6 +26,7 @@ QUARTERS: Colours = [RED, GREEN, BLUE, WHITE]  # by rows
 GREYS: Colours = [(grey, grey, grey) for grey in (76, 150, 29, 255)]  # their luminances
 WIDTH, HEIGHT = 64, 48
 LIMIT = 1_000_000
+BOMBS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
 
 def quarters(colours: Colours = QUARTERS) -> Image.Image:
@@ -92,6 +93,8 @@ def bomb(file_format: str) -> bytes:
     """A few bytes that announce thousands of millions of pixels."""
     if file_format == "PNG":
         return png(struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0), zlib.compress(b"\0" * 1000))
+    if file_format == "PPM":
+        return b"P6 60000 60000 255\n" + b"\0" * 1000
     if file_format == "WEBP":  # the canvas of an animation, which Pillow makes when it opens the file
         data = bytearray(animated("WEBP", lossless=True))
         at = data.index(b"VP8X") + 12
@@ -106,6 +109,10 @@ def bomb(file_format: str) -> bytes:
         data[6:10] = data[at : at + 4] = struct.pack("<HH", 60_000, 60_000)
     elif file_format == "BMP":
         data[18:26] = struct.pack("<ii", 60_000, 60_000)
+    elif file_format == "TIFF":
+        for tag in (b"\x00\x01", b"\x01\x01"):  # width and height
+            at = data.index(tag + b"\x04\x00\x01\x00\x00\x00") + 8
+            data[at : at + 4] = struct.pack("<I", 60_000)
     return bytes(data)
 
 
@@ -192,7 +199,7 @@ CASES: list[tuple[str, bytes, Colours | str]] = [
     *((f"EXIF orientation {n}, TIFF", turned("TIFF", n), QUARTERS) for n in range(1, 9)),
     *((f"EXIF orientation {n}, WebP", turned("WEBP", n), QUARTERS) for n in range(1, 9)),
     *((f"a decompression bomb, {kind}", bomb(kind), r"\d{5} x \d{5} pixels, more than ingest.max_megapixels allows")
-      for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP")),
+      for kind in BOMBS),
     ("more pixels than allowed", saved(Image.new("L", (1001, 1000)), "PNG"), "1001 x 1000 pixels, more than"),
     ("1 x 1", saved(Image.new("RGB", (1, 1), RED), "PNG"), [RED] * 4),
     ("1 x 5000", saved(Image.new("RGB", (1, 5000), RED), "PNG"), "1 x 5000 pixels: thinner than 1:100"),
@@ -364,7 +371,7 @@ def test_a_folder_that_may_not_be_listed_is_not_left_out(folder: Path) -> None:
     as_nobody(work)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
+@pytest.mark.parametrize("kind", BOMBS)
 def test_a_bomb_is_refused_by_its_header(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No pixel is decoded, and in a process of its own no memory taken: 10.8 GB would be needed."""
     path = folder / "train/cat/x.jpg"

@@ -116,6 +116,11 @@ def test_errors_say_what_was_found(pictures: Path, prepare: str, changes: dict[s
         ingest(pictures, params(**changes), NO_ITEMS, None)
 
 
+def test_folders_have_no_group_column(pictures: Path) -> None:
+    with pytest.raises(StageError, match="split.group_column is who, but only the csv layout has columns"):
+        ingest(pictures, params(layout="folders"), NO_ITEMS, "who")
+
+
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"ingest.path must name the folder"):
         ingest(tmp_path / "nowhere", params(), NO_ITEMS, None)
