@@ -149,6 +149,19 @@ def test_doubles_are_listed_with_labels_parts_and_sides() -> None:
     ]  # fmt: skip
 
 
+def test_of_three_alike_the_two_nearest_links_are_listed() -> None:
+    one = np.random.default_rng(0).integers(-90, 90, 256)
+    thumbs = [one, one + 2 * (np.arange(256) % 2), one + 3 * (np.arange(256) % 2)]
+    rows = table(["a", "b"] * 10)
+    rows.loc[[3, 6, 9], "thumb"] = [bytes(thumb.astype(np.int8)) for thumb in thumbs]
+    found = split(rows, params(), 42)["duplicates"]
+    assert found[["id", "other_id", "kind"]].to_numpy().tolist() == [
+        ["00006", "00009", "near"],
+        ["00003", "00006", "near"],
+    ]
+    assert 0 < found["distance"][0] < found["distance"][1] < 0.001
+
+
 def test_folders_a_straddling_group_trains() -> None:
     rows = pd.concat([table(["a", "b", "a"]), table(["a", "b", "b"], "valid")], ignore_index=True)
     rows = copies(rows, [0, 3], [4, 5])
