@@ -2,17 +2,20 @@
 
 In:   ingest.path, laid out as stages/common/layouts.py says
 Out:  data/ingest/images.parquet  one row a picture, sorted by part and id: id, file, label, part, sha256, width,
-                                  height (upright, px), format, mode, orientation
+                                  height (upright, px), format, mode, orientation, thumb (stages/common/thumb.py),
+                                  group (what split.group_column says, else "")
       data/ingest/files.parquet   sha256, file: what resize reads. No labels, so a new label resizes nothing.
       data/ingest/rejected.csv    file, reason
       data/ingest/sizes.png       rows and columns of the pictures, and class counts: look before choosing a size
 Recipe: lesson 1 and 2, looking at the data. Rows are sorted, never in the order a folder happens to list.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +23,7 @@ from typing import Any, Literal
 import pandas as pd
 import PIL
 
-from stages.common import images, receipt
+from stages.common import images, receipt, thumb
 from stages.common.code import code_version
 from stages.common.items import Items, ItemsParams, complete, values
 from stages.common.layouts import NO_PICTURE, Candidate, read_csv_layout, read_folders_layout
@@ -29,6 +32,9 @@ from stages.common.stage import StageError, outputs, run, track
 from stages.common.threads import map_lots, threads
 
 OUT = Path("data/ingest")
+
+
+GroupColumn: Any = str | None
 
 
 class IngestParams(Section):
@@ -60,23 +66,30 @@ def look(root: Path, candidate: Candidate) -> tuple[str, str]:
             return sha256_of(path, os.O_NOFOLLOW), ""
     except OSError as error:
         if not os.path.islink(path):
-            return "", str(error)
+            return "", error.strerror or str(error)
     if os.path.isdir(path):
         return "", "a link to a folder: not followed"
-    if reason or not inside(root, Path(path).resolve()):
+    if reason or not inside(root, Path(os.path.realpath(path))):
         return "", reason or "a link out of the folder"
     try:
         return sha256_of(path), ""
     except OSError as error:
-        return "", str(error)
+        return "", error.strerror or str(error)
 
 
 def sha256_of(path: str, flags: int = 0) -> str:
-    """Half the system calls of Path.read_bytes: with a hundred thousand small files that is what ingest costs."""
-    digest, file = hashlib.sha256(), os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+    """Half the system calls of Path.read_bytes: with a hundred thousand small files that is what ingest costs.
+
+    Raises OSError, also for a pipe, whose reader would wait for ever.
+    """
+    digest, file = hashlib.sha256(), os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
     try:
+        size = 0
         while block := os.read(file, 1 << 20):
             digest.update(block)
+            size += len(block)
+        if not size and not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
     finally:
         os.close(file)
     return digest.hexdigest()
@@ -87,22 +100,35 @@ def inside(root: Path, target: Path) -> bool:
 
 
 def decode(path: Path, sha256: str, max_pixels: int) -> bytes:
-    """As JSON: `facts` of the picture, or the `reason` why it is none. Raises StageError."""
+    """As JSON: `facts` of the picture and its `thumb`, or the `reason` why it is none. Raises StageError."""
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise StageError(f"{path} changed while ingest was reading: start it again when the folder is at rest")
     try:
-        return json.dumps({"facts": images.facts(data, max_pixels)}).encode()
+        facts, image = images.facts(data, max_pixels)
+        return json.dumps({"facts": facts, "thumb": thumb.thumb(image).hex()}).encode()
     except images.BadPictureError as error:
         return json.dumps({"reason": str(error)}).encode()
 
 
-def ingest(root: Path, params: IngestParams, items: Items) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_candidates(root: Path, params: IngestParams, group_column: str | None) -> list[Candidate]:
+    if params.layout == "csv":
+        return list(read_csv_layout(root, params.id_column, params.label_column, group_column))
+    if group_column is not None:
+        raise StageError(
+            f"split.group_column is {group_column}, but only the csv layout has columns: set it to null, "
+            "or ingest.layout to csv"
+        )
+    return list(read_folders_layout(root))
+
+
+def ingest(
+    root: Path, params: IngestParams, items: Items, group_column: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(images, rejected). Raises StageError: no folder, no pictures, one class, too many rejected."""
     if not root.is_dir():
         raise StageError(f"no folder {root}: ingest.path must name the folder of the pictures")
-    columns = (params.id_column, params.label_column)
-    candidates = list(read_csv_layout(root, *columns) if params.layout == "csv" else read_folders_layout(root))
+    candidates = read_candidates(root, params, group_column)
     with threads() as pool:
         looked = map_lots(pool, lambda one: look(root, one), candidates)
         looks = list(track(looked, len(candidates), "files"))
@@ -124,7 +150,8 @@ def ingest(root: Path, params: IngestParams, items: Items) -> tuple[pd.DataFrame
         id_ = candidate.id if (candidate.part, candidate.id) not in seen else candidate.file.split("/", 1)[1]
         seen.add((candidate.part, id_))
         row = {"id": id_, "file": candidate.file, "label": candidate.label, "part": candidate.part}
-        good.append(row | images.Facts(*found["facts"])._asdict())
+        about = images.Facts(*found["facts"])._asdict()
+        good.append(row | about | {"thumb": bytes.fromhex(found["thumb"]), "group": candidate.group})
     check(root, params, good, rejected)
     return (
         pd.DataFrame(good).sort_values(["part", "id"], ignore_index=True),
@@ -162,9 +189,14 @@ def plot_sizes(table: pd.DataFrame, path: Path) -> None:
 
 def main() -> None:
     params = load("ingest", IngestParams)
-    key = {"max_megapixels": params.max_megapixels, "code": code_version(images, decode), "pillow": PIL.__version__}
+    key = {
+        "max_megapixels": params.max_megapixels,
+        "code": code_version(images, thumb, decode),
+        "pillow": PIL.__version__,
+    }
     items = Items("ingest", key, load("items", ItemsParams))
-    table, rejected = ingest(Path(params.path), params, items)
+    group_column: str | None = load("split.group_column", GroupColumn)
+    table, rejected = ingest(Path(params.path), params, items, group_column)
     items.close()
     receipt.remembered(len(table) + len(rejected), items.made)
     files = table[["sha256", "file"]].sort_values(["sha256", "file"]).drop_duplicates("sha256")

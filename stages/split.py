@@ -2,9 +2,16 @@
 
 In:   data/ingest/images.parquet
 Out:  data/split/{train,valid,test}.csv (id, label, sha256); test has empty labels
-Recipe: `get_cv_idxs`; or a stratified fold; or as the folders give it.
+      data/split/duplicates.csv  pictures that are there twice, by their bytes (kind `exact`) or by what they show
+                                 (`near`): id, label, part (where it lay), side (where it went), the same of the other
+                                 one, kind, distance. Of n alike n - 1 rows, the nearest.
+Recipe: `get_cv_idxs`; or a stratified fold; or as the folders give it. Beyond the course a picture goes where the first
+of its group goes: its doubles, or what `split.group_column` names, the patient, the module, the day.
 """
 
+import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,70 +20,109 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from stages.common.params import Count, Section, Seed, load
+from stages.common.doubles import doubles
+from stages.common.folds import get_cv_idxs, group_idxs, stratified_group_idxs, stratified_idxs
+from stages.common.groups import Groups
+from stages.common.params import Count, Fraction, Section, Seed, load
 from stages.common.stage import StageError, outputs, run
 
 IMAGES, OUT = Path("data/ingest/images.parquet"), Path("data/split")
+A_LOT = 0.1  # of all pictures: more doubles may be pictures that only look alike
 
 
 class SplitParams(Section):
     method: Literal["random", "stratified", "folders"]
     cv_idx: Count
     valid_pct: Annotated[float, Field(gt=0, lt=1)]
+    group_column: str | None
+    group_duplicates: bool
+    max_distance: Fraction
 
 
-def get_cv_idxs(n: int, cv_idx: int = 0, valid_pct: float = 0.2, seed: int = 42) -> npt.NDArray[np.int64]:
-    """Positions of the validation rows: fold `cv_idx` of a permutation of n, exactly as fast.ai 0.7 draws it.
-
-    NumPy's legacy generator, but a local one: 0.7 reseeds the global. `int(valid_pct * n)` can drop a remainder, so
-    that the folds together do not always cover all rows.
-    """
-    n_valid = int(valid_pct * n)
-    order = np.random.RandomState(seed).permutation(n)
-    return order[cv_idx * n_valid : (cv_idx + 1) * n_valid]
-
-
-def stratified_idxs(labels: list[str], cv_idx: int, valid_pct: float, seed: int) -> npt.NDArray[np.int64]:
-    """As `get_cv_idxs`, but each class keeps its share: fold `cv_idx` within every class, which is shuffled first."""
-    table = pd.DataFrame({"label": labels})
-    generator = np.random.RandomState(seed)
-    picked: list[npt.NDArray[np.int64]] = []
-    for _, rows in table.groupby("label", sort=True):
-        order = generator.permutation(rows.index.to_numpy())
-        edges = np.round(np.arange(cv_idx, cv_idx + 2) * valid_pct * len(order)).astype(int)
-        picked.append(order[edges[0] : edges[1]])
-    return np.sort(np.concatenate(picked))
+def choose(rows: pd.DataFrame, groups: Groups, params: SplitParams, seed: int) -> npt.NDArray[np.bool_]:
+    """Which rows validate, whole groups all or none. Raises StageError: no valid/ folder, no such stratified folds."""
+    first, fold = groups.firsts(), (params.cv_idx, params.valid_pct, seed)
+    if params.method == "folders":
+        is_valid = rows["part"] == "valid"
+        if not is_valid.any():
+            raise StageError("split.method is folders, but no picture came from a valid/ folder: set it to random")
+        return is_valid.groupby(first).transform("all").to_numpy()
+    labels = rows["label"].tolist()
+    if params.group_column is None:
+        idxs = get_cv_idxs(len(rows), *fold) if params.method == "random" else stratified_idxs(labels, *fold)
+        return np.isin(first, idxs)
+    names = rows["group"].groupby(first).transform("min").tolist()  # doubles may have joined several
+    idxs = group_idxs(names, *fold) if params.method == "random" else stratified_group_idxs(labels, names, *fold)
+    return np.isin(np.arange(len(rows)), idxs)
 
 
 def split(table: pd.DataFrame, params: SplitParams, seed: int) -> dict[str, pd.DataFrame]:
-    """Rows by part. Raises StageError: the fold is outside the data, or a class is missing from train."""
-    test = table[table["part"] == "test"]
-    rows = table[table["part"] != "test"].reset_index(drop=True)
-    if params.method == "folders":
-        is_valid = (rows["part"] == "valid").to_numpy()
-        if not is_valid.any():
-            raise StageError("split.method is folders, but no picture came from a valid/ folder: set it to random")
-    else:
-        labels = rows["label"].tolist()
-        idxs = (
-            get_cv_idxs(len(rows), params.cv_idx, params.valid_pct, seed)
-            if params.method == "random"
-            else stratified_idxs(labels, params.cv_idx, params.valid_pct, seed)
-        )
-        is_valid = np.isin(np.arange(len(rows)), idxs)
-    if not is_valid.any():
-        raise StageError(
-            f"split.cv_idx = {params.cv_idx} with valid_pct = {params.valid_pct} leaves no valid picture of {len(rows)}"
-        )
-    train, valid = rows[~is_valid], rows[is_valid]
-    if missing := sorted(set(rows["label"]) - set(train["label"])):
-        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise StageError(
-            f"no train picture of {len(missing)} of {rows['label'].nunique()} classes ({names}): take another "
-            "split.cv_idx, method or seed; or is ingest.label_column not the label?"
-        )
+    """Rows by part, and `duplicates`. Raises StageError: no such fold, or a class is missing from train."""
+    is_test = table["part"] == "test"
+    table = pd.concat([table[~is_test], table[is_test]], ignore_index=True)
+    rows, test = table[table["part"] != "test"], table[table["part"] == "test"]
+    found, groups = doubles(table, params.max_distance), Groups(len(rows))
+    if params.group_column is not None:
+        groups.join_equal(rows["group"])
+    if params.group_duplicates:
+        for row, other in zip(found["row"], found["other"], strict=True):
+            if other < len(rows):
+                groups.join(row, other)
+    is_valid = choose(rows, groups, params, seed)
+    check(rows, is_valid, params, f"; {len(found):,} doubles joined" if len(found) and params.group_duplicates else "")
+    table["side"] = np.where(np.append(is_valid, np.zeros(len(test), bool)), "valid", "train")
+    table.loc[len(rows) :, "side"] = "test"
     columns = ["id", "label", "sha256"]
-    return {"train": train[columns], "valid": valid[columns], "test": test[columns]}
+    parts = {"train": rows[~is_valid][columns], "valid": rows[is_valid][columns], "test": test[columns]}
+    return parts | {"duplicates": named(found, table)}
+
+
+def named(found: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """`found` with ids, labels, parts and sides instead of positions."""
+    about = table[["id", "label", "part", "side"]]
+    one, other = (about.iloc[found[column]].reset_index(drop=True) for column in ("row", "other"))
+    rest = found[["kind", "distance"]].round(6).reset_index(drop=True)
+    return pd.concat([one, other.add_prefix("other_"), rest], axis=1)
+
+
+def few(names: set[str]) -> str:
+    """The first five."""
+    return ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def check(rows: pd.DataFrame, is_valid: npt.NDArray[np.bool_], params: SplitParams, moved: str) -> None:
+    if not is_valid.any() and params.method == "folders":
+        raise StageError("all pictures of valid/ have their double in train/: set split.method to random")
+    if not is_valid.any():
+        groups = "" if params.group_column is None else f" in {rows['group'].nunique()} groups of {params.group_column}"
+        raise StageError(
+            f"split.cv_idx = {params.cv_idx} with valid_pct = {params.valid_pct} leaves no valid picture of "
+            f"{len(rows)}{groups}{moved}"
+        )
+    if missing := set(rows["label"]) - set(rows["label"][~is_valid]):
+        raise StageError(
+            f"no train picture of {len(missing)} of {rows['label'].nunique()} classes ({few(missing)}): take another "
+            f"split.cv_idx, method or seed; or is ingest.label_column not the label?{moved}"
+        )
+
+
+def remarks(parts: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """What a user should know and may leave as it is."""
+    classes = set(parts["train"]["label"])
+    if missing := classes - set(parts["valid"]["label"]):
+        yield f"no valid picture of {len(missing)} of {len(classes)} classes ({few(missing)}): nobody measures these"
+    found, see = parts["duplicates"], f"see {OUT / 'duplicates.csv'}"
+    sides = [
+        " and ".join(sorted(pair)) for pair in zip(found["side"], found["other_side"], strict=True) if len({*pair}) == 2
+    ]
+    for pair, count in sorted(Counter(sides).items()):
+        yield f"doubles in {pair}: {count:,}: {see}"
+    total = sum(len(parts[part]) for part in ("train", "valid", "test"))
+    if len(found) > A_LOT * total:
+        yield f"{len(found):,} doubles among {total:,} pictures: lower split.max_distance if they are none: {see}"
+    labelled = found[(found["part"] != "test") & (found["other_part"] != "test")]
+    if unlike := int((labelled["label"] != labelled["other_label"]).sum()):
+        yield f"doubles with another label: {unlike:,}: {see}"
 
 
 def main() -> None:
@@ -85,6 +131,8 @@ def main() -> None:
         for part, rows in parts.items():
             rows.to_csv(folder / f"{part}.csv", index=False)
     print(", ".join(f"{len(rows):,} {part}" for part, rows in parts.items()))
+    for remark in remarks(parts):
+        print(f"split: {remark}", file=sys.stderr)
 
 
 if __name__ == "__main__":

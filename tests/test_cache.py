@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from stages.common import device
 from tests.conftest import Project, draw_picture
@@ -31,6 +33,8 @@ def check(project: Project, did: list[str]) -> None:
         ("device.precision", OTHER_PRECISION, ["precompute", *TRAINING]),
         ("ingest.max_rejected_pct", 7, ["ingest"]),
         ("split.cv_idx", 1, ["split", *TRAINING]),
+        ("split.group_duplicates", False, ["split"]),  # there are none
+        ("split.max_distance", 0.0, ["split"]),
         ("resize.jpeg_quality", 60, ["resize", "precompute", *TRAINING]),
         ("backbone.crop_pct", 0.9, ["backbone", "precompute", *TRAINING]),
         ("precompute.size_px", 40, ["precompute", *TRAINING]),
@@ -78,6 +82,30 @@ def test_a_label_of_valid_trains_no_range_test(project: Project) -> None:
 def test_another_label_column_resizes_and_precomputes_nothing(project: Project) -> None:
     project.params({"ingest.label_column": "other"})
     check(project, did=["ingest", "split", *TRAINING])
+
+
+def test_a_double_moves_when_doubles_are_grouped(project: Project) -> None:
+    project.params({"split.group_duplicates": False})
+    train, valid = (pd.read_csv(project.folder / f"data/split/{part}.csv") for part in ("train", "valid"))
+    one = valid[valid["id"].str.startswith("red")].iloc[0]["id"]
+    other = train[train["id"].str.startswith("red") & (train["id"] < one)].iloc[0]["id"]
+    pictures = project.folder / "pictures/train"
+    Image.open(pictures / f"{other}.jpg").save(pictures / f"{one}.jpg", quality=90)
+    check(project, did=[stage for stage in ALL if stage != "backbone"])
+    project.params({"split.group_duplicates": True})
+    check(project, did=["split", *TRAINING])
+    train, valid = (pd.read_csv(project.folder / f"data/split/{part}.csv") for part in ("train", "valid"))
+    assert {one, other} <= set(train["id"])
+    doubles = pd.read_csv(project.folder / "data/split/duplicates.csv")
+    assert doubles[["id", "side", "other_id", "other_side"]].to_numpy().tolist() == [[other, "train", one, "train"]]
+
+
+def test_a_group_column_resizes_and_precomputes_nothing(project: Project) -> None:
+    project.params({"split.group_column": "other", "split.valid_pct": 0.5})
+    check(project, did=["ingest", "split", *TRAINING])
+    labels = pd.read_csv(project.folder / "pictures/labels.csv").set_index("id")["other"]
+    sides = [pd.read_csv(project.folder / f"data/split/{part}.csv")["id"] for part in ("train", "valid")]
+    assert sorted(set(labels[side]) for side in sides) == [{"a"}, {"b"}]
 
 
 def test_shuffled_csv_stops_at_ingest(project: Project) -> None:

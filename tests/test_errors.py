@@ -13,6 +13,8 @@ from tests.conftest import Project
         ("train_full", {"train_full.lrs": ["1e-4", 0.001, 0.01]}, "`train_full.lrs.0` is '1e-4'"),
         ("train_full", {"train_full.cycle_mult": [1, 2, 3]}, "train_full.cycle_mult has 3 numbers"),
         ("ingest", {"ingest.label_column": "breed"}, "ingest: pictures/labels.csv has no column `breed`"),
+        ("ingest", {"split.group_column": "patient"}, "has no column `patient` (split.group_column); it has id, label"),
+        ("split", {"split.max_distance": 2}, "split: params.yaml: `split.max_distance` is 2"),
         ("ingest", {"ingest.layout": "folders"}, "ingest: no pictures/valid"),
         ("train_full", {"train_full.schedule": "cosine"}, "`train_full.schedule` is 'cosine'"),
         ("train_full", {"train_full.size_px": [32, 32]}, "train_full.size_px is [32, 32]: name each size once"),

@@ -3,13 +3,18 @@
 import hashlib
 import io
 import warnings
-from typing import NamedTuple
+from importlib.util import find_spec
+from typing import NamedTuple, cast
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
+# What people keep pictures in. Pillow opens more, EPS among it, for which it starts Ghostscript on the file.
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]  # JPEG stands for MPO too
+if find_spec("PIL.AvifImagePlugin"):  # since Pillow 11.3
+    FORMATS.append("AVIF")
 MAX_RATIO = 100  # its resized form must not be longer than JPEG's 65,500 pixels
 
 
@@ -33,7 +38,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise BadPictureError("empty file")
     Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is checked on the header
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise BadPictureError("not a picture") from None
     except Exception as error:  # struct.error, KeyError and others of broken headers
@@ -48,7 +53,14 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     """RGB, or grey where it is: 16-bit greys are scaled down (Pillow would clip them), alpha is laid on white."""
     upright: Image.Image = ImageOps.exif_transpose(image)
+    if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
+        upright = ImageChops.invert(upright)  # Pillow takes all for Adobe's, which stores ink upside down
+    if upright.mode == "F":
+        raise BadPictureError("pixels with a fraction: nobody says what is white; save it with 8 or 16 bits")
     if upright.mode.startswith("I;16") or upright.mode == "I":
+        low, high = cast("tuple[int, int]", upright.getextrema())
+        if low < 0 or high > 65535:
+            raise BadPictureError(f"pixels from {low} to {high}: more than 16 bits; save it with 8 or 16")
         return upright.convert("I").point(lambda value: value / 256).convert("L")
     if upright.has_transparency_data:
         rgba = upright.convert("RGBA")
@@ -70,18 +82,19 @@ def decode(data: bytes, max_pixels: int, draft_px: int | None = None) -> Image.I
         if draft_px is not None:
             image.draft("RGB", (draft_px, draft_px))
         return _upright(image)
+    except BadPictureError:
+        raise
     except Exception as error:  # Pillow lets struct.error, KeyError and others of broken files through
         raise BadPictureError(f"cannot be decoded: {error}") from None
 
 
-def facts(data: bytes, max_pixels: int) -> Facts:
-    """Decode once, whole, and say what it is. Raises BadPictureError."""
+def facts(data: bytes, max_pixels: int) -> tuple[Facts, Image.Image]:
+    """Decode once, whole: what it is, and the picture as `decode` gives it. Raises BadPictureError."""
     image = _open(data, max_pixels)
     file_format, mode = image.format or "", image.mode
     upright = decode(data, max_pixels)
-    return Facts(
-        hashlib.sha256(data).hexdigest(), upright.width, upright.height, file_format, mode, _orientation(image)
-    )
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Facts(sha256, upright.width, upright.height, file_format, mode, _orientation(image)), upright
 
 
 def _orientation(image: Image.Image) -> int:

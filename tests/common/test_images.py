@@ -41,7 +41,7 @@ def test_all_eight_orientations_come_out_upright() -> None:
         exif[0x0112] = orientation
         data = encoded(image, "PNG", exif=exif)
         np.testing.assert_array_equal(np.asarray(decode(data, LIMIT).convert("RGB")), np.asarray(upright))
-        assert facts(data, LIMIT)[1:] == (40, 20, "PNG", "RGB", orientation)
+        assert facts(data, LIMIT)[0][1:] == (40, 20, "PNG", "RGB", orientation)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16"])

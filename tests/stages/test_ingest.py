@@ -28,7 +28,7 @@ def reasons(rejected: pd.DataFrame) -> dict[str, str]:
 
 
 def test_csv_layout(pictures: Path) -> None:
-    table, rejected = ingest(pictures, params(), NO_ITEMS)
+    table, rejected = ingest(pictures, params(), NO_ITEMS, None)
     assert rejected.empty
     assert table["part"].value_counts().to_dict() == {"train": 36, "test": 4}
     assert table["id"].tolist() == sorted(table["id"][:4]) + sorted(table["id"][4:])
@@ -44,7 +44,7 @@ def test_folders_layout(tmp_path: Path) -> None:
         draw_picture(tmp_path / ("train" if number < 3 else "valid") / label / f"{number}.png", label, number)
     draw_picture(tmp_path / "test" / "7.jpg", "red", 7)
     draw_picture(tmp_path / "train" / "loose.jpg", "red", 8)
-    table, rejected = ingest(tmp_path, params(layout="folders"), NO_ITEMS)
+    table, rejected = ingest(tmp_path, params(layout="folders"), NO_ITEMS, None)
     assert table["part"].tolist() == ["test", *["train"] * 3, *["valid"] * 3]
     assert table["id"].tolist() == ["7", "blue/0", "green/1", "red/2", "blue/3", "green/4", "red/5"]
     assert reasons(rejected) == {"train/loose.jpg": "not in a class folder"}
@@ -64,7 +64,7 @@ def test_every_rejected_file_has_its_reason(pictures: Path) -> None:
         "\ufeff" + labels.read_text().replace("red05,red", "red05,").replace("blue07,blue", " blue07 , blue ")
         + "red06,blue,a\nred07,red,a\n../../x,red,a\n\n", encoding="utf-8",
     )  # fmt: skip
-    table, rejected = ingest(pictures, params(), NO_ITEMS)
+    table, rejected = ingest(pictures, params(), NO_ITEMS, None)
     assert table.loc[table["id"] == "blue07", "label"].item() == "blue"
     found = reasons(rejected)
     assert "cannot be decoded" in found.pop("train/green03.jpg")
@@ -82,12 +82,12 @@ def test_every_rejected_file_has_its_reason(pictures: Path) -> None:
 
 
 def test_ids_with_a_suffix_and_rows_in_any_order(pictures: Path) -> None:
-    expected, _ = ingest(pictures, params(), NO_ITEMS)
+    expected, _ = ingest(pictures, params(), NO_ITEMS, None)
     labels = pictures / "labels.csv"
     header, *rows = labels.read_text().splitlines()
     with_suffix = [row.replace(",", ".jpg,", 1) for row in rows]
     labels.write_text("\n".join([header, *reversed(with_suffix)]))
-    table, _ = ingest(pictures, params(), NO_ITEMS)
+    table, _ = ingest(pictures, params(), NO_ITEMS, None)
     pd.testing.assert_frame_equal(table, expected)
 
 
@@ -113,18 +113,23 @@ def test_errors_say_what_was_found(pictures: Path, prepare: str, changes: dict[s
     elif prepare == "break":
         (pictures / "train" / "red03.jpg").write_bytes(b"")
     with pytest.raises(StageError, match=message):
-        ingest(pictures, params(**changes), NO_ITEMS)
+        ingest(pictures, params(**changes), NO_ITEMS, None)
+
+
+def test_folders_have_no_group_column(pictures: Path) -> None:
+    with pytest.raises(StageError, match="split.group_column is who, but only the csv layout has columns"):
+        ingest(pictures, params(layout="folders"), NO_ITEMS, "who")
 
 
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"ingest.path must name the folder"):
-        ingest(tmp_path / "nowhere", params(), NO_ITEMS)
+        ingest(tmp_path / "nowhere", params(), NO_ITEMS, None)
 
 
 def test_two_pictures_with_equal_bytes_are_kept_as_two_rows(tmp_path: Path) -> None:
     folder = draw_pictures(tmp_path / "p", n_each=2, test=0)
     (folder / "train" / "red01.jpg").write_bytes((folder / "train" / "red00.jpg").read_bytes())
-    table, _ = ingest(folder, params(), NO_ITEMS)
+    table, _ = ingest(folder, params(), NO_ITEMS, None)
     assert len(table) == 6
     assert table["sha256"].nunique() == 5
 
@@ -135,7 +140,7 @@ def test_hidden_folders_are_no_class_and_linked_ones_are_named(tmp_path: Path) -
     draw_picture(tmp_path / "p/train/.ipynb_checkpoints/1.png", "red", 1)
     draw_picture(tmp_path / "other/1.png", "red", 1)
     (tmp_path / "p/train/white").symlink_to(tmp_path / "other")
-    table, rejected = ingest(tmp_path / "p", params(layout="folders"), NO_ITEMS)
+    table, rejected = ingest(tmp_path / "p", params(layout="folders"), NO_ITEMS, None)
     assert set(table["label"]) == set(CLASSES)
     assert reasons(rejected) == {"train/white": "a link to a folder: not followed"}
 
@@ -145,7 +150,7 @@ def test_ids_may_name_folders_and_nothing_is_dropped_in_silence(tmp_path: Path) 
         draw_picture(tmp_path / "train" / f"{file}.jpg", CLASSES[number % 3], number)
         draw_picture(tmp_path / "test" / f"{file}.jpg", CLASSES[number % 3], number)
     (tmp_path / "labels.csv").write_text("id,label\na/1,red\n2.jpg,blue\n3,red\n3.jpg,blue\n")
-    table, rejected = ingest(tmp_path, params(), NO_ITEMS)
+    table, rejected = ingest(tmp_path, params(), NO_ITEMS, None)
     assert table.loc[table["part"] == "train", "id"].tolist() == ["a/1", "b/2"]
     assert table.loc[table["part"] == "test", "id"].tolist() == ["3", "a/1", "b/1", "b/2"]
     assert reasons(rejected) == {"train/b/1.jpg": "no label for this picture", "train/3.jpg": "labelled blue and red"}
@@ -157,7 +162,7 @@ def test_odd_exif_and_odd_names(pictures: Path) -> None:
     Image.open(path).save(path, exif=exif)
     name = os.fsdecode(b"caf\xe9.jpg")
     (pictures / "train" / name).write_bytes(path.read_bytes())
-    table, rejected = ingest(pictures, params(), NO_ITEMS)
+    table, rejected = ingest(pictures, params(), NO_ITEMS, None)
     assert table.loc[table["id"] == "red03", "orientation"].item() == 1
     assert reasons(rejected) == {"train/caf\ufffd.jpg": "a name that is not UTF-8"}
 
@@ -167,22 +172,22 @@ def test_rows_without_an_id_too_long_or_ending_in_a_comma(pictures: Path) -> Non
     long = "x" * 300
     rows = [f"{row}," for row in labels.read_text().splitlines()[1:]]
     labels.write_text("\n".join(["id,label,other", *rows, ",red,a,", ",,", ".,red,a,", "/,red,a,", f"{long},red,a,"]))
-    table, rejected = ingest(pictures, params(max_rejected_pct=50), NO_ITEMS)
+    table, rejected = ingest(pictures, params(max_rejected_pct=50), NO_ITEMS, None)
     assert len(table) == 40
     found = reasons(rejected)
     assert found.pop(f"train/{long}") == "no picture for this label"
     assert set(found) == {"train/", "train/.", "train//"}
     labels.write_text("id,label\nred01,red,apple\n")
     with pytest.raises(StageError, match=r"more fields in a row than in its header \(id, label\): red01,red,apple"):
-        ingest(pictures, params(), NO_ITEMS)
+        ingest(pictures, params(), NO_ITEMS, None)
 
 
 def test_one_row_an_object_is_one_picture(pictures: Path) -> None:
     labels = pictures / "labels.csv"
     header, *rows = labels.read_text().splitlines()
-    expected, _ = ingest(pictures, params(), NO_ITEMS)
+    expected, _ = ingest(pictures, params(), NO_ITEMS, None)
     labels.write_text("\n".join([header, *rows, *rows]))
-    table, rejected = ingest(pictures, params(), NO_ITEMS)
+    table, rejected = ingest(pictures, params(), NO_ITEMS, None)
     pd.testing.assert_frame_equal(table, expected)
     assert rejected.empty
 
@@ -193,6 +198,6 @@ def test_links_into_dvcs_cache_are_followed_and_thin_pictures_rejected(pictures:
     (pictures / "train/red03.jpg").rename(cached)
     (pictures / "train/red03.jpg").symlink_to(cached)
     Image.new("RGB", (1, 300)).save(pictures / "train/red04.jpg")
-    table, rejected = ingest(pictures, params(), NO_ITEMS)
+    table, rejected = ingest(pictures, params(), NO_ITEMS, None)
     assert "red03" in set(table["id"])
     assert reasons(rejected) == {"train/red04.jpg": "1 x 300 pixels: thinner than 1:100"}
