@@ -44,9 +44,12 @@ class IngestParams(Section):
 DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")  # what DVC links to with `cache.type symlink`
 
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a \r would end a row of split's CSV files, an escape colours a terminal
+
+
 def printable(name: str) -> str:
-    """A file name with what is no UTF-8 in it replaced."""
-    return os.fsencode(name).decode(errors="replace")
+    """A name with control characters, and what is no UTF-8, replaced."""
+    return CONTROL.sub("\ufffd", os.fsencode(name).decode(errors="replace"))
 
 
 def look(root: Path, candidate: Candidate) -> tuple[str, str]:
@@ -54,7 +57,9 @@ def look(root: Path, candidate: Candidate) -> tuple[str, str]:
     if candidate.reason == NO_PICTURE:
         return "", NO_PICTURE
     path, reason = f"{root}/{candidate.file}", candidate.reason
-    if printable(candidate.file) != candidate.file:
+    if CONTROL.search(candidate.file + candidate.label):
+        reason = "control characters in its name or label"
+    elif printable(candidate.file) != candidate.file:
         reason = "a name that is not UTF-8"
     try:
         if not reason:
@@ -120,7 +125,7 @@ def ingest(root: Path, params: IngestParams, items: Items) -> tuple[pd.DataFrame
     for candidate, (sha, reason) in zip(candidates, looks, strict=True):
         found = json.loads(said[sha]) if sha else {"reason": reason}
         if "reason" in found:
-            rejected.append({"file": printable(candidate.file), "reason": found["reason"]})
+            rejected.append({"file": printable(candidate.file), "reason": printable(found["reason"])})
             continue
         id_ = candidate.id if (candidate.part, candidate.id) not in seen else candidate.file.split("/", 1)[1]
         seen.add((candidate.part, id_))

@@ -69,7 +69,7 @@ def test_every_rejected_file_has_its_reason(pictures: Path) -> None:
     found = reasons(rejected)
     assert "cannot be decoded" in found.pop("train/green03.jpg")
     assert found == {
-        "train/green01.jpg": "not a picture",
+        "train/green01.jpg": "not a picture in AVIF, BMP, GIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP",
         "train/green02.jpg": "empty file",
         "train/green04": "no picture for this label",
         "train/green05.jpg": "a link out of the folder",
@@ -160,6 +160,19 @@ def test_odd_exif_and_odd_names(pictures: Path) -> None:
     table, rejected = ingest(pictures, params(), NO_ITEMS)
     assert table.loc[table["id"] == "red03", "orientation"].item() == 1
     assert reasons(rejected) == {"train/caf\ufffd.jpg": "a name that is not UTF-8"}
+
+
+def test_control_characters_reach_no_output(pictures: Path) -> None:
+    (pictures / "train/red03.jpg").rename(pictures / "train/red\r03.jpg")
+    rows = (
+        (pictures / "labels.csv").read_text().replace("red03", '"red\r03"').replace("red04,red", 'red04,"r\x1b[2Jed"')
+    )
+    (pictures / "labels.csv").write_text(rows, newline="")
+    table, rejected = ingest(pictures, params(), NO_ITEMS)
+    assert set(table["label"]) == {"", *CLASSES}
+    assert reasons(rejected) == dict.fromkeys(
+        ("train/red\ufffd03.jpg", "train/red04.jpg"), "control characters in its name or label"
+    )
 
 
 def test_rows_without_an_id_too_long_or_ending_in_a_comma(pictures: Path) -> None:
