@@ -16,6 +16,7 @@ from tqdm import tqdm
 from stages.common import receipt
 
 Item = TypeVar("Item")
+LONGEST_LINE = 2000
 
 
 class StageError(Exception):
@@ -31,12 +32,18 @@ def run(main: Callable[[], None]) -> None:
         main()
         receipt.write(os.environ.get("DVC_STAGE", stage).rpartition(":")[2], main_started)
     except StageError as error:
-        sys.exit(f"{stage}: {' '.join(str(error).split())}")
+        sys.exit(f"{stage}: {one_line(error)}")
     except FileNotFoundError as error:
         # pyarrow, safetensors and pandas tell the name in the text alone
         if not (name := re.search(r"data/[\w./-]*\w", f"{error.filename} {error}")):
             raise
         sys.exit(f"{stage}: no {name[0]}, which another stage makes: run `dvc repro {stage}`, which runs that first")
+
+
+def one_line(error: Exception) -> str:
+    """What it says, fit for a terminal: file names and labels may hold what it would obey, or megabytes."""
+    line = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(str(error).split()))
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
 
 
 def track(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:
