@@ -58,7 +58,9 @@ def _upright(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         return image.convert("I").point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:
-        image = image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+        if image.mode not in ("LA", "RGBA"):
+            given, image = image, image.convert("RGBA")
+            given.close()
         clear = ImageChops.invert(image.getchannel("A"))
         image = image.getchannel("L") if image.mode == "LA" else image.convert("RGB")
         image.paste("white", mask=clear)

@@ -73,11 +73,11 @@ def test_half_transparent_is_half_white(mode: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "I;16"])
 def test_ten_bytes_a_pixel_at_most(mode: str) -> None:
     """A few hundred kilobytes can be a picture of ingest.max_megapixels, and several are opened at once."""
-    pixels, options = 16_000_000, {"transparency": 0} if mode == "P" else {}
-    data = encoded(Image.new(mode, (4000, 4000)), "PNG", **options)
+    pixels, clear = 16_000_000, {"P": 0, "L": 0, "RGB": (0, 0, 0)}
+    data = encoded(Image.new(mode, (4000, 4000)), "PNG", transparency=clear.get(mode))
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
     before = peak_mib()
     decode(data, pixels)
