@@ -154,7 +154,7 @@ def check(root: Path, params: IngestParams, good: list[dict[str, Any]], rejected
 
 
 def plot_sizes(table: pd.DataFrame, path: Path) -> None:
-    from stages.common.plots import figures
+    from stages.common.plots import figures, short
 
     with figures(path, f"{len(table):,} pictures", 2) as (sizes, classes):
         for column, name in (("height", "rows"), ("width", "columns")):
@@ -162,7 +162,7 @@ def plot_sizes(table: pd.DataFrame, path: Path) -> None:
         sizes.set(xlabel="px", ylabel="pictures")
         sizes.legend()
         counts = table.loc[table["part"] != "test", "label"].value_counts().sort_index().nlargest(20)
-        classes.barh(counts.index[::-1], counts[::-1])
+        classes.barh(short(counts.index[::-1]), counts[::-1])
         classes.set(xlabel="pictures", title="classes, most common first (20 at most)")
 
 
