@@ -99,6 +99,8 @@ def decode(path: Path, sha256: str, max_pixels: int) -> bytes:
         raise StageError(f"{path} changed while ingest was reading: start it again when the folder is at rest")
     try:
         return json.dumps({"facts": images.facts(data, max_pixels)}).encode()
+    except MemoryError:
+        raise StageError(f"no memory left to open {path}: lower ingest.max_megapixels or end other programs") from None
     except images.BadPictureError as error:
         return json.dumps({"reason": str(error)}).encode()
 

@@ -40,6 +40,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise BadPictureError(f"not a picture in {', '.join(FORMATS)}") from None
+    except MemoryError:
+        raise
     except Exception as error:  # struct.error, KeyError and others of broken headers
         raise BadPictureError(f"unreadable header: {error}") from None
     if image.width * image.height > max_pixels:
@@ -75,12 +77,15 @@ def decode(data: bytes, max_pixels: int, draft_px: int | None = None) -> Image.I
 
     Raises:
         BadPictureError: empty, no picture, cut off, or more than `max_pixels` pixels.
+        MemoryError: which is not the picture's fault, and must not be remembered of it.
     """
     image = _open(data, max_pixels)
     try:
         if draft_px is not None:
             image.draft("RGB", (draft_px, draft_px))
         return _upright(image)
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow lets struct.error, KeyError and others of broken files through
         raise BadPictureError(f"cannot be decoded: {error}") from None
 

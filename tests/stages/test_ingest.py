@@ -162,6 +162,18 @@ def test_odd_exif_and_odd_names(pictures: Path) -> None:
     assert reasons(rejected) == {"train/caf\ufffd.jpg": "a name that is not UTF-8"}
 
 
+def test_a_picture_for_which_there_is_no_memory_is_not_rejected(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    items = Items("ingest", {}, ItemsParams(max_gib=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "convert", lambda *_: bytearray(1 << 62))
+        with pytest.raises(StageError, match=r"no memory left to open .*/train/\w+\.jpg: lower ingest.max_megapixels"):
+            ingest(pictures, params(), items)
+    assert ingest(pictures, params(), items)[1].empty
+
+
 def test_control_characters_reach_no_output(pictures: Path) -> None:
     (pictures / "train/red03.jpg").rename(pictures / "train/red\r03.jpg")
     rows = (
