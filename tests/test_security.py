@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import struct
 import tarfile
 import zipfile
@@ -307,3 +308,14 @@ def test_nothing_that_we_start_or_deploy_is_told_to_listen_beyond_loopback() -> 
     """Prefect's own default is loopback: tests/flows/test_listening.py."""
     for path in (*ROOT.glob("flows/*.py"), ROOT / "prefect.yaml", ROOT / "Makefile", *ROOT.glob("stages/**/*.py")):
         assert not any(word in path.read_text() for word in ("0.0.0.0", "--host", "SERVER_API_HOST", ".listen(")), path
+
+
+def test_every_promise_is_held_by_tests_that_there_are() -> None:
+    promises = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ")][1:]
+    assert len(promises) == 10
+    for promise in promises:
+        names, file = re.findall(r"`([\w/]*(?:\.py)?)::(\w+)`", promise), ""
+        assert names, promise
+        for given, name in names:
+            file = given or file
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), (file, name)
