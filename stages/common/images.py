@@ -13,7 +13,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; they name
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # What cameras, scanners and the web give. Pillow would also start Ghostscript for EPS, whatever a file's name says.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# Those that Pillow knows without loading all of its plugins stand first.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000")
 MAX_RATIO = 100  # its resized form must not be longer than JPEG's 65,500 pixels
 
 
