@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGPROF
-from threading import Timer
+from threading import Event, Lock, Timer
 
 from tqdm import tqdm
 
@@ -71,19 +71,26 @@ def one_worker(target: str, first: int, end: int, folder: str) -> Iterator[Resul
 
 def fuzz(kinds: Sequence[str], n: int, seed: int) -> tuple[Counter[tuple[str, str]], list[str]]:
     """(how often each kind had each outcome, a line for each failure)."""
-    counts, failures = Counter[tuple[str, str]](), list[str]()
+    counts, failures, lock, stop = Counter[tuple[str, str]](), list[str](), Lock(), Event()
     lots = [(kind, at, min(at + AT_ONCE, seed + n)) for kind in kinds for at in range(seed, seed + n, AT_ONCE)]
     with tqdm(total=n * len(kinds), unit=" inputs", disable=None) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def take(lot: tuple[str, int, int]) -> None:
             for number, outcome, detail in work(*lot):
-                counts[lot[0], outcome] += 1
-                bar.update()
-                if outcome not in GOOD:
-                    failures.append(f"{outcome}: --n 1 --seed {number} {lot[0]}: {detail}")
-                    bar.set_postfix(failures=len(failures))
+                if stop.is_set():  # Ctrl-C, which the workers hear too
+                    return
+                with lock:
+                    counts[lot[0], outcome] += 1
+                    if outcome not in GOOD:
+                        failures.append(f"{outcome}: --n 1 --seed {number} {lot[0]}: {detail}")
+                    bar.set_postfix(failures=len(failures), refresh=False)
+                    bar.update()
 
-        list(pool.map(take, lots))
+        try:
+            list(pool.map(take, lots))
+        except BaseException:
+            stop.set()
+            raise
     return counts, failures
 
 
