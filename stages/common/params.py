@@ -89,9 +89,10 @@ _short = _Short()
 
 
 def _sentence(section: str, error: Any) -> str:
-    key = ".".join([section, *(str(part) for part in error["loc"] if str(part).replace("_", "").isalnum())])
+    parts = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
-        return f"unknown key `{key}`: remove it or mend its spelling"
+        return f"unknown key `{'.'.join([section, *parts])}`: remove it or mend its spelling"
+    key = ".".join([section, *(part for part in parts if part.replace("_", "").isalnum())])  # no names of types
     if error["type"] == "missing":
         return f"`{key}` is missing: there are no defaults in code"
     return f"`{key}` is {_short.repr(error['input'])}: {error['msg']}"

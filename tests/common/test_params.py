@@ -32,6 +32,7 @@ def test_scientific_notation_is_a_number() -> None:
     ("old", "new", "message"),
     [
         ("cv_idx: 0", "cv_idx: 0\n  fold: 1", "unknown key `split.fold`"),
+        ("cv_idx: 0", "cv_idx: 0\n  my-fold: 1", "unknown key `split.my-fold`"),
         ("cv_idx: 0", "cv_idx: '0'", "`split.cv_idx` is '0'"),
         ("cv_idx: 0", "cv_idx: true", "`split.cv_idx` is True"),
         ("cv_idx: 0", "cv_idx: -1", "greater than or equal to 0"),
