@@ -13,7 +13,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from flows.table import Row, markdown
+from flows.table import Row, literal, markdown
 
 METRICS = Path("data/evaluate/metrics.json")
 PLOTS = {
@@ -34,7 +34,9 @@ def publish(rows: Sequence[Row]) -> None:
         create_table_artifact(table, key="metrics", description="On the validation pictures")
         report = METRICS.with_name("report.html")
         where = (report if report.exists() else report.parent).resolve()
-        create_link_artifact(where.as_uri(), key="report", link_text=str(where), description="Where the results lie")
+        create_link_artifact(
+            where.as_uri(), key="report", link_text=literal(str(where)), description="Where the results lie"
+        )
     for key, path in PLOTS.items():
         if path.parts[1] in fresh and path.exists():
             # the page cannot read our disk, so the picture travels in its address

@@ -8,6 +8,7 @@ from typing import Any
 LOG_WIDTH = 160
 HEADER = ("stage", "state", "why", "seconds", "pictures", "worker")
 COLOURS = {"executed": "bold green", "restored": "cyan", "unchanged": "dim", "failed": "bold red"}
+MARKDOWN = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;"} | {sign: f"\\{sign}" for sign in "\\`*[]|~!"})
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,13 @@ def console(table: Any) -> None:
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
 
 
+def literal(text: str) -> str:
+    """Text as Markdown that shows it as it is: a label or a file name in an error is no HTML, link or cell."""
+    return text.translate(MARKDOWN)
+
+
 def markdown(rows: Sequence[Row]) -> str:
     def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', '/').replace(chr(10), '<br>') for cell in cells)} |"
+        return f"| {' | '.join(literal(cell).replace(chr(10), '<br>') for cell in cells)} |"
 
     return "\n".join([line(HEADER), line(["---"] * len(HEADER)), *(line(row.cells()) for row in rows)])

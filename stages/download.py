@@ -2,12 +2,15 @@
 
 In:   data/params.yaml, section <name>: where it comes from and the sha256 of its archive
 Out:  data/raw/<name>: labels.csv (id, label, ...), train/, test/ where the set has one
-Nothing of an archive is written but regular picture files, under their own base names, below train/ and test/.
+Nothing of an archive is written but regular picture files, under their own base names, below train/ and test/, and not
+more than 20 times its own size.
 """
 
 import hashlib
 import http.client
+import lzma
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -30,8 +33,10 @@ PARAMS, RAW = Path("data/params.yaml"), Path("data/raw")
 CHUNK = 1 << 20
 Member = tuple[PurePosixPath, IO[bytes]]
 BAD_ARCHIVE = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError,
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError,
+    NotImplementedError, ValueError, LookupError,
 )  # fmt: skip
+MOST_TIMES, AT_LEAST, A_FILE = 20, 1 << 26, 1 << 12  # pictures hardly shrink; bytes; bytes that an empty file takes
 
 
 class SourceParams(Section):
@@ -82,21 +87,38 @@ def check_sha256(path: Path, expected: str | None, name: str) -> None:
         raise StageError(f"{path.name} has sha256 {found}, expected {expected} ({name}.sha256 in {PARAMS})")
 
 
-def members(path: Path) -> Iterator[Member]:
-    """(name, open file) of every regular file in a zip or tar archive; zips within are opened too.
+class Room:
+    """What an archive may unpack to. Sizes are those that it names: neither zipfile nor tarfile reads more."""
+
+    def __init__(self, archive: Path) -> None:
+        self.name, self.left = archive.name, max(MOST_TIMES * archive.stat().st_size, AT_LEAST)
+
+    def take(self, size: int) -> None:
+        self.left -= size + A_FILE
+        if size < 0 or self.left < 0:
+            raise StageError(
+                f"{self.name} unpacks to more than {MOST_TIMES} times its size, which no archive of pictures does: "
+                "not unpacked"
+            )
+
+
+def members(path: Path, room: Room, within: bool = False) -> Iterator[Member]:
+    """(name, open file) of every regular file in a zip or tar archive; zips in a zip are opened too, once.
 
     Raises:
-        StageError: no archive, cut off, or a name that leaves its folder.
+        StageError: no archive, cut off, a name that leaves its folder, or too large.
     """
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
+                    room.take(info.file_size)
                     if not info.is_dir():
-                        yield from inner(checked(info.filename, path), archive.open(info))
+                        yield from inner(checked(info.filename, path), archive.open(info), room, within)
         else:
             with tarfile.open(path) as archive_:
                 for entry in archive_:
+                    room.take(entry.size)
                     file = archive_.extractfile(entry) if entry.isfile() else None
                     if file is not None:
                         yield checked(entry.name, path), file
@@ -104,14 +126,14 @@ def members(path: Path) -> Iterator[Member]:
         raise StageError(f"{path.name} cannot be unpacked: {error}") from None
 
 
-def inner(name: PurePosixPath, file: IO[bytes]) -> Iterator[Member]:
-    if name.suffix != ".zip":
+def inner(name: PurePosixPath, file: IO[bytes], room: Room, within: bool) -> Iterator[Member]:
+    if within or name.suffix != ".zip":
         yield name, file
         return
     with tempfile.NamedTemporaryFile(suffix=".zip") as copy:
         shutil.copyfileobj(file, copy)
         copy.flush()
-        for member, content in members(Path(copy.name)):
+        for member, content in members(Path(copy.name), room, within=True):
             yield PurePosixPath(name.stem) / member, content
 
 
@@ -133,9 +155,10 @@ def lay_out(name: str, archive: Path, folder: Path) -> None:
 def _lay_out(name: str, archive: Path, folder: Path) -> None:
     (folder / "train").mkdir(parents=True)
     rows: list[dict[str, str]] = []
-    for path, file in track(members(archive), 0, "files"):
+    for path, file in track(members(archive, Room(archive)), 0, "files"):
         if path.name == "labels.csv" and not (folder / "labels.csv").exists():
-            (folder / "labels.csv").write_bytes(file.read())
+            with (folder / "labels.csv").open("wb") as copy:
+                shutil.copyfileobj(file, copy)
         elif path.suffix.lower() in (".jpg", ".jpeg", ".png") and not path.name.startswith("."):
             part = "test" if any(parent.startswith("test") for parent in path.parts[:-1]) else "train"
             (folder / part).mkdir(exist_ok=True)

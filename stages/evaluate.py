@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss, matthews_corrcoef
 
-from stages.common.plots import figure, figures
+from stages.common.plots import figure, figures, short
 from stages.common.stage import outputs, run
 
 TTA, OUT = Path("data/tta"), Path("data/evaluate")
@@ -120,8 +120,8 @@ def plot_confusion(valid: pd.DataFrame, path: Path) -> None:
     with figure(path, f"Confusion on {len(valid):,} valid pictures (TTA)") as ax:
         ax.imshow(matrix, cmap="Blues")
         if len(classes) <= 20:
-            ax.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-            ax.set_yticks(range(len(classes)), classes)
+            ax.set_xticks(range(len(classes)), short(classes), rotation=45, ha="right")
+            ax.set_yticks(range(len(classes)), short(classes))
             for (row, column), count in np.ndenumerate(matrix):
                 dark = count > matrix.max() / 2
                 ax.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")

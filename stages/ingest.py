@@ -49,9 +49,12 @@ class IngestParams(Section):
 DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")  # what DVC links to with `cache.type symlink`
 
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a \r would end a row of split's CSV files, an escape colours a terminal
+
+
 def printable(name: str) -> str:
-    """A file name with what is no UTF-8 in it replaced."""
-    return os.fsencode(name).decode(errors="replace")
+    """A name with control characters, and what is no UTF-8, replaced."""
+    return CONTROL.sub("\ufffd", os.fsencode(name).decode(errors="replace"))
 
 
 def look(root: Path, candidate: Candidate) -> tuple[str, str]:
@@ -59,7 +62,9 @@ def look(root: Path, candidate: Candidate) -> tuple[str, str]:
     if candidate.reason == NO_PICTURE:
         return "", NO_PICTURE
     path, reason = f"{root}/{candidate.file}", candidate.reason
-    if printable(candidate.file) != candidate.file:
+    if CONTROL.search(candidate.file + candidate.label):
+        reason = "control characters in its name or label"
+    elif printable(candidate.file) != candidate.file:
         reason = "a name that is not UTF-8"
     try:
         if not reason:
@@ -107,6 +112,8 @@ def decode(path: Path, sha256: str, max_pixels: int) -> bytes:
     try:
         facts, image = images.facts(data, max_pixels)
         return json.dumps({"facts": facts, "thumb": thumb.thumb(image).hex()}).encode()
+    except MemoryError:
+        raise StageError(f"no memory left to open {path}: lower ingest.max_megapixels or end other programs") from None
     except images.BadPictureError as error:
         return json.dumps({"reason": str(error)}).encode()
 
@@ -145,7 +152,7 @@ def ingest(
     for candidate, (sha, reason) in zip(candidates, looks, strict=True):
         found = json.loads(said[sha]) if sha else {"reason": reason}
         if "reason" in found:
-            rejected.append({"file": printable(candidate.file), "reason": found["reason"]})
+            rejected.append({"file": printable(candidate.file), "reason": printable(found["reason"])})
             continue
         id_ = candidate.id if (candidate.part, candidate.id) not in seen else candidate.file.split("/", 1)[1]
         seen.add((candidate.part, id_))
@@ -175,7 +182,7 @@ def check(root: Path, params: IngestParams, good: list[dict[str, Any]], rejected
 
 
 def plot_sizes(table: pd.DataFrame, path: Path) -> None:
-    from stages.common.plots import figures
+    from stages.common.plots import figures, short
 
     with figures(path, f"{len(table):,} pictures", 2) as (sizes, classes):
         for column, name in (("height", "rows"), ("width", "columns")):
@@ -183,7 +190,7 @@ def plot_sizes(table: pd.DataFrame, path: Path) -> None:
         sizes.set(xlabel="px", ylabel="pictures")
         sizes.legend()
         counts = table.loc[table["part"] != "test", "label"].value_counts().sort_index().nlargest(20)
-        classes.barh(counts.index[::-1], counts[::-1])
+        classes.barh(short(counts.index[::-1]), counts[::-1])
         classes.set(xlabel="pictures", title="classes, most common first (20 at most)")
 
 

@@ -40,7 +40,11 @@ def resize(path: Path, sha256: str, params: ResizeParams) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise StageError(f"{path} is not the file that ingest saw: run `dvc repro ingest`, then again")
     pixels = 1 << 62  # ingest has checked the limit on these very bytes
-    image = images.resize_shorter(images.decode(data, pixels, draft_px=params.size_px), params.size_px).convert("RGB")
+    try:
+        image = images.decode(data, pixels, draft_px=params.size_px)
+        image = images.resize_shorter(image, params.size_px).convert("RGB")
+    except MemoryError:
+        raise StageError(f"no memory left to open {path}: lower ingest.max_megapixels or end other programs") from None
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
     return buffer.getvalue()

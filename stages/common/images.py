@@ -2,19 +2,19 @@
 
 import hashlib
 import io
+import logging
 import warnings
-from importlib.util import find_spec
 from typing import NamedTuple, cast
 
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; they name no file, and what is bad is rejected
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-
-# What people keep pictures in. Pillow opens more, EPS among it, for which it starts Ghostscript on the file.
-FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"]  # JPEG stands for MPO too
-if find_spec("PIL.AvifImagePlugin"):  # since Pillow 11.3
-    FORMATS.append("AVIF")
+# What people keep pictures in. Pillow opens more, EPS among it, for which it starts Ghostscript. Those that it knows
+# without loading all of its plugins stand first; JPEG stands for MPO too.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF")
 MAX_RATIO = 100  # its resized form must not be longer than JPEG's 65,500 pixels
 
 
@@ -40,7 +40,9 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise BadPictureError("not a picture") from None
+        raise BadPictureError(f"not a picture in {', '.join(FORMATS)}") from None
+    except MemoryError:
+        raise
     except Exception as error:  # struct.error, KeyError and others of broken headers
         raise BadPictureError(f"unreadable header: {error}") from None
     if image.width * image.height > max_pixels:
@@ -51,22 +53,30 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """RGB, or grey where it is: 16-bit greys are scaled down (Pillow would clip them), alpha is laid on white."""
-    upright: Image.Image = ImageOps.exif_transpose(image)
-    if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
-        upright = ImageChops.invert(upright)  # Pillow takes all for Adobe's, which stores ink upside down
-    if upright.mode == "F":
+    """RGB, or grey where it is: 16-bit greys are scaled down (Pillow would clip them), alpha is laid on white.
+
+    Spoils `image`. At 10 bytes a pixel at most: what is no longer needed goes before the next is made.
+    """
+    upside_down = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
+    ImageOps.exif_transpose(image, in_place=True)
+    if upside_down:  # Pillow takes all for Adobe's, which stores ink so
+        image = ImageChops.invert(image)
+    if image.mode == "F":
         raise BadPictureError("pixels with a fraction: nobody says what is white; save it with 8 or 16 bits")
-    if upright.mode.startswith("I;16") or upright.mode == "I":
-        low, high = cast("tuple[int, int]", upright.getextrema())
+    if image.mode.startswith("I;16") or image.mode == "I":
+        low, high = cast("tuple[int, int]", image.getextrema())
         if low < 0 or high > 65535:
             raise BadPictureError(f"pixels from {low} to {high}: more than 16 bits; save it with 8 or 16")
-        return upright.convert("I").point(lambda value: value / 256).convert("L")
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return upright if upright.mode == "L" else upright.convert("RGB")
+        return image.convert("I").point(lambda value: value / 256).convert("L")
+    if image.has_transparency_data:
+        if image.mode not in ("LA", "RGBA"):
+            given, image = image, image.convert("RGBA")
+            given.close()
+        clear = ImageChops.invert(image.getchannel("A"))
+        image = image.getchannel("L") if image.mode == "LA" else image.convert("RGB")
+        image.paste("white", mask=clear)
+        return image
+    return image if image.mode == "L" else image.convert("RGB")
 
 
 def decode(data: bytes, max_pixels: int, draft_px: int | None = None) -> Image.Image:
@@ -76,13 +86,14 @@ def decode(data: bytes, max_pixels: int, draft_px: int | None = None) -> Image.I
 
     Raises:
         BadPictureError: empty, no picture, cut off, or more than `max_pixels` pixels.
+        MemoryError: which is not the picture's fault, and must not be remembered of it.
     """
     image = _open(data, max_pixels)
     try:
         if draft_px is not None:
             image.draft("RGB", (draft_px, draft_px))
         return _upright(image)
-    except BadPictureError:
+    except (BadPictureError, MemoryError):
         raise
     except Exception as error:  # Pillow lets struct.error, KeyError and others of broken files through
         raise BadPictureError(f"cannot be decoded: {error}") from None

@@ -1,6 +1,7 @@
 """Plots as PNG files: no window, same bytes for the same data."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +12,13 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 plt.rcParams["text.parse_math"] = False  # a label may hold a dollar
+warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")  # or other signs, or many
+LONGEST = 40
+
+
+def short(names: Iterable[str]) -> list[str]:
+    """For an axis: one name as long as the plot would leave no room for it."""
+    return [name if len(name) <= LONGEST else f"{name[: LONGEST - 12]}...{name[-9:]}" for name in names]
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def run(main: Callable[[], None]) -> None:
     """Run a stage's `main` and write its receipt. What a user can mend becomes one line on stderr and exit code 1."""
     gc.freeze()
     gc.enable()
-    stop.listen()
+    stop.heed()
     stage, main_started = Path(sys.argv[0]).stem, time.monotonic()
     try:
         main()

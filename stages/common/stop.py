@@ -15,7 +15,7 @@ class Stopped(BaseException):
     """The stage was asked to stop."""
 
 
-def listen() -> None:
+def heed() -> None:
     """From now on both signals are remembered and not obeyed at once; who presses Ctrl-C twice is."""
     signal.signal(signal.SIGTERM, _remember)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background jobs ignore it

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+LONGEST_LINE = 2000
+
 
 class StageError(Exception):
     """Speaks to the person who must act: what was found, where, what was expected, what to do next."""
@@ -29,7 +31,7 @@ IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 def in_one_line(error: Exception, stage: str) -> str | None:
     """None: nobody can mend it but who reads the traceback."""
     if isinstance(error, StageError):
-        return " ".join(str(error).split())
+        return one_line(error)
     if isinstance(error, MemoryError):
         return "there is not enough memory: close other programs, or lower a batch_size"
     for one in causes(error):
@@ -41,6 +43,12 @@ def in_one_line(error: Exception, stage: str) -> str | None:
     if isinstance(error, FileNotFoundError) and (name := re.search(r"data/[\w./-]*\w", f"{error.filename} {error}")):
         return f"no {name[0]}, which another stage makes: run `dvc repro {stage}`, which runs that first"
     return None
+
+
+def one_line(error: Exception) -> str:
+    """What it says, fit for a terminal: file names and labels may hold what it would obey, or megabytes."""
+    line = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(str(error).split()))
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,12 +1,16 @@
 """Pictures come out upright, RGB, whole, or not at all."""
 
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from stages.common.images import BadPictureError, decode, facts, resize_shorter
+from stages.common.receipt import peak_mib
 
 LIMIT = 1_000_000
 
@@ -62,11 +66,38 @@ def test_transparent_is_white() -> None:
     assert decode(encoded(clear, "PNG"), LIMIT).getpixel((5, 5)) == (255, 255, 255)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_half_transparent_is_half_white(mode: str) -> None:
+    half = Image.new(mode, (10, 10), (0, 0, 0, 51) if mode == "RGBA" else (0, 51))
+    assert decode(encoded(half, "PNG"), LIMIT).convert("RGB").getpixel((5, 5)) == (204, 204, 204)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "I;16"])
+def test_ten_bytes_a_pixel_at_most(mode: str) -> None:
+    """A few hundred kilobytes can be a picture of ingest.max_megapixels, and several are opened at once."""
+    pixels, clear = 16_000_000, {"P": 0, "L": 0, "RGB": (0, 0, 0)}
+    data = encoded(Image.new(mode, (4000, 4000)), "PNG", transparency=clear.get(mode))
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
+    before = peak_mib()
+    decode(data, pixels)
+    assert (peak_mib() - before) * 2**20 < 11 * pixels
+
+
+def test_odd_metadata_say_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    exif = encoded(half_red(), "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\0\0\0")
+    program = f"from stages.common.images import facts; print(facts({exif!r}, {LIMIT})[0].orientation)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert capfd.readouterr() == ("1\n", "")
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"<html></html>", "not a picture"),
+        (b"<html></html>", "not a picture in JPEG, PNG"),
+        (encoded(half_red(), "EPS"), "not a picture in JPEG, PNG"),
+        (encoded(half_red(), "PCX"), "not a picture in JPEG, PNG"),
         (encoded(half_red(), "JPEG")[:-20], "cannot be decoded"),
         (encoded(half_red(2000, 1000), "PNG"), "2000 x 1000 pixels"),
     ],

@@ -32,6 +32,7 @@ def test_scientific_notation_is_a_number() -> None:
     ("old", "new", "message"),
     [
         ("cv_idx: 0", "cv_idx: 0\n  fold: 1", "unknown key `split.fold`"),
+        ("cv_idx: 0", "cv_idx: 0\n  my-fold: 1", "unknown key `split.my-fold`"),
         ("cv_idx: 0", "cv_idx: '0'", "`split.cv_idx` is '0'"),
         ("cv_idx: 0", "cv_idx: true", "`split.cv_idx` is True"),
         ("cv_idx: 0", "cv_idx: -1", "greater than or equal to 0"),
@@ -45,6 +46,35 @@ def test_split_section(old: str, new: str, message: str) -> None:
     write(old, new)
     with pytest.raises(StageError, match=message.replace("[", r"\[")):
         load("split", SplitParams)
+
+
+LAUGHS = "\n".join(f"a{n}: &a{n} [{', '.join(['*a' + str(n - 1)] * 9) if n else 'lol'}]" for n in range(20))
+MERGES = "\n".join(f"a{n}: &a{n} {{<<: [{', '.join(['*a' + str(n - 1)] * 9 if n else ['{}'])}]}}" for n in range(20))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("split:\n", f"{LAUGHS}\nsplit: *a19\nold:\n", r"`split` is \[\[\[\[...\], \[...\], .*: Input should be"),
+        ("split:\n", f"{MERGES}\nsplit: *a19\nold:\n", r"merges \(<<\) and has 17\d aliases .*: 30 at most"),
+        ("cv_idx: 0", "cv_idx: " + "[" * 60_000 + "]" * 60_000, "has 60,... keys, dashes and brackets: 5,000 at most"),
+        ("cv_idx: 0", "cv_idx: " + "[" * 4000 + "]" * 4000, "`split.cv_idx` is "),
+        ("cv_idx: 0", "cv_idx:\n" + "- " * 60_000, "has 60,... keys, dashes and brackets: 5,000 at most"),
+        ("cv_idx: 0", f"cv_idx: {'9' * 5000}", "not valid YAML: ValueError: Exceeds the limit"),
+        ("cv_idx: 0", f"cv_idx: -0x{'f' * 5000}", "`split.cv_idx` is a huge number: Input should be greater"),
+        ("cv_idx: 0", "cv_idx: 2026-13-45", "not valid YAML: ValueError: month must be in 1..12"),
+        ("cv_idx: 0", "cv_idx: !!bool abc", "not valid YAML: KeyError: 'abc'"),
+        ("cv_idx: 0", "cv_idx: !!omap [a: 1]", "`split.cv_idx` is a ordereddict: Input should be"),
+        ("cv_idx: 0", "cv_idx: &x [*x]", r"`split.cv_idx` is \[\[\[\[...\]\]\]\]: Input should be"),
+        ("cv_idx: 0", f"cv_idx: {'x' * 1_000_000}", r"`split.cv_idx` is 'x{47}\.\.\.x{48}': Input should be"),
+        ("cv_idx: 0", "cv_idx: !!python/object/apply:os.mkdir [ran]", "could not determine a constructor"),
+    ],
+)
+def test_hostile_yaml_is_refused_at_once(old: str, new: str, message: str) -> None:
+    write(old, new)
+    with pytest.raises(StageError, match=message):
+        load("split", SplitParams)
+    assert [path.name for path in Path().iterdir()] == ["params.yaml"]
 
 
 def test_a_rate_as_a_string() -> None:

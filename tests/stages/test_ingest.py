@@ -69,7 +69,7 @@ def test_every_rejected_file_has_its_reason(pictures: Path) -> None:
     found = reasons(rejected)
     assert "cannot be decoded" in found.pop("train/green03.jpg")
     assert found == {
-        "train/green01.jpg": "not a picture",
+        "train/green01.jpg": "not a picture in JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP, AVIF",
         "train/green02.jpg": "empty file",
         "train/green04": "no picture for this label",
         "train/green05.jpg": "a link out of the folder",
@@ -165,6 +165,31 @@ def test_odd_exif_and_odd_names(pictures: Path) -> None:
     table, rejected = ingest(pictures, params(), NO_ITEMS, None)
     assert table.loc[table["id"] == "red03", "orientation"].item() == 1
     assert reasons(rejected) == {"train/caf\ufffd.jpg": "a name that is not UTF-8"}
+
+
+def test_a_picture_for_which_there_is_no_memory_is_not_rejected(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    items = Items("ingest", {}, ItemsParams(max_gib=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "convert", lambda *_: bytearray(1 << 62))
+        with pytest.raises(StageError, match=r"no memory left to open .*/train/\w+\.jpg: lower ingest.max_megapixels"):
+            ingest(pictures, params(), items, None)
+    assert ingest(pictures, params(), items, None)[1].empty
+
+
+def test_control_characters_reach_no_output(pictures: Path) -> None:
+    (pictures / "train/red03.jpg").rename(pictures / "train/red\r03.jpg")
+    rows = (
+        (pictures / "labels.csv").read_text().replace("red03", '"red\r03"').replace("red04,red", 'red04,"r\x1b[2Jed"')
+    )
+    (pictures / "labels.csv").write_text(rows, newline="")
+    table, rejected = ingest(pictures, params(), NO_ITEMS, None)
+    assert set(table["label"]) == {"", *CLASSES}
+    assert reasons(rejected) == dict.fromkeys(
+        ("train/red\ufffd03.jpg", "train/red04.jpg"), "control characters in its name or label"
+    )
 
 
 def test_rows_without_an_id_too_long_or_ending_in_a_comma(pictures: Path) -> None:
