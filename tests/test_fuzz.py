@@ -14,11 +14,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def test_spoiled_inputs_are_taken_or_refused_and_nothing_else() -> None:
-    counts, failures = fuzz(KINDS, n=250, seed=0)
+    counts, failures = fuzz(KINDS, n=200, seed=0)
     assert not failures, "\n".join(failures)
     for kind in KINDS:
-        assert all(counts[kind, outcome] > 25 for outcome in GOOD), counts
-        assert sum(counts[kind, outcome] for outcome in GOOD) == 250
+        assert all(counts[kind, outcome] > 20 for outcome in GOOD), counts
+        assert sum(counts[kind, outcome] for outcome in GOOD) == 200
 
 
 def looks_like(action: Callable[[], object]) -> Target:
