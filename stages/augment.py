@@ -26,13 +26,15 @@ from stages.common.fit_head import FitHeadParams, fit_head
 from stages.common.head import Head, labels_to_indexes, load_head, save_head
 from stages.common.items import ItemsParams
 from stages.common.optim import OptimizerParams
+from stages.common.outputs import outputs
 from stages.common.params import Count, Positive, Seed, SizePx, load
 from stages.common.pictures import Pictures
 from stages.common.predict import average, predict
 from stages.common.rows import read_rows
 from stages.common.shards import Shards
-from stages.common.stage import StageError, outputs, run
+from stages.common.stage import run
 from stages.common.transforms import TransformsParams
+from stages.common.trouble import StageError
 from stages.common.vector_feed import VectorFeed
 from stages.common.views import Views, ViewsFeed
 

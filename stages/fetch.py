@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.common.stage import StageError, outputs, run
+from stages.common.outputs import outputs
+from stages.common.stage import run
+from stages.common.trouble import StageError
 
 OUT = Path("data/raw/elpv")
 

@@ -27,9 +27,11 @@ from stages.common import images, receipt, thumb
 from stages.common.code import code_version
 from stages.common.items import Items, ItemsParams, complete, values
 from stages.common.layouts import NO_PICTURE, Candidate, read_csv_layout, read_folders_layout
+from stages.common.outputs import outputs
 from stages.common.params import Positive, Rate, Section, load
-from stages.common.stage import StageError, outputs, run, track
+from stages.common.stage import run, track
 from stages.common.threads import map_lots, threads
+from stages.common.trouble import StageError
 
 OUT = Path("data/ingest")
 

@@ -12,10 +12,11 @@ from stages.common.device import DeviceParams, compute_on
 from stages.common.head import HeadParams, labels_to_indexes, new_head
 from stages.common.lr_finder import RangeTestParams, range_test, write_curve
 from stages.common.optim import OptimizerParams, make_optimizer
+from stages.common.outputs import outputs
 from stages.common.params import Seed, TrainBatchSize, load
 from stages.common.rows import classes_of, read_rows
 from stages.common.shards import Shards
-from stages.common.stage import outputs, run
+from stages.common.stage import run
 from stages.common.vector_feed import VectorFeed
 
 ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/lr_find")

@@ -17,10 +17,11 @@ from stages.common.activations import activations, contents, depends_on
 from stages.common.backbone import load_backbone
 from stages.common.device import DeviceParams, compute_on, enough_memory
 from stages.common.items import Items, ItemsParams, complete, values
+from stages.common.outputs import outputs
 from stages.common.params import Positive, Section, SizePx, load
 from stages.common.pictures import Pictures
 from stages.common.shards import Shards, write_shards
-from stages.common.stage import outputs, run
+from stages.common.stage import run
 
 RESIZED, OUT = Path("data/resize/shards"), Path("data/precompute")
 

@@ -21,10 +21,12 @@ from pydantic import Field
 from stages.common import images, receipt
 from stages.common.code import code_version
 from stages.common.items import Items, ItemsParams, complete, values
+from stages.common.outputs import outputs
 from stages.common.params import Section, SizePx, load
 from stages.common.shards import write_shards
-from stages.common.stage import StageError, outputs, run
+from stages.common.stage import run
 from stages.common.threads import map_lots, threads
+from stages.common.trouble import StageError
 
 FILES, OUT = Path("data/ingest/files.parquet"), Path("data/resize")
 

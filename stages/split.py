@@ -23,8 +23,10 @@ from pydantic import Field
 from stages.common.doubles import doubles
 from stages.common.folds import get_cv_idxs, group_idxs, stratified_group_idxs, stratified_idxs
 from stages.common.groups import Groups
+from stages.common.outputs import outputs
 from stages.common.params import Count, Fraction, Section, Seed, load
-from stages.common.stage import StageError, outputs, run
+from stages.common.stage import run
+from stages.common.trouble import StageError
 
 IMAGES, OUT = Path("data/ingest/images.parquet"), Path("data/split")
 A_LOT = 0.1  # of all pictures: more doubles may be pictures that only look alike

@@ -20,12 +20,14 @@ from stages.common.history import History
 from stages.common.keep import Keep, Keeper
 from stages.common.network import N_GROUPS, load_network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
+from stages.common.outputs import outputs
 from stages.common.params import Fraction, Positive, Rate, Section, Seed, SizePx, TrainBatchSize, load
 from stages.common.picture_feed import picture_feed
 from stages.common.rows import read_rows
 from stages.common.schedule import ScheduleParams, cycle_ends, make_schedule, total_epochs
-from stages.common.stage import StageError, outputs, run
+from stages.common.stage import run
 from stages.common.transforms import TransformsParams
+from stages.common.trouble import StageError
 
 MODEL, OUT = Path("data/unfreeze/model.safetensors"), Path("data/train_full")
 BEFORE = Path("data/augment/history.csv")

@@ -14,10 +14,11 @@ from stages.common.device import DeviceParams, compute_on
 from stages.common.fit_head import FitHeadParams, fit_head
 from stages.common.head import HeadParams, labels_to_indexes, new_head, save_head
 from stages.common.optim import OptimizerParams
+from stages.common.outputs import outputs
 from stages.common.params import Seed, load
 from stages.common.rows import classes_of, read_rows
 from stages.common.shards import Shards
-from stages.common.stage import outputs, run
+from stages.common.stage import run
 from stages.common.vector_feed import VectorFeed
 
 ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/train_head")

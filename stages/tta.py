@@ -15,12 +15,13 @@ from stages.common import receipt
 from stages.common.batches import stage_key
 from stages.common.device import Compute, DeviceParams, compute_on, enough_memory
 from stages.common.network import Network, load_network
+from stages.common.outputs import outputs
 from stages.common.params import Count, Positive, Section, Seed, load
 from stages.common.pictures import Pictures
 from stages.common.predict import Floats, average, predict
 from stages.common.rows import Rows, read_rows
 from stages.common.shards import Shards
-from stages.common.stage import outputs, run
+from stages.common.stage import run
 from stages.common.transforms import TransformsParams, draw
 
 MODEL, RESIZED, OUT = Path("data/train_full/model.safetensors"), Path("data/resize/shards"), Path("data/tta")

@@ -17,10 +17,11 @@ from stages.common.head import load_head
 from stages.common.lr_finder import RangeTestParams, range_test, write_curve
 from stages.common.network import N_GROUPS, Network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
+from stages.common.outputs import outputs
 from stages.common.params import Seed, SizePx, TrainBatchSize, load
 from stages.common.picture_feed import picture_feed
 from stages.common.rows import read_rows
-from stages.common.stage import outputs, run
+from stages.common.stage import run
 from stages.common.transforms import TransformsParams
 
 HEAD, OUT = Path("data/augment/head.safetensors"), Path("data/unfreeze")

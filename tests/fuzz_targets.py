@@ -59,7 +59,7 @@ def csv() -> Target:
 
     from stages import ingest, split
     from stages.common import rows
-    from stages.common.stage import StageError
+    from stages.common.trouble import StageError
 
     Path("params.yaml").write_text(SMALL)
     for number, name in enumerate(strange.PICTURES):
@@ -67,8 +67,8 @@ def csv() -> Target:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (number, 0, 0)).save(file)
     plot = ingest.plot_sizes
-    silent: Any = lambda _: iter(())  # it speaks on stderr, where else a line is a failure
-    split.remarks = silent
+    nothing: Any = lambda _: iter(())  # noqa: E731 (what it says goes to stderr, where a line is a failure)
+    split.remarks = nothing
 
     def look(data: bytes) -> str:
         Path("pictures/labels.csv").write_bytes(data)
@@ -91,7 +91,7 @@ def csv() -> Target:
 
 def archive() -> Target:
     """Unpacking: pictures below out/, and nothing anywhere else."""
-    from stages.common.stage import StageError
+    from stages.common.trouble import StageError
     from stages.download import lay_out
 
     path, out = Path("archive"), Path("deep/out")
@@ -131,7 +131,7 @@ def sections() -> list[tuple[str, Any]]:
 def params() -> Target:
     """Every section of params.yaml, as its stage loads it."""
     from stages.common import params as code
-    from stages.common.stage import StageError
+    from stages.common.trouble import StageError
 
     path, wanted, parse, parsed = Path("params.yaml"), sections(), code.parse, list[Any]()
     code.parse = lambda path: parsed[0]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from stages.common.items import Items, ItemsParams
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 from stages.ingest import IngestParams, ingest
 from tests.conftest import draw_picture
 

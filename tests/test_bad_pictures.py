@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, features
 
 from stages.common.images import decode
 from stages.common.items import Items, ItemsParams
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 from stages.ingest import IngestParams, ingest
 
 Colours = list[tuple[int, int, int]]

@@ -22,7 +22,7 @@ from flows.table import Row, markdown
 from stages import download
 from stages.backbone import BackboneParams, backbone
 from stages.common.images import BadPictureError, decode, facts
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 from tests.conftest import BODY, CLASSES, ROOT, Project, make_project
 
 # --- weights ---------------------------------------------------------------------------------------------------------

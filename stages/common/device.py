@@ -14,7 +14,7 @@ from torch import nn
 from stages.common import receipt
 from stages.common.depthwise import speed_up_depthwise
 from stages.common.params import Section
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 
 Placed = TypeVar("Placed", bound=nn.Module | torch.Tensor)
 

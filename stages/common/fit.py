@@ -16,9 +16,10 @@ from stages.common.device import Compute
 from stages.common.freeze import train_mode
 from stages.common.history import History
 from stages.common.predict import Floats, predict
-from stages.common.stage import StageError, track
+from stages.common.stage import track
 from stages.common.step import train_step
 from stages.common.stop import Stopped
+from stages.common.trouble import StageError
 
 EXPLODED = 4  # times the loss of who knows nothing, and of the first steps
 

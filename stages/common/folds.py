@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 
 Ints = npt.NDArray[np.int64]
 

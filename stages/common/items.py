@@ -21,7 +21,8 @@ from pydantic import Field
 
 from stages.common.params import Section
 from stages.common.segment import Segment, digests, write_segment
-from stages.common.stage import StageError, track
+from stages.common.stage import track
+from stages.common.trouble import StageError
 
 T = TypeVar("T")
 Make = Callable[[Sequence[str]], Iterable[bytes]]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 
 
 class Candidate(NamedTuple):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.common.mapped import MappedFile
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 
 MOST_BYTES = 2**31 - 1  # of the values of a shard: Arrow counts them in 32 bits
 ITEMS_PER_SHARD = 1000  # about: the count of shards is a power of two, so that it seldom changes

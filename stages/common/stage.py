@@ -12,10 +12,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from stages.common import receipt, stop
-from stages.common.outputs import outputs
-from stages.common.trouble import StageError, in_one_line
-
-__all__ = ["StageError", "outputs", "run", "track"]
+from stages.common.trouble import in_one_line
 
 Item = TypeVar("Item")
 

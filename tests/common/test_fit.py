@@ -14,8 +14,8 @@ from stages.common.history import History
 from stages.common.network import Network
 from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.schedule import ScheduleParams, make_schedule
-from stages.common.stage import StageError
 from stages.common.step import train_step
+from stages.common.trouble import StageError
 from tests.common.test_network import CPU, network  # noqa: F401 (a fixture)
 
 SGDR = ScheduleParams(schedule="sgdr", n_cycles=1, cycle_len=8, cycle_mult=1, hold_pct=0.0)

@@ -15,7 +15,7 @@ import pytest
 from stages.common import items as module
 from stages.common.items import Items, ItemsParams, complete, home, trim, values
 from stages.common.segment import write_segment
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 
 ROOM = ItemsParams(max_gib=1.0)
 SHAS = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(5000)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.common.params import load
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 from stages.split import SplitParams
 from stages.train_full import TrainFullParams
 

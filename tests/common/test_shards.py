@@ -9,7 +9,7 @@ import pytest
 
 from stages.common import shards as shards_module
 from stages.common.shards import ITEMS_PER_SHARD, Shards, shard_bits, write_shards
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 
 
 def digests(n: int) -> list[str]:

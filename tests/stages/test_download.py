@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import download
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 from tests.conftest import ROOT, Project, draw_picture
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from stages.common.items import Items, ItemsParams
-from stages.common.stage import StageError
+from stages.common.trouble import StageError
 from stages.ingest import IngestParams, ingest
 from tests.conftest import CLASSES, draw_picture, draw_pictures
 
