@@ -180,9 +180,9 @@ def test_a_picture_for_which_there_is_no_memory_is_not_rejected(
 
 
 def test_control_characters_reach_no_output(pictures: Path) -> None:
-    (pictures / "train/red03.jpg").rename(pictures / "train/red\r03.jpg")
+    (pictures / "train/red03.jpg").rename(pictures / "train/red\x0703.jpg")
     rows = (
-        (pictures / "labels.csv").read_text().replace("red03", '"red\r03"').replace("red04,red", 'red04,"r\x1b[2Jed"')
+        (pictures / "labels.csv").read_text().replace("red03", '"red\x0703"').replace("red04,red", 'red04,"r\x1b[2Jed"')
     )
     (pictures / "labels.csv").write_text(rows, newline="")
     table, rejected = ingest(pictures, params(), NO_ITEMS, None)
