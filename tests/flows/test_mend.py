@@ -8,11 +8,10 @@ import pytest
 from flows.mend import ENTRY, mend_lock
 from tests.conftest import Project
 
+OUT = "    outs:\n    - path: data/x"
 
-@pytest.mark.parametrize(
-    "end", ["    ou", "    outs:\n    - path: data/x\n      hash: md5\n", "    outs:\n    - path: a"]
-)
-@pytest.mark.parametrize("n_whole", [None, 0, 3, 10])
+
+@pytest.mark.parametrize(("n_whole", "end"), [(None, ""), (0, "    ou"), (3, f"{OUT}\n      hash: md5\n"), (10, OUT)])
 def test_a_lock_that_was_cut_off_keeps_its_whole_entries(project: Project, n_whole: int | None, end: str) -> None:
     lock, before = project.folder / "dvc.lock", project.md5s()
     text = lock.read_text()
