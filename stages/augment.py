@@ -59,8 +59,10 @@ def tta(head: Head, valid: VectorFeed, views: Views, compute: Compute) -> pd.Dat
 
 
 def main() -> None:
-    params, seed = load("augment", AugmentParams), load("seed", Seed)
+    seed = load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
+    checkpoint = Checkpoint("augment", compute)
+    params = load("augment", AugmentParams)
     size_px = load("precompute.size_px", SizePx)
     body_batch_size = compute.whole(load("precompute.batch_size", Positive))
     transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")
@@ -81,7 +83,6 @@ def main() -> None:
         receipt.remembered(len(views) * len(both), views.complete())
         train = ViewsFeed(views, shas, labels, params.batch_size, key)
     valid = VectorFeed(Shards(ACTIVATIONS), valid_shas, valid_labels, params.batch_size, compute.device, key)
-    checkpoint = Checkpoint("augment", compute)
     with enough_memory("precompute.batch_size", body_batch_size):
         history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute, checkpoint)
     with outputs(OUT) as folder:

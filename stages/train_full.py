@@ -91,8 +91,10 @@ def as_it_came() -> dict[str, float]:
 
 
 def main() -> None:
-    params, seed = load("train_full", TrainFullParams), load("seed", Seed)
+    seed = load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
+    checkpoint = Checkpoint("train_full", compute)
+    params = load("train_full", TrainFullParams)
     network = compute.place(load_network(MODEL))
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
@@ -105,7 +107,7 @@ def main() -> None:
         keeper()
 
     after_epoch()
-    checkpoint = Checkpoint("train_full", compute, keeper=keeper)
+    checkpoint.also["keeper"] = keeper
     for number, (size_px, phase) in enumerate(plan):
         if checkpoint.is_past(number):
             continue

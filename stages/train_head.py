@@ -25,8 +25,10 @@ ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/train_head")
 
 
 def main() -> None:
-    params, seed = load("train_head", FitHeadParams), load("seed", Seed)
+    seed = load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
+    checkpoint = Checkpoint("train_head", compute)
+    params = load("train_head", FitHeadParams)
     shards, rows = Shards(ACTIVATIONS), [read_rows("train"), read_rows("valid")]
     classes, key = classes_of(rows[0]), stage_key(seed, "train_head")
     head = compute.place(new_head(load("head", HeadParams), shards.width, classes, seed))
@@ -34,7 +36,6 @@ def main() -> None:
         VectorFeed(shards, r.sha256s, labels_to_indexes(r.labels, classes), params.batch_size, compute.device, key)
         for r in rows
     )
-    checkpoint = Checkpoint("train_head", compute)
     history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute, checkpoint)
     with outputs(OUT) as folder:
         save_head(head, folder / "head.safetensors")

@@ -53,7 +53,7 @@ def test_terminated_then_killed_then_left_alone(project: Project, stage: str) ->
     _, said = stopped.communicate(timeout=20)
     assert time.monotonic() - told < 5
     assert stopped.returncode == EXIT_CODE
-    lines = ["stopping after this step", f"{stage}: stopped; what it has done is kept: run it again and it goes on"]
+    lines = ["stopping after this step", f"{stage}: stopped before its end: run it again"]
     assert said.splitlines() == lines
     assert len(list(checkpoints.iterdir())) == 1
     assert contents(project.folder / "data" / stage) == {}
@@ -99,3 +99,25 @@ def test_every_long_stage_leaves_when_told(project: Project, stage: str) -> None
     assert done.returncode == EXIT_CODE, done.stderr
     assert contents(project.folder / "data" / stage) == before
     assert not list((project.folder / "data").glob(".*.tmp"))
+
+
+def test_a_stage_whose_dvc_was_killed_stops_and_replaces_nothing(project: Project) -> None:
+    """The parent of the real Python is DVC itself (a shell that ends with one command becomes it)."""
+    project.shim = None
+    project.params({"train_head.cycle_len": 2000})
+    repro = subprocess.Popen(
+        ["dvc", "repro", "train_head"], cwd=project.folder, env=project.environment() | {"SHELL": "/bin/bash"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    checkpoints, deadline = project.folder / ".unfreeze/checkpoints", time.monotonic() + 60
+    stages: list[psutil.Process] = []
+    while not any("stages.train_head" in one.cmdline() for one in stages) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        stages = psutil.Process(repro.pid).children(recursive=True)
+    time.sleep(6)
+    repro.kill()
+    repro.wait()
+    _, alive = psutil.wait_procs(stages, timeout=10)
+    assert not alive
+    assert list(checkpoints.iterdir())
+    assert contents(project.folder / "data/train_head") == {}

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,12 +46,15 @@ class Place:
 
 
 class Checkpoint:
-    """Of one stage. `also`: what is to be kept beside what `fit` itself works on."""
+    """Of one stage; made before the stage reads anything. `also`: what is kept beside what `fit` itself works on."""
 
-    def __init__(self, stage: str, compute: Compute, **also: Stateful) -> None:
-        self.seconds, self.also, self.phase = load("checkpoint_seconds", Seconds), also, 0
+    def __init__(self, stage: str, compute: Compute) -> None:
+        self.stage, self.compute = stage, compute
+        self.seconds, self.phase = load("checkpoint_seconds", Seconds), 0
+        self.also: dict[str, Stateful] = {}
+        self.is_named = False
         folder = Path(os.environ.get("UNFREEZE_HOME", ".unfreeze")) / "checkpoints"
-        self.path = folder / f"{stage}-{inputs_hash(stage, compute)}.pt" if PIPELINE.exists() else None
+        self.path = folder / self._name() if PIPELINE.exists() else None
         self.found = self._read()
         self.saved = time.monotonic()
 
@@ -76,9 +80,20 @@ class Checkpoint:
     def is_due(self) -> bool:
         return time.monotonic() - self.saved >= self.seconds
 
+    def _name(self) -> str:
+        return f"{self.stage}-{inputs_hash(self.stage, self.compute)}.pt"
+
+    def _check_name(self) -> None:
+        """Once, when all is read: of an input that somebody has changed meanwhile nobody knows which one was read."""
+        if self.path is not None and not self.is_named and self.path.name != self._name():
+            print("no checkpoint: params.yaml or another input changed while the stage was reading")
+            self.path = None
+        self.is_named = True
+
     def save(self, place: Place, parts: dict[str, Stateful]) -> None:
         """A checkpoint that cannot be written is said and does not end the training."""
         self.saved = time.monotonic()
+        self._check_name()
         if self.path is None:
             return
         state = {
@@ -111,12 +126,13 @@ class Checkpoint:
             return None
         try:
             found: Any = is_sealed(self.path) and torch.load(self.path, weights_only=True, map_location="cpu")
+        except (MemoryError, OSError):  # not its fault
+            raise
         except Exception:  # whatever the reader makes of what somebody put there
             found = None
         if isinstance(found, dict):
             return found
         print(f"{self.path} is damaged: training begins anew")
-        self.path.unlink(missing_ok=True)
         return None
 
 
@@ -137,9 +153,10 @@ def is_sealed(path: Path) -> bool:
 
 
 def inputs_hash(stage: str, compute: Compute) -> str:
-    """Of the contents of the stage's `deps`, the values of its `params`, and device, chip, threads and torch."""
+    """Of the contents of the stage's `deps`, the values of its `params`, device, chip, threads and the libraries."""
     declared = YAML(typ="safe").load(PIPELINE)["stages"][stage]
-    digest = hashlib.sha256(json.dumps(compute.describe(), sort_keys=True).encode())
+    libraries = {name: version(name) for name in ("numpy", "pillow", "timm")}
+    digest = hashlib.sha256(json.dumps(compute.describe() | libraries, sort_keys=True).encode())
     for name in declared["params"]:
         value: Any = load(name, object)
         digest.update(json.dumps([name, value], sort_keys=True).encode())

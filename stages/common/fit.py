@@ -21,7 +21,7 @@ from stages.common.step import train_step
 from stages.common.stop import Stopped
 from stages.common.trouble import StageError
 
-EXPLODED = 4  # times the loss of who knows nothing, and of the first steps
+EXPLODED = 50  # times the loss of who knows nothing, and of the first steps: below 10 some come back
 
 
 @dataclass
@@ -48,6 +48,7 @@ class Training:
             return row | look(self.model, self.valid, self.compute)
         except Stopped:
             self.save(place)
+            print(f"stopped in epoch {place.epoch + 1} after {place.batch} batches")
             raise
 
     def _batches(self, place: Place) -> None:
@@ -123,12 +124,12 @@ def fit(
         if after_epoch is not None:
             after_epoch()
         place.epoch, place.batch = place.epoch + 1, 0
+    training.save(place)  # what comes after it may take long too
     return history
 
 
 def check_loss(loss: float, lrs: list[float], epoch: int, history: History, n_classes: int) -> None:
-    """Raises StageError: not finite, or for 20 steps on average far above both the first 20 and a uniform guess, from
-    which no training has come back."""
+    """Raises StageError: not finite, or for 20 steps on average far above both the first 20 and a uniform guess."""
     losses = [step["loss"] for step in history.steps[-19:]] + [loss]
     at_first = [step["loss"] for step in history.steps[:20]]
     bound = EXPLODED * max(math.log(n_classes), float(np.mean(at_first or [loss])))

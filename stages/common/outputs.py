@@ -1,11 +1,14 @@
 """Outputs appear whole or not at all: written under another name, brought to the disk, then renamed."""
 
+import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from stages.common import stop
 
 
 @contextmanager
@@ -25,14 +28,32 @@ def outputs(folder: Path) -> Iterator[Path]:
                 sync(Path(below, name))
             sync(Path(below))
         folder.mkdir(parents=True, exist_ok=True)
-        for new in sorted(staging.iterdir()):
-            old = folder / new.name
-            if old.is_dir():
-                shutil.rmtree(old)
-            new.replace(old)
-        sync(folder)
+        stop.check()
+        with locked(folder):
+            put_in_place(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def put_in_place(staging: Path, folder: Path) -> None:
+    """A folder cannot be replaced by a folder: the old one goes aside, into what is removed at the end."""
+    for number, new in enumerate(sorted(staging.iterdir())):
+        old = folder / new.name
+        if old.is_dir():
+            old.replace(staging / f".old.{number}")
+        new.replace(old)
+    sync(folder)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Against another run of the same stage that ends at this very moment."""
+    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def remove_those_of_the_dead(folder: Path) -> None:

@@ -27,7 +27,7 @@ def run(main: Callable[[], None]) -> None:
         main()
         receipt.write(os.environ.get("DVC_STAGE", stage).rpartition(":")[2], main_started)
     except stop.Stopped:
-        print(f"{stage}: stopped; what it has done is kept: run it again and it goes on", file=sys.stderr)
+        print(f"{stage}: stopped before its end: run it again", file=sys.stderr)
         sys.exit(stop.EXIT_CODE)
     except KeyboardInterrupt:  # Ctrl-C for the second time
         sys.exit(128 + signal.SIGINT)

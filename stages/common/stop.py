@@ -1,12 +1,17 @@
 """Being asked to stop: SIGTERM (a preempted worker, a cancelled run) or Ctrl-C. The step at hand ends, then the stage
 leaves, with what it has done kept for the next run. Work that `track` shows can be stopped between two of its items.
+
+A stage whose DVC was killed stops too: else it would replace the outputs of the next run.
 """
 
+import os
 import signal
 import sys
 from types import FrameType
 
 EXIT_CODE = 75  # sysexits.h, EX_TEMPFAIL: not done, to be run again
+
+PARENT = os.getppid()
 
 _asked = False
 
@@ -33,5 +38,5 @@ def _remember(number: int, _: FrameType | None) -> None:
 
 def check() -> None:
     """Raises Stopped."""
-    if _asked:
+    if _asked or ("DVC_STAGE" in os.environ and os.getppid() != PARENT):
         raise Stopped

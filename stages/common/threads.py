@@ -6,6 +6,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from stages.common import stop
+
 T = TypeVar("T")
 R = TypeVar("R")
 A_LOT = 16
@@ -24,5 +26,12 @@ def threads() -> Iterator[Executor]:
 def map_lots(pool: Executor, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """`pool.map` in lots: to hand one item over takes longer than to hash a small file."""
     lots = (items[start : start + A_LOT] for start in range(0, len(items), A_LOT))
-    results = pool.map(lambda lot: [function(item) for item in lot], lots)
+    results = pool.map(lambda lot: [function(item) for item in until_stopped(lot)], lots)
     return (result for lot in results for result in lot)
+
+
+def until_stopped(items: Sequence[T]) -> Iterator[T]:
+    """Raises Stopped: a large picture can take a second, and a lot of them more than there is time for."""
+    for item in items:
+        stop.check()
+        yield item

@@ -9,7 +9,7 @@ from torch import nn
 
 from stages.common import stop
 from stages.common.batches import Batch
-from stages.common.checkpoint import Checkpoint, Place, seal
+from stages.common.checkpoint import Checkpoint, Place, Stateful, seal
 from stages.common.fit import fit
 from stages.common.history import History
 from stages.common.keep import Keeper
@@ -72,7 +72,8 @@ def train(optimizer_name: str, schedule: str, feed: TensorFeed) -> tuple[dict[st
     torch.manual_seed(5)
     model, history = CPU.place(small_network()), History()
     keeper = Keeper(model, "best", {1, 2, 3, 4}, history)
-    saved = Checkpoint("toy", CPU, keeper=keeper)
+    saved = Checkpoint("toy", CPU)
+    saved.also["keeper"] = keeper
     params = OptimizerParams.model_validate({"name": optimizer_name, "momentum": 0.9, "weight_decay": 0.01})
     for phase in range(2):
         if saved.is_past(phase):
@@ -82,6 +83,7 @@ def train(optimizer_name: str, schedule: str, feed: TensorFeed) -> tuple[dict[st
         fit(model, feed, feed, optimizer, scheduled, EPOCHS, CPU, False, 0.1, history, keeper, saved)
     last = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     keeper.restore()
+    saved.forget()
     return last | {f"kept {name}": tensor for name, tensor in model.state_dict().items()}, history
 
 
@@ -96,7 +98,7 @@ def test_wherever_it_is_stopped_it_ends_with_the_same_bits(optimizer: str, sched
         went_on, history_on = train(optimizer, schedule, TensorFeed())
         assert history_on == history, at
         assert all(torch.equal(went_on[name], tensor) for name, tensor in expected.items()), at
-        next(Path(".unfreeze/checkpoints").glob("toy-*.pt")).unlink()
+        assert not list(Path(".unfreeze/checkpoints").iterdir())
 
 
 def test_twice_stopped_and_nothing_is_done_twice() -> None:
@@ -138,14 +140,29 @@ def test_how_often_it_is_written_is_no_input() -> None:
 
 def test_it_is_written_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     places: list[tuple[int, int, int]] = []
-    monkeypatch.setattr(
-        Checkpoint, "save", lambda _, place, parts: places.append((place.phase, place.epoch, place.batch))
-    )
-    train("adamw", "sgdr", TensorFeed())
-    assert places == []
-    write_params(seconds=1e-9)
-    train("adamw", "sgdr", TensorFeed())
-    assert places == [(epoch // EPOCHS, epoch, batch) for epoch in range(2 * EPOCHS) for batch in (1, 2, 3)]
+    clock = [0.0]
+    save = Checkpoint.save
+
+    def noted(self: Checkpoint, place: Place, parts: dict[str, Stateful]) -> None:
+        places.append((place.phase, place.epoch, place.batch))
+        save(self, place, parts)
+
+    class TickingFeed(TensorFeed):
+        def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+            for batch in super().epoch(epoch, done):
+                clock[0] += 1
+                yield batch
+
+    monkeypatch.setattr(Checkpoint, "save", noted)
+    monkeypatch.setattr("stages.common.checkpoint.time.monotonic", lambda: clock[0])
+    at_ends = [(0, EPOCHS, 0), (1, 2 * EPOCHS, 0)]
+    write_params(seconds=1000)
+    train("adamw", "sgdr", TickingFeed())
+    assert places == at_ends
+    places.clear()
+    write_params(seconds=2)
+    train("adamw", "sgdr", TickingFeed())  # a batch a second; after the end of a phase two seconds begin anew
+    assert places == [(0, 0, 2), (0, 1, 1), (0, 1, 3), at_ends[0], (1, 2, 2), (1, 3, 1), (1, 3, 3), at_ends[1]]
 
 
 @pytest.mark.parametrize("damage", ["cut off", "a byte flipped", "a pickle", "empty"])
@@ -201,3 +218,25 @@ def test_without_a_pipeline_there_are_none() -> None:
     saved = Checkpoint("toy", CPU)
     saved.save(Place(0, 0, 1), {})
     assert not Path(".unfreeze").exists()
+
+
+def test_inputs_that_change_while_the_stage_reads_them_are_nobodys(capsys: pytest.CaptureFixture[str]) -> None:
+    saved = Checkpoint("toy", CPU)
+    write_params(seed=2)
+    saved.save(Place(0, 0, 1), {})
+    assert "another input changed while the stage was reading" in capsys.readouterr().out
+    assert not list(Path().glob(".unfreeze/checkpoints/*"))
+
+
+def test_without_memory_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(stop.Stopped):
+        train("adamw", "sgdr", StoppingFeed(10))
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", full)
+        with pytest.raises(MemoryError):
+            Checkpoint("toy", CPU)
+    assert Checkpoint("toy", CPU).found is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.common.outputs import outputs
+from tests.conftest import ROOT
 
 
 def test_they_replace_their_namesakes_and_leave_the_rest(tmp_path: Path) -> None:
@@ -67,3 +68,18 @@ def test_every_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkey
     with outputs(tmp_path / "stage") as folder:
         (folder / "a").write_text("a")
     assert done == ["a", folder.name, "-> a", "stage"]
+
+
+def test_two_that_end_at_once_both_put_a_whole_folder_in_place(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from stages.common.outputs import outputs\n"
+        "for n in range(60):\n"
+        "    with outputs(Path(sys.argv[1])) as folder:\n"
+        "        (folder / 'shards').mkdir()\n"
+        "        for name in 'ab': (folder / 'shards' / name).write_text(f'{sys.argv[2]} {n}')\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "stage"), who], cwd=ROOT) for who in "12"]
+    assert [process.wait() for process in both] == [0, 0]
+    shards = tmp_path / "stage/shards"
+    assert (shards / "a").read_text() == (shards / "b").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]

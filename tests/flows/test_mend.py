@@ -2,9 +2,11 @@
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
+from flows.graph import PipelineError
 from flows.mend import ENTRY, mend_lock
 from tests.conftest import Project
 
@@ -18,17 +20,39 @@ def test_a_lock_that_was_cut_off_keeps_its_whole_entries(project: Project, n_who
     outs = [found.start() for found in re.finditer("    outs:", text)]
     lock.write_text("" if n_whole is None else text[: outs[n_whole]] + end)
     out = project.run(sys.executable, "-m", "flows.mend").stdout
-    assert out == f"dvc.lock was cut off: {n_whole or 0} whole entries kept; the others come back at the next run\n"
+    assert out.startswith(f"dvc.lock was cut off: {n_whole or 0} whole entries kept; the others come back from DVC's")
+    assert (project.folder / ".dvc/tmp/dvc.lock.broken").exists()
     assert len(ENTRY.findall(lock.read_text() if lock.exists() else "")) == (n_whole or 0)
     assert project.repro("evaluate", "lr_find") == []  # what was lost is restored: nothing runs again
     assert project.md5s() == before
 
 
-def test_a_whole_one_is_left_alone(project: Project) -> None:
-    lock = project.folder / "dvc.lock"
-    before = lock.read_bytes()
-    assert mend_lock(lock) == ""
-    assert lock.read_bytes() == before
+ENTRY_OF = "schema: '2.0'\nstages:\n  one:\n    cmd: run\n    {kind}:\n    - path: a\n      {item}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ENTRY_OF.format(kind="deps", item="hash: md5\n      etag: abc"),
+        ENTRY_OF.format(kind="outs", item="hash: md5\n      files: []"),
+        ENTRY_OF.format(kind="outs", item="md5: abc"),
+        ENTRY_OF.format(kind="outs", item="hash: md5\n      md5: abc").rstrip(),
+    ],
+)
+def test_a_whole_one_is_left_alone(tmp_path: Path, text: str) -> None:
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(text)
+    assert mend_lock(lock, tmp_path) == ""
+    assert lock.read_text() == text
+
+
+@pytest.mark.parametrize("text", ["schema: '3.0'\n", "<<<<<<< HEAD\nschema", "schema: '2.0'\nstages:\n<<<<<<< HEAD\n"])
+def test_one_that_was_not_cut_off_is_not_touched(tmp_path: Path, text: str) -> None:
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(text)
+    with pytest.raises(PipelineError, match="Mend it by hand"):
+        mend_lock(lock, tmp_path)
+    assert lock.read_text() == text
 
 
 def test_dvcs_table_of_who_works_where(project: Project) -> None:
