@@ -52,7 +52,7 @@ class Checkpoint:
         self.stage, self.compute = stage, compute
         self.seconds, self.phase = load("checkpoint_seconds", Seconds), 0
         self.also: dict[str, Stateful] = {}
-        self.is_named = False
+        self.has_begun = False
         folder = Path(os.environ.get("UNFREEZE_HOME", ".unfreeze")) / "checkpoints"
         self.path = folder / self._name() if PIPELINE.exists() else None
         self.found = self._read()
@@ -61,10 +61,13 @@ class Checkpoint:
     def is_past(self, phase: int) -> bool:
         """It was done before the training was stopped. Else it is the phase that is saved from now on."""
         self.phase = phase
+        self._check_name()
         return self.found is not None and phase < self.found["place"]["phase"]
 
     def resume(self, place: Place, parts: dict[str, Stateful]) -> Place:
         """Put everything back; `place` where there is nothing to go on with."""
+        self._check_name()
+        self.has_begun = True
         found, self.found = self.found, None
         if found is None:
             return place
@@ -84,16 +87,14 @@ class Checkpoint:
         return f"{self.stage}-{inputs_hash(self.stage, self.compute)}.pt"
 
     def _check_name(self) -> None:
-        """Once, when all is read: of an input that somebody has changed meanwhile nobody knows which one was read."""
-        if self.path is not None and not self.is_named and self.path.name != self._name():
+        """Of an input that somebody has changed before training begins nobody knows which one the stage has read."""
+        if self.path is not None and not self.has_begun and self.path.name != self._name():
             print("no checkpoint: params.yaml or another input changed while the stage was reading")
-            self.path = None
-        self.is_named = True
+            self.path = self.found = None
 
     def save(self, place: Place, parts: dict[str, Stateful]) -> None:
         """A checkpoint that cannot be written is said and does not end the training."""
         self.saved = time.monotonic()
-        self._check_name()
         if self.path is None:
             return
         state = {

@@ -221,11 +221,33 @@ def test_without_a_pipeline_there_are_none() -> None:
 
 
 def test_inputs_that_change_while_the_stage_reads_them_are_nobodys(capsys: pytest.CaptureFixture[str]) -> None:
-    saved = Checkpoint("toy", CPU)
+    saved, here = Checkpoint("toy", CPU), Place(0, 0, 1)
     write_params(seed=2)
-    saved.save(Place(0, 0, 1), {})
+    saved.save(saved.resume(here, {}), {})
     assert "another input changed while the stage was reading" in capsys.readouterr().out
     assert not list(Path().glob(".unfreeze/checkpoints/*"))
+
+
+def test_who_edits_params_during_a_training_loses_no_checkpoint() -> None:
+    saved, here = Checkpoint("toy", CPU), Place(0, 0, 1)
+    saved.resume(here, {})
+    write_params(seed=2)
+    assert not saved.is_past(1)
+    saved.save(here, {})
+    write_params(seed=1)
+    assert Checkpoint("toy", CPU).found is not None
+
+
+def test_nobody_goes_on_where_inputs_change_while_the_stage_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(stop.Stopped):
+        train("adamw", "sgdr", StoppingFeed(20))
+    saved = Checkpoint("toy", CPU)
+    assert saved.found is not None
+    write_params(seed=2)
+    assert not saved.is_past(0)
+    here = Place(0, 0, 1)
+    assert saved.resume(here, {}) is here
+    assert "another input changed" in capsys.readouterr().out
 
 
 def test_without_memory_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
