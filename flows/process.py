@@ -137,8 +137,7 @@ def terminate(process: subprocess.Popen[str], asked: set[int]) -> None:
         asked |= {child.pid for child in below}
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1)
-    # Where a shell stands between, DVC may be gone while the stage still keeps what it has done.
-    for child in psutil.wait_procs(session(process.pid), timeout=max(deadline - time.monotonic(), 0))[1]:
+    for child in session(process.pid):
         with suppress(psutil.NoSuchProcess):
             child.kill()
     try:
