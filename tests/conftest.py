@@ -201,15 +201,19 @@ def project(reproduced: Project, tmp_path: Path) -> Project:
     return Project(tmp_path / "project", reproduced.shim)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MiB; who is not allowed to mount one skips the test."""
-    folder = tmp_path / "disk"
+def mounted(folder: Path, size_mib: int) -> Iterator[Path]:
+    """A file system of its own; who is not allowed to mount one skips the test."""
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True).returncode:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
         pytest.skip("no right to mount a file system here")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    yield from mounted(tmp_path / "disk", size_mib=2)
 
 
 @pytest.fixture
