@@ -1,6 +1,7 @@
 """A process whose output streams into a log and that can be stopped without leaving DVC's locks behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,12 +110,21 @@ class Output:
 
 
 def environment() -> dict[str, str]:
-    """Ours, with this interpreter's folder on PATH: `python -m stages...` must not be some other Python."""
+    """Ours, with this interpreter's folder on PATH: `python -m stages...` must not be some other Python.
+
+    DVC runs a stage by $SHELL, in a container often unset: /bin/sh would stand between DVC and the stage, and end
+    before the stage has kept its checkpoint. bash becomes the command.
+    """
     here, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
-    return os.environ | {
-        "PATH": path if here in path.split(os.pathsep) else f"{here}{os.pathsep}{path}",
-        "PYTHONUNBUFFERED": "1",
-    }
+    shell = {} if "SHELL" in os.environ else {"SHELL": shutil.which("bash") or "/bin/sh"}
+    return (
+        os.environ
+        | shell
+        | {
+            "PATH": path if here in path.split(os.pathsep) else f"{here}{os.pathsep}{path}",
+            "PYTHONUNBUFFERED": "1",
+        }
+    )
 
 
 def terminate(process: subprocess.Popen[str], asked: set[int]) -> None:

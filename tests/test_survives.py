@@ -1,5 +1,6 @@
 """Stages that are stopped or killed: they leave soon, the next run goes on, and every byte is that of a quiet run."""
 
+import shutil
 import signal
 import subprocess
 import time
@@ -71,10 +72,16 @@ def test_terminated_then_killed_then_left_alone(project: Project, stage: str) ->
     assert not list((project.folder / "data").glob(".*.tmp"))
 
 
-def test_what_was_stopped_is_run_again_by_dvc(project: Project) -> None:
+@pytest.mark.parametrize(("shell", "code"), [("bash", 75), ("dash", -15)])
+def test_what_was_stopped_is_run_again_by_dvc(project: Project, shell: str, code: int) -> None:
+    """bash becomes the stage; dash, often /bin/sh, waits for it, and ends first by the same signal."""
+    path = shutil.which(shell)
+    if path is None:
+        pytest.skip(f"no {shell} here")
     project.params({"train_full.cycle_len": 6})
+    environment = project.environment() | {"PYTHONUNBUFFERED": "1", "SHELL": path}
     repro = subprocess.Popen(
-        ["dvc", "repro", "train_full"], cwd=project.folder, env=project.environment() | {"PYTHONUNBUFFERED": "1"},
+        ["dvc", "repro", "train_full"], cwd=project.folder, env=environment,
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     after_epoch(repro, 2)
@@ -82,7 +89,9 @@ def test_what_was_stopped_is_run_again_by_dvc(project: Project) -> None:
         below.terminate()
     _, said = repro.communicate(timeout=30)
     assert repro.returncode == 255
-    assert "failed to run: python -m stages.train_full, exited with 75" in said
+    assert f"failed to run: python -m stages.train_full, exited with {code}" in said
+    assert "train_full: stopped before its end: run it again" in said
+    assert len(list((project.folder / ".unfreeze/checkpoints").iterdir())) == 1
     assert project.repro("train_full") == ["train_full"]
 
 
