@@ -46,6 +46,7 @@ requirements: setup  ## compile all requirements*.txt
 	$(COMPILE) --extra demo --extra dev pyproject.toml -o requirements.txt
 	$(COMPILE) --extra s3 --extra moto -c requirements.txt pyproject.toml -o requirements-s3.txt
 	$(COMPILE) --python-version 3.11 -c requirements.txt bench/requirements.in -o bench/requirements.txt
+	$(COMPILE) --python-version 3.11 app/requirements.in -o app/requirements.txt
 
 clean:  ## remove the environment, the outputs of all stages and what is remembered (the DVC cache stays)
 	rm -rf .venv .venv-bench .unfreeze .mypy_cache .pytest_cache .ruff_cache data/.*.tmp

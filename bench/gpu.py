@@ -58,7 +58,7 @@ from stages.common.network import Network  # noqa: E402
 from stages.common.optim import OptimizerParams, make_optimizer  # noqa: E402
 from stages.common.picture_feed import PictureFeed  # noqa: E402
 from stages.common.pictures import Pictures  # noqa: E402
-from stages.common.preprocessing import Backbone  # noqa: E402
+from stages.common.preprocessing import Backbone, ResizeParams  # noqa: E402
 from stages.common.shards import Shards, write_shards  # noqa: E402
 from stages.common.step import train_step  # noqa: E402
 from stages.common.transforms import TransformsParams  # noqa: E402
@@ -96,7 +96,7 @@ def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, An
     )
     body = Body(name)
     head = Head(HeadShape(n_features=body.n_features, classes=CLASSES, hidden=512, dropout=(0.25, 0.5)))
-    network = compute.place(Network(about, body, head, args.size_px))
+    network = compute.place(Network(about, ResizeParams(size_px=340, jpeg_quality=95), body, head, args.size_px))
     pictures = Pictures(shards, list(shards.sha256s()), about, args.size_px, args.batch_size, compute)
     labels = torch.arange(len(pictures)) % 2
     transforms = TransformsParams(kind="side_on", max_zoom=1.1, max_rotate_deg=10, max_lighting=0.05)

@@ -23,9 +23,10 @@ from stages.common.backbone import load_backbone
 from stages.common.device import DeviceParams, compute_on
 from stages.common.params import load
 from stages.common.pictures import Pictures
+from stages.common.preprocessing import ResizeParams
 from stages.common.shards import Shards
 from stages.precompute import RESIZED, PrecomputeParams
-from stages.resize import FILES, ResizeParams, resize
+from stages.resize import FILES, resize
 
 N_PICTURES = 512
 

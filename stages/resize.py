@@ -8,21 +8,20 @@ Recipe: `data.resize(340, 'tmp')`, bilinear; 0.7 ignores EXIF orientation, we ap
 """
 
 import hashlib
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
 from stages.common import images, receipt
 from stages.common.code import code_version
 from stages.common.items import Items, ItemsParams, complete, values
 from stages.common.outputs import outputs
-from stages.common.params import Section, SizePx, load
+from stages.common.params import load
+from stages.common.preprocessing import ResizeParams
+from stages.common.resized import resized
 from stages.common.shards import write_shards
 from stages.common.stage import run
 from stages.common.threads import map_lots, threads
@@ -31,9 +30,7 @@ from stages.common.trouble import StageError
 FILES, OUT = Path("data/ingest/files.parquet"), Path("data/resize")
 
 
-class ResizeParams(Section):
-    size_px: SizePx
-    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+ANY_SIZE = 1 << 62  # pixels: ingest has checked the limit on these very bytes
 
 
 def resize(path: Path, sha256: str, params: ResizeParams) -> bytes:
@@ -41,15 +38,10 @@ def resize(path: Path, sha256: str, params: ResizeParams) -> bytes:
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise StageError(f"{path} is not the file that ingest saw: run `dvc repro ingest`, then again")
-    pixels = 1 << 62  # ingest has checked the limit on these very bytes
     try:
-        image = images.decode(data, pixels, draft_px=params.size_px)
-        image = images.resize_shorter(image, params.size_px).convert("RGB")
+        return resized(data, params, ANY_SIZE)
     except MemoryError:
         raise StageError(f"no memory left to open {path}: lower ingest.max_megapixels or end other programs") from None
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
-    return buffer.getvalue()
 
 
 def main() -> None:
@@ -57,7 +49,7 @@ def main() -> None:
     root = Path(load("ingest.path", str))
     table = pq.ParquetFile(FILES).read().to_pydict()  # pandas, and pq.read_table, take half a second to import
     files = dict(zip(table["sha256"], table["file"], strict=True))
-    key = {"params": params.model_dump(), "code": code_version(images, resize), "pillow": PIL.__version__}
+    key = {"params": params.model_dump(), "code": code_version(images, resized), "pillow": PIL.__version__}
     items = Items("resize", key, load("items", ItemsParams))
     with outputs(OUT) as folder, threads() as pool:
 

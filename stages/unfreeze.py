@@ -20,6 +20,7 @@ from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.outputs import outputs
 from stages.common.params import Seed, SizePx, TrainBatchSize, load
 from stages.common.picture_feed import picture_feed
+from stages.common.preprocessing import ResizeParams
 from stages.common.rows import read_rows
 from stages.common.stage import run
 from stages.common.transforms import TransformsParams
@@ -37,8 +38,9 @@ def main() -> None:
     params, seed = load("unfreeze", UnfreezeParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
     size_px, transforms = load("precompute.size_px", SizePx), load("transforms", TransformsParams)
+    resize = load("resize", ResizeParams)
     about, body = load_backbone()
-    network = compute.place(Network(about, body, load_head(HEAD), size_px).requires_grad_(True))
+    network = compute.place(Network(about, resize, body, load_head(HEAD), size_px).requires_grad_(True))
     network.size_px = params.size_px  # the range test runs at the size of train_full; the network was made at another
     feed = picture_feed(read_rows("train"), "unfreeze", network, params.batch_size, transforms, seed, compute)
     network.size_px = size_px

@@ -24,7 +24,8 @@ def picture() -> Target:
     from PIL import Image
 
     from stages.common import images
-    from stages.resize import ResizeParams, resize
+    from stages.common.preprocessing import ResizeParams
+    from stages.resize import resize
 
     path, params = Path("picture"), ResizeParams(size_px=SIDE, jpeg_quality=95)
 

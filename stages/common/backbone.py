@@ -19,8 +19,13 @@ from stages.common.preprocessing import Backbone
 FOLDER = Path("data/backbone")
 
 
+def pool(maps: torch.Tensor) -> torch.Tensor:
+    """(n, C, places) to (n, 2C): the largest, then the mean."""
+    return torch.cat([maps.amax(2), maps.mean(2)], dim=1)
+
+
 class Body(nn.Module):
-    """Images (n, 3, h, w) to features (n, 2C): adaptive max and average pooling side by side, as fast.ai 0.7."""
+    """Images (n, 3, s, s) to features (n, 2C): adaptive max and average pooling side by side, as fast.ai 0.7."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -28,7 +33,8 @@ class Body(nn.Module):
         self.net: Any = net
         self.n_features: int = 2 * net.num_features
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        """The last feature map, float32 (n, C, places): the rows of a square one after the other."""
         features = self.net.forward_features(images)
         if features.ndim == 3:  # (n, tokens, C): transformers; class and register tokens carry no place
             features = features[:, getattr(self.net, "num_prefix_tokens", 0) :].transpose(1, 2)
@@ -36,8 +42,11 @@ class Body(nn.Module):
             features = features.flatten(1, 2).transpose(1, 2)
         else:
             features = features.flatten(2)
-        features = features.float()
-        return torch.cat([features.amax(2), features.mean(2)], dim=1)
+        maps: torch.Tensor = features.float()
+        return maps
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return pool(self.maps(images))
 
     def groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Parameters of (early, late) body: timm's own stages, cut after three fifths of them.

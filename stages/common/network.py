@@ -10,7 +10,7 @@ from torch import nn
 
 from stages.common.backbone import Body
 from stages.common.head import Head, HeadShape
-from stages.common.preprocessing import Backbone
+from stages.common.preprocessing import Backbone, ResizeParams
 
 N_GROUPS = 3
 
@@ -18,9 +18,9 @@ N_GROUPS = 3
 class Network(nn.Module):
     """Normalised images (n, 3, h, w) to logits (n, classes). `size_px` is the side that it was last trained at."""
 
-    def __init__(self, about: Backbone, body: Body, head: Head, size_px: int) -> None:
+    def __init__(self, about: Backbone, resize: ResizeParams, body: Body, head: Head, size_px: int) -> None:
         super().__init__()
-        self.about, self.body, self.head, self.size_px = about, body, head, size_px
+        self.about, self.resize, self.body, self.head, self.size_px = about, resize, body, head, size_px
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(self.body(images))
@@ -37,14 +37,19 @@ class NetworkShape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: Backbone
+    resize: ResizeParams
     head: HeadShape
     size_px: int
+
+
+def shape_of(network: Network) -> NetworkShape:
+    return NetworkShape(backbone=network.about, resize=network.resize, head=network.head.shape, size_px=network.size_px)
 
 
 def save_network(network: Network, path: Path) -> None:
     """Weights and `NetworkShape` in one safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    shape = NetworkShape(backbone=network.about, head=network.head.shape, size_px=network.size_px)
+    shape = shape_of(network)
     # One key: safetensors writes several in an order that changes from process to process.
     save_file(tensors, path, metadata={"network": shape.model_dump_json()})
 
@@ -53,6 +58,6 @@ def load_network(path: Path) -> Network:
     """The network that `save_network` wrote, on the CPU."""
     with safe_open(path, framework="pt") as file:
         shape = NetworkShape.model_validate_json(file.metadata()["network"])
-        network = Network(shape.backbone, Body(shape.backbone.name), Head(shape.head), shape.size_px)
+        network = Network(shape.backbone, shape.resize, Body(shape.backbone.name), Head(shape.head), shape.size_px)
         network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
     return network

@@ -1,8 +1,17 @@
-"""How the weights want their pictures: decided once by the stage `backbone`, and carried in every model file."""
+"""How the network wants its pictures: decided once, and carried in every model file."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from stages.common.params import Section
+from pydantic import Field
+
+from stages.common.params import Section, SizePx
+
+
+class ResizeParams(Section):
+    """The section `resize` of params.yaml: what the network sees has gone through it, also at prediction."""
+
+    size_px: SizePx
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
 
 
 class Backbone(Section):

@@ -17,7 +17,7 @@ from stages.common.head import HeadParams, load_head, new_head, save_head
 from stages.common.network import Network, load_network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.predict import predict
-from stages.common.preprocessing import Backbone
+from stages.common.preprocessing import Backbone, ResizeParams
 from stages.common.step import train_step
 from tests.conftest import BODY
 
@@ -30,7 +30,7 @@ def network() -> Network:
     torch.manual_seed(1)
     body = Body(BODY)
     head = new_head(HeadParams(hidden=16, dropout=[0.25, 0.5]), body.n_features, ["a", "b", "c"], seed=1)
-    return CPU.place(Network(ABOUT, body, head, 32))
+    return CPU.place(Network(ABOUT, ResizeParams(size_px=340, jpeg_quality=95), body, head, 32))
 
 
 @pytest.fixture

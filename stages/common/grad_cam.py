@@ -1,0 +1,62 @@
+"""Grad-CAM: where in a picture the network saw the class that it says (Selvaraju et al. 2017, arXiv 1610.02391).
+
+In closed form. Max and mean pooling both spread a feature's gradient with the same mean over all places, so a map's
+weight is the gradient of the logit by its two pooled values, and that one the head's few layers give without autograd:
+no backward pass, and the same graph goes into an ONNX file.
+"""
+
+import math
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from stages.common.backbone import Body, pool
+from stages.common.head import Head
+
+HOT = np.array([[0, 0, 128], [0, 128, 255], [128, 255, 128], [255, 160, 0], [200, 0, 0]], np.float32)  # cold to hot
+
+
+class Explained(nn.Module):
+    """Normalised images (n, 3, s, s) to (probabilities (n, classes), heat (n, h, w) of the likeliest class, 0 to 1)."""
+
+    def __init__(self, body: Body, head: Head) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        norm, _, first, relu, last_norm, _, last = self.head
+        maps = self.body.maps(images)
+        hidden = first(norm(pool(maps)))
+        logits = last(last_norm(relu(hidden)))
+        gradient = weight(last)[logits.argmax(1)] * slope(last_norm) * (hidden > 0)
+        weights = gradient @ weight(first) * slope(norm)
+        weights = weights.view(len(maps), 2, -1, 1).sum(1)  # of the largest value and of the mean
+        heat = F.relu((weights * maps).sum(1))
+        heat = heat / heat.amax(1, keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
+        side = math.isqrt(heat.shape[1])
+        return F.softmax(logits, dim=1), heat.view(-1, side, side)
+
+
+def weight(layer: nn.Module) -> torch.Tensor:
+    return cast("nn.Linear", layer).weight
+
+
+def slope(norm: nn.Module) -> torch.Tensor:
+    """Of a BatchNorm in eval mode: its output by its input."""
+    layer = cast("nn.BatchNorm1d", norm)
+    variance = cast("torch.Tensor", layer.running_var)
+    return layer.weight / torch.sqrt(variance + layer.eps)
+
+
+def overlay(square: Image.Image, heat: npt.NDArray[np.float32], opacity: float = 0.55) -> Image.Image:
+    """`heat` (h, w), 0 to 1, laid over the RGB square that it belongs to: where it is hot, the picture fades."""
+    fine = Image.fromarray(heat.astype(np.float32)).resize(square.size, Image.Resampling.BICUBIC)
+    hot = np.asarray(fine).clip(0, 1)
+    colours = np.stack([np.interp(hot, np.linspace(0, 1, len(HOT)), channel) for channel in HOT.T], axis=-1)
+    alpha = opacity * np.sqrt(hot)[..., None]
+    return Image.fromarray((np.asarray(square) * (1 - alpha) + colours * alpha).round().astype(np.uint8))

@@ -1,0 +1,19 @@
+"""A picture file as the stage `resize` keeps it, and as prediction makes it too."""
+
+import io
+
+from stages.common import images
+from stages.common.preprocessing import ResizeParams
+
+
+def resized(data: bytes, params: ResizeParams, max_pixels: int) -> bytes:
+    """A picture file's bytes as those of a JPEG: upright, RGB, shorter side `size_px`.
+
+    Raises:
+        BadPictureError, MemoryError: as `images.decode`.
+    """
+    image = images.decode(data, max_pixels, draft_px=params.size_px)
+    image = images.resize_shorter(image, params.size_px).convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
+    return buffer.getvalue()
