@@ -14,27 +14,18 @@ import json
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss, matthews_corrcoef
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, matthews_corrcoef
 
 from stages.common.outputs import outputs
-from stages.common.plots import figure, figures, short
+from stages.common.plots import figure, figures
 from stages.common.stage import run
+from stages.looking.draw import draw_confusion, draw_history, draw_steps
+from stages.looking.predictions import Predictions, probabilities
 
 TTA, OUT = Path("data/tta"), Path("data/evaluate")
 HEAD_TTA = Path("data/augment/tta.csv")
 HISTORIES = {name: Path(f"data/{name}/history.csv") for name in ("train_head", "augment", "train_full")}
-LABEL = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
-Floats = npt.NDArray[np.float64]
-
-
-def probabilities(table: pd.DataFrame, kind: str) -> tuple[list[str], Floats]:
-    """(classes, float64 (n, classes)) of the columns `kind:<class>`, rows scaled to sum to 1 in float64."""
-    columns = [column for column in table if str(column).startswith(f"{kind}:")]
-    values = table[columns].to_numpy(np.float64)
-    return [str(column).removeprefix(f"{kind}:") for column in columns], values / values.sum(axis=1, keepdims=True)
 
 
 def metrics(valid: pd.DataFrame) -> dict[str, float]:
@@ -97,36 +88,12 @@ def steps(histories: dict[str, pd.DataFrame], head_tta: pd.DataFrame, result: di
 def plot(table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.DataFrame, folder: Path) -> None:
     with figures(folder / "steps.png", "What each step gained (valid)", 2) as axes:
         for ax, column in zip(axes, ("accuracy", "log_loss"), strict=True):
-            ax.plot(table["step"], table[column], marker="o")
-            ax.set_ylabel(column)
-            for x, y in enumerate(table[column]):
-                ax.annotate(f"{y:.4f}", (x, y), textcoords="offset points", xytext=(0, 6), ha="center", bbox=LABEL)
-            ax.margins(0.15)
+            draw_steps(ax, table, column)
     with figures(folder / "history.png", "Losses by epoch", len(histories)) as axes:
         for ax, (name, history) in zip(axes, histories.items(), strict=True):
-            ax.plot(history["epoch"], history["train_loss"], marker="o", label="train")
-            ax.plot(history["epoch"], history["valid_loss"], marker="o", label="valid")
-            ax.set(title=name, xlabel="epoch", ylabel="loss")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.set_xlim(history["epoch"].min() - 0.3, history["epoch"].max() + 0.3)
-            ax.legend()
-    plot_confusion(valid, folder / "confusion.png")
-
-
-def plot_confusion(valid: pd.DataFrame, path: Path) -> None:
-    """Counts in every cell up to 20 classes; colours alone beyond."""
-    classes, averaged = probabilities(valid, "tta")
-    said = np.array(classes)[averaged.argmax(1)]
-    matrix = confusion_matrix(valid["label"], said, labels=classes)
-    with figure(path, f"Confusion on {len(valid):,} valid pictures (TTA)") as ax:
-        ax.imshow(matrix, cmap="Blues")
-        if len(classes) <= 20:
-            ax.set_xticks(range(len(classes)), short(classes), rotation=45, ha="right")
-            ax.set_yticks(range(len(classes)), short(classes))
-            for (row, column), count in np.ndenumerate(matrix):
-                dark = count > matrix.max() / 2
-                ax.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
-        ax.set(xlabel="predicted", ylabel="actual")
+            draw_history(ax, history, name)
+    with figure(folder / "confusion.png", f"Confusion on {len(valid):,} valid pictures (TTA)") as ax:
+        draw_confusion(ax, Predictions.of(valid, "tta"))
 
 
 def main() -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from stages.common.params import NO_RESULT
 from tests.conftest import Project
 
 ROOT = Path(__file__).parent.parent
-NO_RESULT = {"items", "checkpoint_seconds"}  # no output depends on them: more room must not mean to train again
 STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+ALL_PARAMS: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 
 
 def first_party_imports(path: Path, seen: set[Path]) -> set[Path]:
@@ -36,13 +37,18 @@ def first_party_imports(path: Path, seen: set[Path]) -> set[Path]:
 
 
 def sections_read(paths: set[Path]) -> set[str]:
-    """The first argument of every call of `load(...)`."""
-    calls = (node for path in paths for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
-    return {
-        str(call.args[0].value)
-        for call in calls
-        if isinstance(call.func, ast.Name) and call.func.id == "load" and isinstance(call.args[0], ast.Constant)
-    }
+    """The first argument of every call of `load(...)`; all sections where `load_all()` is called.
+
+    Without NO_RESULT: more room must not mean to train again."""
+    found = set[str]()
+    for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text()))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        if node.func.id == "load_all":
+            found |= set(ALL_PARAMS)
+        elif node.func.id == "load" and isinstance(node.args[0], ast.Constant):
+            found.add(str(node.args[0].value))
+    return found - set(NO_RESULT)
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -54,17 +60,29 @@ def test_deps_are_the_modules_that_are_imported(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
+def test_deps_are_the_templates_that_lie_beside_them(name: str) -> None:
+    """A module names its own as `Path(__file__).with_name("...")`."""
+    module = ROOT / f"stages/{name}.py"
+    expected = {
+        str(path.with_name(template).relative_to(ROOT))
+        for path in first_party_imports(module, {module})
+        for template in re.findall(r'with_name\("([^"]+)"\)', path.read_text())
+    }
+    assert {dep for dep in STAGES[name]["deps"] if dep.startswith("stages/") and not dep.endswith(".py")} == expected
+
+
+@pytest.mark.parametrize("name", STAGES)
 def test_params_are_the_sections_that_are_read(name: str) -> None:
     module = ROOT / f"stages/{name}.py"
     read = sections_read(first_party_imports(module, {module}))
-    assert set(STAGES[name].get("params", [])) == read - NO_RESULT
+    assert set(STAGES[name].get("params", [])) == read
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_owns_its_names(name: str) -> None:
     stage = STAGES[name]
     assert stage["cmd"] == f"python -m stages.{name}"
-    folder = "data/raw/" if name == "fetch" else f"data/{name}/"
+    folder = {"fetch": "data/raw/", "report": "data/evaluate/"}.get(name, f"data/{name}/")
     entries = [entry for key in ("outs", "metrics", "plots") for entry in stage.get(key, [])]
     paths = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
     assert all(path.startswith(folder) for path in paths)

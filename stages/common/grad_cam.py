@@ -22,18 +22,22 @@ HOT = np.array([[0, 0, 128], [0, 128, 255], [128, 255, 128], [255, 160, 0], [200
 
 
 class Explained(nn.Module):
-    """Normalised images (n, 3, s, s) to (probabilities (n, classes), heat (n, h, w) of the likeliest class, 0 to 1)."""
+    """Normalised images (n, 3, s, s) to (probabilities (n, classes), heat (n, h, w), 0 to 1).
+
+    `labels` int64 (n,): the classes that the heat is of; by default the likeliest.
+    """
 
     def __init__(self, body: Body, head: Head) -> None:
         super().__init__()
         self.body, self.head = body, head
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, images: torch.Tensor, labels: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         norm, _, first, relu, last_norm, _, last = self.head
         maps = self.body.maps(images)
         hidden = first(norm(pool(maps)))
         logits = last(last_norm(relu(hidden)))
-        gradient = weight(last)[logits.argmax(1)] * slope(last_norm) * (hidden > 0)
+        labels = logits.argmax(1) if labels is None else labels
+        gradient = weight(last)[labels] * slope(last_norm) * (hidden > 0)
         weights = gradient @ weight(first) * slope(norm)
         weights = weights.view(len(maps), 2, -1, 1).sum(1)  # of the largest value and of the mean
         heat = F.relu((weights * maps).sum(1))

@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from stages.common.trouble import StageError
 
 PARAMS = Path("params.yaml")
+NO_RESULT = ("items", "checkpoint_seconds")  # sections that no output depends on
 MOST_NODES = 5000  # ours has 150; libyaml takes a minute or its stack overflows where 50,000 lie in each other
 MOST_ALIASES = 30  # beside merges: ten levels of three merge 59,049 maps, and thirty levels all of memory
 
@@ -51,6 +52,11 @@ def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
         return TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
         raise StageError(f"{path}: " + "; ".join(_sentence(section, e) for e in error.errors())) from None
+
+
+def load_all() -> dict[str, Any]:
+    """All of params.yaml that an output depends on: everything but `items` and `checkpoint_seconds`."""
+    return {name: value for name, value in parse(PARAMS).items() if name not in NO_RESULT}
 
 
 def parse(path: Path) -> Any:

@@ -1,0 +1,1 @@
+"""Looking at what was built: what `evaluate` and `report` draw, count and pick."""

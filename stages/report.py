@@ -1,0 +1,110 @@
+"""report: one page that opens offline in any browser: what came out, how, on which pictures, in what time.
+
+In:   what the other stages left: data/{ingest,split,lr_find,train_head,augment,unfreeze,train_full,tta,evaluate},
+      data/resize/shards for the thumbnails; .unfreeze/receipts, where this clone ran the stages
+Out:  data/evaluate/report.html. Its times are what the receipts said when it was written, so two runs differ in that
+      section, and in nothing else; no stage reads it.
+Recipe: "the first thing to do after building a model is to find a way to look at what it has built".
+"""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.common import receipt
+from stages.common.device import DeviceParams, compute_on
+from stages.common.network import load_network
+from stages.common.outputs import outputs
+from stages.common.params import Seed, load, load_all
+from stages.common.rows import read_rows
+from stages.common.shards import Shards
+from stages.common.stage import run
+from stages.looking import page
+from stages.looking.galleries import Gallery, cropper, data_uri, galleries
+from stages.looking.predictions import Predictions
+from stages.looking.scores import by_class
+
+DATA, OUT = Path("data"), Path("data/evaluate")
+TRAININGS = ("train_head", "augment", "train_full")
+VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
+N_DOUBLES = 6
+
+
+def looked_at(predictions: Predictions, worst_first: list[str], seed: int) -> tuple[list[Gallery], dict[str, Any]]:
+    """(galleries of valid, what the model is)."""
+    compute = compute_on(load("device", DeviceParams), seed)
+    network = compute.place(load_network(DATA / "train_full/model.safetensors")).eval()
+    rows, shards = read_rows("valid"), Shards(DATA / "resize/shards")
+    found = galleries(predictions, rows.ids, rows.sha256s, network, shards, compute, worst_first, seed)
+    about = {
+        "backbone": network.about.name,
+        "size_px": network.size_px,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "precision": str(compute.precision).removeprefix("torch."),
+        "device": compute.device.type,
+    }
+    return found, about
+
+
+def doubles(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The first few pairs, with thumbnails."""
+    sha256 = {id_: sha for part in page.PARTS for id_, sha in zip(*ids_and_sha256s(part), strict=True)}
+    crop = cropper(Shards(DATA / "resize/shards"), 1.0)
+    pairs = table.head(N_DOUBLES).to_dict("records")
+    return [
+        {str(key): value for key, value in pair.items()}
+        | {"thumbs": [data_uri(crop(sha256[str(pair[name])])) for name in ("id", "other_id")]}
+        for pair in pairs
+    ]
+
+
+def ids_and_sha256s(part: str) -> tuple[list[str], list[str]]:
+    rows = read_rows(part)
+    return rows.ids, rows.sha256s
+
+
+def receipts() -> list[dict[str, Any]]:
+    """Of the stages that ran in this clone; the longest first."""
+    found = [json.loads(path.read_text()) for path in receipt.folder().glob("*.json")]
+    return sorted(found, key=lambda one: (-one["seconds"], one["stage"]))
+
+
+def main() -> None:
+    seed = load("seed", Seed)
+    valid = pd.read_parquet(DATA / "tta/valid.parquet")
+    predictions = Predictions.of(valid, "tta")
+    train = pd.read_csv(DATA / "split/train.csv", dtype=str, keep_default_na=False)
+    n_train = {str(label): int(count) for label, count in train["label"].value_counts().items()}
+    classes = by_class(predictions, n_train)
+    found, about = looked_at(predictions, classes["label"].tolist(), seed)
+    duplicates = pd.read_csv(DATA / "split/duplicates.csv", dtype=str, keep_default_na=False)
+    facts = page.Facts(
+        predictions=predictions,
+        metrics=json.loads((OUT / "metrics.json").read_text()),
+        steps=pd.read_csv(OUT / "steps.csv"),
+        classes=classes,
+        galleries=found,
+        histories={name: pd.read_csv(DATA / name / "history.csv") for name in TRAININGS},
+        rates={name: pd.read_csv(DATA / name / "rates.csv") for name in TRAININGS},
+        range_tests={name: page.read_range_test(DATA / name) for name in ("lr_find", "unfreeze")},
+        images=pd.read_parquet(DATA / "ingest/images.parquet", columns=["label", "part", "width", "height"]),
+        sizes={part: len(read_rows(part).ids) for part in page.PARTS},
+        rejected=pd.read_csv(DATA / "ingest/rejected.csv", dtype=str, keep_default_na=False),
+        duplicates=duplicates,
+        doubles=doubles(duplicates),
+        receipts=receipts(),
+        params=load_all(),
+        about=about,
+        versions={name: version(name) for name in VERSIONS},
+    )
+    html = page.render(facts)
+    with outputs(OUT) as folder:
+        (folder / "report.html").write_text(html)
+    print(f"{OUT / 'report.html'}: {len(html) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run(main)
