@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, matthews_corrcoef
+from sklearn.metrics import f1_score, log_loss, matthews_corrcoef, recall_score
 
 from stages.common.outputs import outputs
 from stages.common.plots import figure, figures
@@ -29,18 +29,19 @@ HISTORIES = {name: Path(f"data/{name}/history.csv") for name in ("train_head", "
 
 
 def metrics(valid: pd.DataFrame) -> dict[str, float]:
-    """All of scikit-learn's, rounded to 6 places."""
+    """All of scikit-learn's, rounded to 6 places. Means over classes are over those that valid has pictures of."""
     classes, plain = probabilities(valid, "plain")
     _, averaged = probabilities(valid, "tta")
     truth = valid["label"].to_numpy(str)
+    present = sorted(set(truth))
     said = {"plain": np.array(classes)[plain.argmax(1)], "tta": np.array(classes)[averaged.argmax(1)]}
     values = {
         "accuracy": (said["plain"] == truth).mean(),
         "log_loss": log_loss(truth, plain, labels=classes),
         "accuracy_tta": (said["tta"] == truth).mean(),
         "log_loss_tta": log_loss(truth, averaged, labels=classes),
-        "balanced_accuracy": balanced_accuracy_score(truth, said["tta"]),
-        "macro_f1": f1_score(truth, said["tta"], average="macro", labels=classes, zero_division=0),
+        "balanced_accuracy": recall_score(truth, said["tta"], average="macro", labels=present),
+        "macro_f1": f1_score(truth, said["tta"], average="macro", labels=present, zero_division=0),
         "mcc": matthews_corrcoef(truth, said["tta"]),
     }
     return {name: round(float(value), 6) for name, value in values.items()}

@@ -16,7 +16,9 @@ import json
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +35,7 @@ from stages.common.stage import run, track
 from stages.common.threads import map_lots, threads
 from stages.common.trouble import StageError
 
-OUT = Path("data/ingest")
+OUT, LIST = Path("data/ingest"), Path(".unfreeze/rejected.csv")
 
 
 GroupColumn: Any = str | None
@@ -170,17 +172,28 @@ def ingest(
 
 def check(root: Path, params: IngestParams, good: list[dict[str, Any]], rejected: list[dict[str, str]]) -> None:
     classes = sorted({str(row["label"]) for row in good if row["part"] != "test"})
-    example = f"; the first: {rejected[0]['file']}: {rejected[0]['reason']}" if rejected else ""
     if not classes:
-        raise StageError(f"no labelled pictures in {root} ({len(rejected)} files rejected{example})")
+        raise StageError(f"no labelled pictures in {root} ({len(rejected)} files rejected: {counted(rejected)})")
     if len(classes) == 1:
         raise StageError(f"all pictures in {root} are labelled `{classes[0]}`: there must be two classes at least")
     pct = 100 * len(rejected) / (len(good) + len(rejected))
     if pct > params.max_rejected_pct:
         raise StageError(
             f"{len(rejected)} of {len(good) + len(rejected)} files in {root} rejected ({pct:.1f} %), more than "
-            f"ingest.max_rejected_pct = {params.max_rejected_pct}{example}"
+            f"ingest.max_rejected_pct = {params.max_rejected_pct}: {counted(rejected)}"
         )
+
+
+def counted(rejected: list[dict[str, str]]) -> str:
+    """How many for which reason, and where each is listed: OUT gets nothing from a stage that fails."""
+    reasons = Counter(one["reason"] for one in rejected).most_common()
+    example = {one["reason"]: one["file"] for one in reversed(rejected)}
+    said = [f"{count} x {reason} ({example[reason]})" for reason, count in reasons[:3]] + ["..."] * (len(reasons) > 3)
+    with suppress(OSError):
+        LIST.parent.mkdir(exist_ok=True)
+        pd.DataFrame(rejected, columns=["file", "reason"]).to_csv(LIST, index=False)
+        said.append(f"all in {LIST}")
+    return "; ".join(said)
 
 
 def plot_sizes(table: pd.DataFrame, path: Path) -> None:

@@ -99,7 +99,7 @@ def test_ids_with_a_suffix_and_rows_in_any_order(pictures: Path) -> None:
         ("", {"layout": "folders"}, "wants train/<class>/ and valid/<class>/"),
         ("rm train", {}, "no labelled pictures"),
         ("one class", {}, "labelled `red`: there must be two classes"),
-        ("break", {"max_rejected_pct": 1.0}, r"1 of 40 files .* rejected \(2.5 %\).*red03.jpg: empty file"),
+        ("break", {"max_rejected_pct": 1.0}, r"1 of 40 files .* rejected \(2.5 %\).*1 x empty file .train/red03.jpg."),
     ],
 )
 def test_errors_say_what_was_found(pictures: Path, prepare: str, changes: dict[str, object], message: str) -> None:
