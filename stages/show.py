@@ -25,6 +25,8 @@ def main() -> None:
         print("\nWhere the time went, when each stage last ran here (seconds):")
         for one in sorted(receipts, key=lambda one: -one["seconds"]):
             print(f"  {one['stage']:12} {one['seconds']:7.1f}")
+    if (OUT / "report.html").exists():
+        print(f"\nTo look at it all, open {OUT / 'report.html'} in a browser.")
     print("\nWhere the results lie:")
     for path in sorted(OUT.glob("[!.]*")):
         print(f"  {path}")
