@@ -5,7 +5,7 @@ UV := uv==0.13.8
 COMPILE := uv pip compile --quiet --universal --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow bench lint requirements clean
+.PHONY: help setup demo test test-slow test-browser app bench lint requirements clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,18 @@ test-slow: setup  ## the tests that take minutes: five folds, force twice, memor
 	uv pip install --quiet --python .venv/bin/python -r requirements-s3.txt
 	python -m pytest -q -m slow
 
+app: setup .venv-app/ready  ## a page on loopback to try the exported model: `dvc repro export` makes it
+	.venv-app/bin/python -m app $(APP)
+
+test-browser: setup .venv-app/ready  ## the app and the report in Chromium, which is installed where there is none
+	command -v chromium || command -v google-chrome || .venv-app/bin/playwright install chromium
+	.venv-app/bin/python -m pytest -q app/tests
+
+.venv-app/ready: app/requirements.txt
+	$(PYTHON) -m venv .venv-app
+	.venv/bin/uv pip sync --quiet --python .venv-app/bin/python --compile-bytecode app/requirements.txt
+	touch $@
+
 bench: setup .venv-bench/ready  ## ratios against limits, full reruns and fastai, into bench/results.json and README.md
 	python -m bench $(BENCH)
 
@@ -49,5 +61,5 @@ requirements: setup  ## compile all requirements*.txt
 	$(COMPILE) --python-version 3.11 app/requirements.in -o app/requirements.txt
 
 clean:  ## remove the environment, the outputs of all stages and what is remembered (the DVC cache stays)
-	rm -rf .venv .venv-bench .unfreeze .mypy_cache .pytest_cache .ruff_cache data/.*.tmp
+	rm -rf .venv .venv-app .venv-bench .unfreeze .mypy_cache .pytest_cache .ruff_cache data/.*.tmp
 	git clean -qfdX data

@@ -8,17 +8,12 @@ no backward pass, and the same graph goes into an ONNX file.
 import math
 from typing import cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from stages.common.backbone import Body, pool
 from stages.common.head import Head
-
-HOT = np.array([[0, 0, 128], [0, 128, 255], [128, 255, 128], [255, 160, 0], [200, 0, 0]], np.float32)  # cold to hot
 
 
 class Explained(nn.Module):
@@ -55,12 +50,3 @@ def slope(norm: nn.Module) -> torch.Tensor:
     layer = cast("nn.BatchNorm1d", norm)
     variance = cast("torch.Tensor", layer.running_var)
     return layer.weight / torch.sqrt(variance + layer.eps)
-
-
-def overlay(square: Image.Image, heat: npt.NDArray[np.float32], opacity: float = 0.55) -> Image.Image:
-    """`heat` (h, w), 0 to 1, laid over the RGB square that it belongs to: where it is hot, the picture fades."""
-    fine = Image.fromarray(heat.astype(np.float32)).resize(square.size, Image.Resampling.BICUBIC)
-    hot = np.asarray(fine).clip(0, 1)
-    colours = np.stack([np.interp(hot, np.linspace(0, 1, len(HOT)), channel) for channel in HOT.T], axis=-1)
-    alpha = opacity * np.sqrt(hot)[..., None]
-    return Image.fromarray((np.asarray(square) * (1 - alpha) + colours * alpha).round().astype(np.uint8))

@@ -1,9 +1,14 @@
 """A picture file as the stage `resize` keeps it, and as prediction makes it too."""
 
+from __future__ import annotations
+
 import io
+from typing import TYPE_CHECKING
 
 from stages.common import images
-from stages.common.preprocessing import ResizeParams
+
+if TYPE_CHECKING:  # the app, which has neither pydantic's models nor ruamel, prepares pictures by it too
+    from stages.common.preprocessing import ResizeParams
 
 
 def resized(data: bytes, params: ResizeParams, max_pixels: int) -> bytes:

@@ -1,0 +1,67 @@
+"""`python -m app`: the page on loopback, and nowhere else."""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = "127.0.0.1"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m app", description="A page to try the exported model.")
+    parser.add_argument("--model", type=Path, default=Path("data/export"), help="folder of model.onnx and model.json")
+    parser.add_argument("--port", type=int, default=7860)
+    arguments = parser.parse_args()
+    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+        del os.environ[name]  # they could open the page to the network, or share files
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the folder goes with it
+    with tempfile.TemporaryDirectory(prefix="unfreeze-app-") as folder:
+        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        os.environ["NO_PROXY"] = HERE  # Gradio looks whether it is there
+        serve(arguments.model, arguments.port)
+
+
+def serve(folder: Path, port: int) -> None:
+    """Until Ctrl-C."""
+    from app.model import Model
+
+    try:
+        model = Model(folder)
+    except FileNotFoundError as error:
+        sys.exit(f"app: no {error.filename}, which the stage export makes: run `dvc repro export`")
+
+    from gradio.themes import Default
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from app.guard import OwnPagesOnly
+    from app.page import CSS, FONT, MAX_FILE_MB, page
+
+    blocks = page(model)
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HERE, "localhost"])  # a name that was made to point here
+    try:
+        blocks.launch(
+            server_name=HERE,
+            server_port=port,
+            share=False,
+            max_file_size=f"{MAX_FILE_MB}mb",
+            app_kwargs={"middleware": [hosts, Middleware(OwnPagesOnly)]},
+            theme=Default(**FONT),
+            css=CSS,
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
+    except OSError:
+        sys.exit(f"app: port {port} is taken: end what listens there, or name another with --port")
+    print(f"Try the model: http://{HERE}:{port} (Ctrl-C ends it)", flush=True)
+    blocks.block_thread()
+
+
+if __name__ == "__main__":
+    main()
