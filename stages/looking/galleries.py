@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from stages.common.device import Compute
-from stages.common.grad_cam import Explained, overlay
+from stages.common.grad_cam import Explained
 from stages.common.network import Network
+from stages.common.overlay import overlay
 from stages.common.pictures import Pictures
 from stages.common.shards import Shards
 from stages.common.transforms import square
