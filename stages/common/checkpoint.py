@@ -6,23 +6,19 @@ that one made of other inputs is never taken.
 """
 
 import hashlib
-import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from ruamel.yaml import YAML
 
 from stages.common.device import Compute
+from stages.common.inputs import PIPELINE, inputs_hash
 from stages.common.outputs import sync
 from stages.common.params import Seconds, load
 
-PIPELINE = Path("dvc.yaml")
 SEAL_BYTES = 64
 STALE_SECONDS = 7 * 24 * 3600
 
@@ -151,25 +147,6 @@ def is_sealed(path: Path) -> bool:
             digest.update(block)
             left -= len(block)
         return file.read() == digest.hexdigest().encode()
-
-
-def inputs_hash(stage: str, compute: Compute) -> str:
-    """Of the contents of the stage's `deps`, the values of its `params`, device, chip, threads and the libraries."""
-    declared = YAML(typ="safe").load(PIPELINE)["stages"][stage]
-    libraries = {name: version(name) for name in ("numpy", "pillow", "timm")}
-    digest = hashlib.sha256(json.dumps(compute.describe() | libraries, sort_keys=True).encode())
-    for name in declared["params"]:
-        value: Any = load(name, object)
-        digest.update(json.dumps([name, value], sort_keys=True).encode())
-    for path in (path for dep in declared["deps"] for path in files(Path(dep))):
-        with path.open("rb") as file:
-            digest.update(f"{path}\0".encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
-
-
-def files(path: Path) -> Iterator[Path]:
-    """The file, or every one below the folder, sorted."""
-    return iter(sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path])
 
 
 def remove_old(folder: Path) -> None:

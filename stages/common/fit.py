@@ -15,6 +15,7 @@ from stages.common.checkpoint import Checkpoint, Place, Stateful
 from stages.common.device import Compute
 from stages.common.freeze import train_mode
 from stages.common.history import History
+from stages.common.live import Curves
 from stages.common.predict import Floats, predict
 from stages.common.stage import track
 from stages.common.step import train_step
@@ -38,6 +39,7 @@ class Training:
     label_smoothing: float
     history: History
     checkpoint: Checkpoint | None
+    curves: Curves | None = None
 
     def epoch(self, place: Place) -> dict[str, float]:
         """From `place` to the end of its epoch, and a look at valid: the epoch's row. Raises StageError, Stopped."""
@@ -62,6 +64,8 @@ class Training:
             check_loss(loss, lrs, epoch, self.history, int(self.train.labels.max()) + 1)
             self.schedule.step()
             self.history.steps.append({"step": len(self.history.steps), "lr": lrs[-1], "loss": loss})
+            if self.curves:
+                self.curves.step()
             place.batch += 1
             if self.checkpoint and self.checkpoint.is_due():
                 self.save(place)
@@ -111,6 +115,7 @@ def fit(
     place = Place(checkpoint.phase if checkpoint else 0, epoch=first, last=first + epochs)
     if checkpoint:
         place = checkpoint.resume(place, training.parts())
+        training.curves = Curves(checkpoint.stage, history, train.n_batches())
     while place.epoch < place.last:
         row = training.epoch(place)
         if not math.isfinite(row["valid_loss"]):
@@ -123,6 +128,8 @@ def fit(
         )
         if after_epoch is not None:
             after_epoch()
+        if training.curves:
+            training.curves.draw()
         place.epoch, place.batch = place.epoch + 1, 0
     training.save(place)  # what comes after it may take long too
     return history

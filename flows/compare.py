@@ -1,0 +1,110 @@
+"""Several results side by side, as one page: `python -m flows.compare [REV|EXPERIMENT ...] [--out compare.html]`.
+
+Without names: the workspace, HEAD and all experiments made on it. What a result holds is read from git and from DVC's
+cache or remote; outputs that are in neither are named on the page. The first result is what the others are compared to.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import dvc.api
+from dvc.exceptions import DvcException
+from dvc.scm import RevError, SCMError
+from jinja2 import Environment, FileSystemLoader
+
+from flows.curves import chart
+from flows.result import CURVES, Result, read_result
+
+TEMPLATES = Path(__file__).parent
+N_IDS = 12  # pictures named of each kind; their number is always said
+SMALLER = ("loss", "error", "brier", "ece")  # in a metric's name: the smaller the better
+WORKSPACE = "workspace"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows.compare", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="REV", help="branches, commits, experiments, or workspace")
+    parser.add_argument("--out", type=Path, default=Path("compare.html"))
+    arguments = parser.parse_args()
+    try:
+        results = [read_result(name, rev) for name, rev in revisions(arguments.names)]
+    except (DvcException, RevError, SCMError) as error:
+        sys.exit(f"compare: {' '.join(str(error).split())}: `dvc exp show` and `git branch -a` list what there is")
+    arguments.out.write_text(page(results), encoding="utf-8")
+    print(f"{len(results)} results: {arguments.out}")
+
+
+def revisions(names: Sequence[str]) -> list[tuple[str, str | None]]:
+    """(name, revision); None stands for the workspace."""
+    shown = dvc.api.exp_show()
+    experiments = {row["Experiment"]: row["rev"] for row in shown if row.get("Experiment")}
+    names = names or [WORKSPACE, "HEAD", *experiments]
+    return [(name, None if name == WORKSPACE else experiments.get(name, name)) for name in names]
+
+
+def page(results: Sequence[Result]) -> str:
+    """HTML without scripts and without anything from elsewhere; the same for the same results."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    first = results[0]
+    return environment.get_template("compare.html.j2").render(
+        results=results,
+        params=changed_params(results),
+        metrics=metrics(results),
+        steps=steps(results),
+        charts=[chart(title, [one.curves.get(title, []) for one in results]) for title in CURVES],
+        changes=[(one, changes(first, one)) for one in results[1:]],
+    )
+
+
+def changed_params(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
+    """(key, value in each) where not all are equal; a result without that key has an empty text."""
+    keys = sorted({key for one in results for key in one.params})
+    rows = [(key, [one.params.get(key, "") for one in results]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def metrics(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+    """(metric, (value, difference to the first, whether it is the best) for each)."""
+    rows = []
+    for key in dict.fromkeys(key for one in results for key in one.metrics):
+        values = [one.metrics.get(key) for one in results]
+        known = [value for value in values if value is not None]
+        best = min(known) if any(word in key for word in SMALLER) else max(known)
+        is_same = len(set(known)) == 1
+        cells = [cell(value, values[0] if n else None, value == best and not is_same) for n, value in enumerate(values)]
+        rows.append((key, cells))
+    return rows
+
+
+def cell(value: float | None, first: float | None, is_best: bool) -> tuple[str, str, bool]:
+    if value is None:
+        return "", "", False
+    return f"{value:.4f}", "" if first is None else f"{value - first:+.4f}", is_best
+
+
+def steps(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(step, (accuracy, log loss) in each)."""
+    names = dict.fromkeys(row["step"] for one in results for row in one.steps)
+    table = [{row["step"]: (row["accuracy"], row["log_loss"]) for row in one.steps} for one in results]
+    return [(name, [rows.get(name, ("", "")) for rows in table]) for name in names]
+
+
+def changes(first: Result, other: Result) -> list[tuple[str, int, list[str]]] | None:
+    """(kind, how many, the first few ids) of valid pictures that both have; None where one lacks its predictions."""
+    if first.said is None or other.said is None:
+        return None
+    both = [id_ for id_ in first.said if id_ in other.said]
+    kinds: dict[str, list[str]] = {"wrong before, right now": [], "right before, wrong now": [], "otherwise wrong": []}
+    for id_ in both:
+        (truth, before), (_, now) = first.said[id_], other.said[id_]
+        if before != now:
+            kind = "wrong before, right now" if now == truth else "otherwise wrong"
+            kinds["right before, wrong now" if before == truth else kind].append(f"{id_}: {before} → {now}")
+    found = [(kind, len(ids), ids[:N_IDS]) for kind, ids in kinds.items()]
+    return [("pictures in both", len(both), []), *found]
+
+
+if __name__ == "__main__":
+    main()

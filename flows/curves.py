@@ -1,0 +1,49 @@
+"""Curves laid over each other, as what an inline SVG needs: points, and the ends of both axes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 640, 240
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 28  # room for the axes' numbers
+MOST_POINTS = 400
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`lines`: for each result its points as SVG has them, empty where it has none. Ticks: (place in px, text)."""
+
+    title: str
+    lines: list[str]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+
+
+def chart(title: str, curves: Sequence[Points]) -> Chart:
+    curves = [thinned(curve) for curve in curves]
+    (left, right), (low, high) = ((spanned([point[i] for curve in curves for point in curve])) for i in (0, 1))
+
+    def x(value: float) -> float:
+        return round(LEFT + (value - left) / (right - left) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(value: float) -> float:
+        return round(HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
+
+    return Chart(
+        title,
+        [" ".join(f"{x(a)},{y(b)}" for a, b in curve) for curve in curves],
+        [(x(value), f"{value:g}") for value in (left, right)],
+        [(y(value), f"{value:.4g}") for value in (low, (low + high) / 2, high)],
+    )
+
+
+def thinned(curve: Points) -> Points:
+    """Every so many, and the last."""
+    every = -(-len(curve) // MOST_POINTS) or 1
+    return [*curve[:-1:every], *curve[-1:]]
+
+
+def spanned(values: Sequence[float]) -> tuple[float, float]:
+    """Smallest and largest, never the same."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    return (low, high) if low < high else (low - 0.5, high + 0.5)

@@ -1,0 +1,82 @@
+"""What one revision holds: params, metrics, steps, curves, predictions, as far as git and DVC's cache have them."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from dvc.api import DVCFileSystem
+from ruamel.yaml import YAML
+
+from flows.changes import leaves
+
+METRICS, STEPS, VALID = "data/evaluate/metrics.json", "data/evaluate/steps.csv", "data/tta/valid.parquet"
+HEAD, AUGMENT, FULL = (f"data/{stage}" for stage in ("train_head", "augment", "train_full"))
+CURVES = {  # title: file, column of x, column of y
+    "Loss on valid, head": (f"{HEAD}/history.csv", "epoch", "valid_loss"),
+    "Loss on valid, augmented": (f"{AUGMENT}/history.csv", "epoch", "valid_loss"),
+    "Loss on valid, all layers": (f"{FULL}/history.csv", "epoch", "valid_loss"),
+    "Learning rate, all layers": (f"{FULL}/rates.csv", "step", "lr"),
+}
+Points = list[tuple[float, float]]
+
+
+@dataclass
+class Result:
+    """`said`: by a valid picture's id its label and the predicted one (TTA). `missing`: files that are nowhere here."""
+
+    name: str
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    steps: list[dict[str, str]] = field(default_factory=list)
+    curves: dict[str, Points] = field(default_factory=dict)
+    said: dict[str, tuple[str, str]] | None = None
+    missing: list[str] = field(default_factory=list)
+
+
+def read_result(name: str, rev: str | None) -> Result:
+    """`rev` None: the workspace. Raises DVC's RevError: there is no such revision."""
+    files, result = DVCFileSystem(rev=rev), Result(name)
+
+    def read(path: str) -> bytes:
+        try:
+            content: bytes = files.read_bytes(path)
+        except Exception:  # each of DVC's storages raises its own where it has nothing
+            result.missing.append(path)
+            return b""
+        return content
+
+    try:
+        result.params = flat(YAML(typ="safe").load(read("params.yaml").decode()) or {})
+        numbers = json.loads(read(METRICS) or b"{}")
+        result.metrics = {key: float(value) for key, value in numbers.items() if isinstance(value, int | float)}
+        result.steps = rows(read(STEPS))
+        tables = {path: rows(read(path)) for path, _, _ in CURVES.values()}
+        for title, (path, x, y) in CURVES.items():
+            result.curves[title] = [(float(row[x]), float(row[y])) for row in tables[path] if row.get(y)]
+        result.said = predictions(read(VALID))
+    finally:
+        files.repo.close()
+    return result
+
+
+def flat(params: Any) -> dict[str, str]:
+    """Dotted keys and their values as text."""
+    return {key: json.dumps(leaf) for name, value in params.items() for key, leaf in leaves(value, name).items()}
+
+
+def rows(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def predictions(content: bytes) -> dict[str, tuple[str, str]] | None:
+    if not content:
+        return None
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(io.BytesIO(content)).to_pydict()
+    classes = [column for column in table if column.startswith("tta:")]
+    best = [max(range(len(classes)), key=row.__getitem__) for row in zip(*(table[c] for c in classes), strict=True)]
+    said = [classes[place].removeprefix("tta:") for place in best]
+    return dict(zip(table["id"], zip(table["label"], said, strict=True), strict=True))

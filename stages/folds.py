@@ -1,0 +1,119 @@
+"""folds: what the recipe reaches over the folds, and the vote of their models: `folds 0 1 2 ...`.
+
+In:   data/folds/<fold>/, as `variant` leaves it
+Out:  data/folds/summary.json    flat keys: n_folds; of each metric <name>_mean and <name>_sd (n - 1) over the folds; of
+                                 the folds' valid pictures together, each said by the one model that has not seen it:
+                                 n_pooled, accuracy_pooled and log_loss_pooled (TTA), and _low and _high, 95 %
+      data/folds/folds.csv       a row a fold; spread.png
+      data/folds/submission.csv  id and a probability a class for every test picture: the mean of the folds' (TTA)
+Recipe: the course's five folds, and their ensemble by soft voting. A vote has no score here: each labelled picture was
+        in the training of all models but one. What is measured, pooled, is what one of them reaches; the vote should do
+        no worse, and only labels of test/, which the recipe never sees, could say.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stages.common.outputs import outputs
+from stages.common.plots import figures
+from stages.common.stage import run
+from stages.common.trouble import StageError
+from stages.common.variants import Variant, read, table
+from stages.evaluate import Floats, probabilities
+
+OUT = Path("data/folds")
+Z = 1.959964  # of a normal distribution, 95 %
+
+
+def spread(rows: pd.DataFrame) -> dict[str, float]:
+    """Mean and standard deviation (n - 1) of every metric."""
+    columns = [column for column in rows if column not in ("fold", "n_valid")]
+    return {
+        f"{column}_{name}": float(value)
+        for column in columns
+        for name, value in (("mean", rows[column].mean()), ("sd", rows[column].std()))
+    }
+
+
+def pooled(folds: Sequence[Variant]) -> dict[str, float]:
+    """All valid pictures together. Raises StageError: two folds have one in common."""
+    ids = pd.concat([fold.valid["id"] for fold in folds])
+    if (twice := ids[ids.duplicated()]).size:
+        raise StageError(
+            f"{len(twice):,} pictures are valid in more than one fold (the first is {twice.iloc[0]}): name each fold "
+            "once, and set split.method to random or stratified: with folders all folds are one"
+        )
+    of_truth, hits = np.concatenate([truths(fold.valid) for fold in folds], axis=1)
+    losses = -np.log(of_truth.clip(np.finfo(np.float32).eps, 1))
+    n, accuracy, loss = len(hits), float(hits.mean()), float(losses.mean())
+    low, high = wilson(accuracy, n)
+    half = Z * float(losses.std(ddof=1)) / math.sqrt(n)
+    return {
+        "n_pooled": n,
+        "accuracy_pooled": accuracy, "accuracy_pooled_low": low, "accuracy_pooled_high": high,
+        "log_loss_pooled": loss, "log_loss_pooled_low": loss - half, "log_loss_pooled_high": loss + half,
+    }  # fmt: skip
+
+
+def truths(valid: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """(2, n): the probability of the true class, and 1 where it is the largest."""
+    classes, averaged = probabilities(valid, "tta")
+    truth = pd.Index(classes).get_indexer(pd.Index(valid["label"]))
+    return np.array([averaged[np.arange(len(truth)), truth], averaged.argmax(1) == truth])
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of n."""
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
+    return middle - half, middle + half
+
+
+def vote(folds: Sequence[Variant]) -> pd.DataFrame:
+    """id and a column a class: the mean of the models' probabilities. Raises StageError: not of the same pictures."""
+    said: list[tuple[list[str], Floats]] = [probabilities(fold.test, "tta") for fold in folds]
+    ids, (classes, _) = folds[0].test["id"], said[0]
+    for fold, (others, _) in zip(folds, said, strict=True):
+        if others != classes or fold.test["id"].tolist() != ids.tolist():
+            raise StageError(f"{OUT / fold.name} has other test pictures or classes than {OUT / folds[0].name}")
+    table = pd.DataFrame(np.mean([p for _, p in said], axis=0), columns=classes)
+    table.insert(0, "id", ids.to_numpy(), allow_duplicates=True)  # a class may be called id
+    return table
+
+
+def plot(rows: pd.DataFrame, path: Path) -> None:
+    with figures(path, f"{len(rows)} folds (valid, TTA)", 2) as axes:
+        for ax, column in zip(axes, ("accuracy_tta", "log_loss_tta"), strict=True):
+            ax.plot(rows["fold"], rows[column], marker="o", linestyle="none")
+            ax.axhline(rows[column].mean(), linestyle="--", label=f"mean {rows[column].mean():.4f}")
+            ax.set(xlabel="fold", ylabel=column)
+            ax.margins(0.15)
+            ax.legend()
+
+
+def main() -> None:
+    folds = read(OUT, sys.argv[1:])
+    rows = table(folds, "fold")
+    summary = {"n_folds": len(folds)} | spread(rows) | pooled(folds)
+    summary = {key: round(value, 6) for key, value in summary.items()}
+    submission = vote(folds)
+    with outputs(OUT) as folder:
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        rows.to_csv(folder / "folds.csv", index=False)
+        submission.round(6).to_csv(folder / "submission.csv", index=False)
+        plot(rows, folder / "spread.png")
+    print(rows[["fold", "n_valid", "accuracy_tta", "log_loss_tta"]].to_string(index=False))
+    for key, name in (("accuracy_tta", "accuracy"), ("log_loss_tta", "log loss")):
+        print(f"{name}, TTA: mean {summary[f'{key}_mean']:.4f}, sd {summary[f'{key}_sd']:.4f}")
+    print(f"{len(submission):,} test pictures by the vote of {len(folds)} models")
+
+
+if __name__ == "__main__":
+    run(main)

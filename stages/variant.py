@@ -1,0 +1,156 @@
+"""variant: the pipeline once more with some params changed, in a folder of its own: `variant OUT key=value ...`.
+
+In:   dvc.yaml, params.yaml, and in data/ what the stages that no changed key touches have made: it is linked, not made
+Out:  OUT/{valid,test}.parquet of tta, OUT/{metrics.json,steps.csv} of evaluate,
+      OUT/variant.json (changed: the keys and their values; parameters: of the network)
+      Below .unfreeze/variants/OUT the stages' own outputs, receipts in .unfreeze/receipts there, and a stamp a stage:
+      one whose deps and params are as they were is not run again. May be deleted at any time.
+Recipe: the course's five folds, and its comparison of architectures.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import chdir
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from safetensors import safe_open
+
+from stages.common import receipt, stop
+from stages.common.device import Compute, DeviceParams, compute_on
+from stages.common.graph import needs, outs_of, touched
+from stages.common.inputs import PIPELINE, inputs_hash, stages_of
+from stages.common.outputs import outputs
+from stages.common.params import PARAMS, Seed, load, parse
+from stages.common.stage import run
+from stages.common.stamps import Stamp
+from stages.common.trouble import StageError
+
+WORK = Path(".unfreeze/variants")
+WANTED = ("data/tta/valid.parquet", "data/tta/test.parquet", "data/evaluate/metrics.json", "data/evaluate/steps.csv")
+MODEL = Path("data/train_full/model.safetensors")
+PATHS = ("ingest.path", "backbone.weights_file")  # params that name files, seen from the folder that a stage runs in
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def main() -> None:
+    out, changes = read_arguments(sys.argv[1:])
+    home = Path(os.environ.get("UNFREEZE_HOME", ".unfreeze")).absolute()
+    stages, folder = stages_of(), WORK / out
+    names = touched(stages, changes)
+    lay_out(folder, stages, names, changed_params(parse(PARAMS), changes, folder))
+    with chdir(folder):
+        compute = compute_on(load("device", DeviceParams), load("seed", Seed))
+        ran = [name for name in names if bring_up_to_date(name, stages[name], compute, home)]
+    print(f"{out}: ran {', '.join(ran) or 'nothing'}; receipts in {folder / receipt.folder()}")
+    about = {"changed": dict(sorted(changes.items())), "parameters": n_parameters(folder / MODEL)}
+    with outputs(out) as staging:
+        for wanted in WANTED:
+            shutil.copyfile(folder / wanted, staging / Path(wanted).name)
+        (staging / "variant.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+    """(OUT, {dotted key: value}). Raises StageError."""
+    out, *pairs = [*arguments, *([] if arguments else [""])]
+    path = Path(out)
+    if not out or path.is_absolute() or ".." in path.parts or not pairs or not all("=" in pair for pair in pairs):
+        raise StageError("expected a folder below this one, then key=value, as `data/folds/0 split.cv_idx=0`")
+    try:
+        return path, {key: YAML(typ="safe").load(text) for key, _, text in (pair.partition("=") for pair in pairs)}
+    except YAMLError as error:
+        raise StageError(f"one of {' '.join(pairs)} has no value of YAML: {error}") from None
+
+
+def changed_params(params: Any, changes: dict[str, Any], folder: Path) -> Any:
+    """`params` with the changes, and with paths as seen from `folder`. Raises StageError: no such key."""
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        section = params
+        for name in sections:
+            section = section.get(name, {}) if isinstance(section, dict) else {}
+        if not isinstance(section, dict) or last not in section:
+            raise StageError(f"{PARAMS} has no key {key}: mend its spelling, or add it there")
+        section[last] = value
+    for key in PATHS:
+        section, name = params[key.split(".")[0]], key.split(".")[1]
+        if section.get(name) is not None and not Path(section[name]).is_absolute():
+            section[name] = os.path.relpath(section[name], folder)
+    return params
+
+
+def lay_out(folder: Path, stages: dict[str, Any], names: Sequence[str], params: Any) -> None:
+    """Links to what is read, and room for what is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / PARAMS).open("w") as file:
+        YAML().dump(params, file)
+    made = {out for name in names for out in outs_of(stages[name])}
+    for out in made:
+        if (folder / out).is_symlink():  # of a time when another key was changed
+            (folder / out).unlink()
+    for name in ["stages", str(PIPELINE), *sorted(needs(stages, names) - made)]:
+        link(folder / name, Path(name))
+
+
+def link(here: Path, there: Path) -> None:
+    if here.is_symlink() or here.is_file():
+        here.unlink()
+    elif here.is_dir():
+        shutil.rmtree(here)
+    here.parent.mkdir(parents=True, exist_ok=True)
+    here.symlink_to(os.path.relpath(there, here.parent))
+
+
+def bring_up_to_date(name: str, declared: dict[str, Any], compute: Compute, home: Path) -> bool:
+    """In the current folder; whether it had to run. Raises StageError, Stopped; SystemExit with the stage's code."""
+    stamp, inputs = Stamp(name, outs_of(declared)), inputs_hash(name, compute)
+    if stamp.holds(inputs):
+        print(f"'{name}' did not change")
+        return False
+    print(f"running '{name}'", flush=True)
+    stamp.forget()
+    run_stage(name, shlex.split(declared["cmd"]), home)
+    if inputs_hash(name, compute) == inputs:  # else somebody changed the code while it ran
+        stamp.set(inputs)
+    stop.check()
+    return True
+
+
+def run_stage(name: str, command: Sequence[str], home: Path) -> None:
+    """To its end; asked to stop, we ask it to and wait until it has kept its checkpoint."""
+    environment = os.environ | {"UNFREEZE_HOME": str(home), "DVC_STAGE": name}  # it stops where we are killed
+    process = subprocess.Popen(command, env=environment)  # noqa: S603 (dvc.yaml's own)
+    try:
+        while process.poll() is None:
+            try:
+                process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                stop.check()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if process.returncode == stop.EXIT_CODE:
+        raise stop.Stopped
+    if process.returncode < 0:
+        raise StageError(f"stage {name} was killed by signal {-process.returncode} in {Path.cwd()}: run it again")
+    if process.returncode:
+        sys.exit(process.returncode)  # it has said why
+
+
+def n_parameters(model: Path) -> int:
+    """Of a model file, without the statistics of BatchNorms."""
+    with safe_open(model, "np") as file:
+        return sum(prod(file.get_slice(key).get_shape()) for key in file.keys() if not key.endswith(STATISTICS))  # noqa: SIM118
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,162 @@
+"""Variants and folds in a real project: the bytes of the main pipeline, and only the work that a change asks for."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.common.graph import outs_of, touched
+from tests.conftest import Project
+from tests.test_dvc_yaml import STAGES
+
+SUMMARY = "folds/dvc.yaml:summary"
+WORK = ".unfreeze/variants/data/folds"
+
+
+def two_folds(project: Project) -> None:
+    path = project.folder / "folds/dvc.yaml"
+    text = path.read_text().replace("[0, 1, 2, 3, 4]", "[0, 1]").replace("folds 0 1 2 3 4", "folds 0 1")
+    path.write_text(re.sub(r"      - data/folds/[234]\n", "", text))
+
+
+@pytest.fixture(scope="module")
+def folded(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Two folds have run, in one command."""
+    folder = tmp_path_factory.mktemp("folded") / "project"
+    shutil.copytree(reproduced.folder, folder, symlinks=True)
+    project = Project(folder, reproduced.shim)
+    two_folds(project)
+    assert sorted(project.repro(SUMMARY)) == ["folds/dvc.yaml:fold@0", "folds/dvc.yaml:fold@1", SUMMARY]
+    return project
+
+
+@pytest.fixture
+def copied(folded: Project, tmp_path: Path) -> Project:
+    shutil.copytree(folded.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project", folded.shim)
+
+
+def ran(project: Project, *target: str) -> list[list[str]]:
+    """Of each fold the stages that ran."""
+    said = project.run("dvc", "repro", *target).stdout
+    assert re.findall(r"^data/folds/(\d): ran", said, re.MULTILINE) in (["0", "1"], ["1", "0"])
+    return [found.split(", ") for found in re.findall(r"^data/folds/\d: ran (.*); receipts in", said, re.MULTILINE)]
+
+
+def test_a_fold_is_the_main_pipeline_with_that_fold(folded: Project, project: Project) -> None:
+    for fold in (0, 1):
+        project.params({"split.cv_idx": fold})
+        project.repro("evaluate")
+        for stage in ("split", "train_head", "augment", "unfreeze", "train_full", "tta", "evaluate"):
+            for out in outs_of(STAGES[stage]):
+                made = (folded.folder / WORK / str(fold) / out).read_bytes()
+                assert made == (project.folder / out).read_bytes(), (fold, out)
+        about = json.loads((folded.folder / f"data/folds/{fold}/variant.json").read_text())
+        assert about["changed"] == {"split.cv_idx": fold}
+
+
+def test_a_fold_neither_resizes_nor_precomputes(folded: Project) -> None:
+    for fold in (0, 1):
+        receipts = {path.stem for path in (folded.folder / WORK / str(fold) / ".unfreeze/receipts").iterdir()}
+        assert receipts == {"split", "train_head", "augment", "unfreeze", "train_full", "tta", "evaluate"}
+        assert (folded.folder / WORK / str(fold) / "data/precompute/shards").is_symlink()
+
+
+def test_what_is_asked_anew_trains_nothing(copied: Project) -> None:
+    copied.params({"tta.n_aug": 3})
+    assert ran(copied, SUMMARY) == [["tta", "evaluate"]] * 2
+    copied.params({"split.cv_idx": 1})  # the main pipeline's own fold
+    assert copied.repro(SUMMARY) == []
+    (copied.folder / WORK / "1/data/tta/valid.parquet").write_bytes(b"damaged")
+    assert ran(copied, "-f", "-s", "folds/dvc.yaml:fold@0", "folds/dvc.yaml:fold@1") == [["nothing"], ["tta"]]
+
+
+def test_other_code_trains_what_uses_it(copied: Project) -> None:
+    path = copied.folder / "stages/tta.py"
+    path.write_text(path.read_text() + "\n# more\n")
+    assert ran(copied, SUMMARY) == [["tta"]] * 2  # the same predictions: evaluate stands
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_one_that_was_stopped_or_killed_goes_on(folded: Project, copied: Project, number: signal.Signals) -> None:
+    shutil.rmtree(copied.folder / WORK / "1")
+    command = ["python", "-m", "stages.variant", "data/folds/1", "split.cv_idx=1"]
+    environment = copied.environment()
+    with subprocess.Popen(command, cwd=copied.folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "running 'augment'\n":
+                process.send_signal(number)
+                break
+        process.stdout.read()
+    assert process.returncode == (75 if number == signal.SIGTERM else -9)  # the latter is the shim's
+    said = copied.run(*command).stdout
+    assert "'train_head' did not change" in said
+    assert "running 'train_full'" in said
+    for name in ("valid.parquet", "metrics.json"):
+        assert (copied.folder / "data/folds/1" / name).read_bytes() == (
+            folded.folder / "data/folds/1" / name
+        ).read_bytes()
+
+
+def test_another_crop_precomputes_in_a_folder_of_its_own(project: Project) -> None:
+    before = project.md5s()
+    said = project.run("python", "-m", "stages.variant", "data/crops/a", "precompute.size_px=40", "tta.n_aug=1").stdout
+    assert said.splitlines()[-1].startswith("data/crops/a: ran precompute, train_head, augment, unfreeze, train_full")
+    project.run("dvc", "status", "-q", "evaluate", "lr_find")
+    assert project.md5s() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "expected a folder below this one, then key=value, as `data/folds/0 split.cv_idx=0`"),
+        ("../away split.cv_idx=1", "expected a folder below this one"),
+        ("data/x split.cvidx=1", "params.yaml has no key split.cvidx: mend its spelling, or add it there"),
+        ("data/x split.cv_idx=[", "has no value of YAML"),
+        ("data/x lr_find.lr_end=1", "no stage before evaluate reads lr_find.lr_end"),
+        ("data/x split.cv_idx=99", "leaves no valid picture"),
+    ],
+)
+def test_what_a_user_can_mend_is_said_in_one_line(project: Project, arguments: str, said: str) -> None:
+    done = project.run("python", "-m", "stages.variant", *arguments.split(), check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_params_of_the_folds_are_those_of_their_stages(folded: Project) -> None:
+    from ruamel.yaml import YAML
+
+    declared = YAML(typ="safe").load((folded.folder / "folds/dvc.yaml").read_text())["stages"]["fold"]
+    stages = touched(STAGES, ["split.cv_idx"])
+    expected = {param for stage in stages for param in STAGES[stage].get("params", [])} - {
+        "train_full.bn_freeze"
+    }  # a part of a section
+    section = YAML(typ="safe").load((folded.folder / "params.yaml").read_text())["split"]
+    assert set(declared["params"]) == expected - {"split"} | {f"split.{key}" for key in section} - {"split.cv_idx"}
+    data = {dep for stage in stages for dep in STAGES[stage]["deps"] if dep.startswith("data/")}
+    made = {out for stage in stages for out in outs_of(STAGES[stage])}
+    assert set(declared["deps"]) == {"stages"} | data - made
+
+
+def test_the_summary_is_of_the_folds(folded: Project) -> None:
+    folder = folded.folder / "data/folds"
+    summary = json.loads((folder / "summary.json").read_text())
+    metrics = [json.loads((folder / fold / "metrics.json").read_text()) for fold in "01"]
+    a, b = (one["log_loss_tta"] for one in metrics)
+    assert summary["n_folds"] == 2
+    assert summary["log_loss_tta_mean"] == pytest.approx((a + b) / 2, abs=1e-6)
+    assert summary["log_loss_tta_sd"] == pytest.approx(abs(a - b) / 2**0.5, abs=1e-6)
+    assert summary["log_loss_pooled"] == pytest.approx((a + b) / 2, abs=1e-6)  # of 9 pictures each
+    assert summary["n_pooled"] == 18
+    vote = pd.read_csv(folder / "submission.csv").set_index("id")
+    tests = [pd.read_parquet(folder / fold / "test.parquet").set_index("id") for fold in "01"]
+    for label in vote:
+        expected = (tests[0][f"tta:{label}"] + tests[1][f"tta:{label}"]) / 2
+        pd.testing.assert_series_equal(vote[label], expected, check_names=False, check_dtype=False, atol=2e-6)
