@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from stages.common.outputs import outputs
@@ -26,10 +25,10 @@ from stages.common.plots import figures
 from stages.common.stage import run
 from stages.common.trouble import StageError
 from stages.common.variants import Variant, read, table
-from stages.evaluate import Floats, probabilities
+from stages.looking.predictions import Floats, Predictions, probabilities
+from stages.looking.scores import Z95, wilson
 
 OUT = Path("data/folds")
-Z = 1.959964  # of a normal distribution, 95 %
 
 
 def spread(rows: pd.DataFrame) -> dict[str, float]:
@@ -50,30 +49,16 @@ def pooled(folds: Sequence[Variant]) -> dict[str, float]:
             f"{len(twice):,} pictures are valid in more than one fold (the first is {twice.iloc[0]}): name each fold "
             "once, and set split.method to random or stratified: with folders all folds are one"
         )
-    of_truth, hits = np.concatenate([truths(fold.valid) for fold in folds], axis=1)
-    losses = -np.log(of_truth.clip(np.finfo(np.float32).eps, 1))
-    n, accuracy, loss = len(hits), float(hits.mean()), float(losses.mean())
-    low, high = wilson(accuracy, n)
-    half = Z * float(losses.std(ddof=1)) / math.sqrt(n)
+    said = [Predictions.of(fold.valid, "tta") for fold in folds]
+    right, losses = (np.concatenate([getattr(one, name) for one in said]) for name in ("right", "losses"))
+    n, accuracy, loss = len(right), float(right.mean()), float(losses.mean())
+    low, high = wilson(int(right.sum()), n)
+    half = Z95 * float(losses.std(ddof=1)) / math.sqrt(n)
     return {
         "n_pooled": n,
         "accuracy_pooled": accuracy, "accuracy_pooled_low": low, "accuracy_pooled_high": high,
         "log_loss_pooled": loss, "log_loss_pooled_low": loss - half, "log_loss_pooled_high": loss + half,
     }  # fmt: skip
-
-
-def truths(valid: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """(2, n): the probability of the true class, and 1 where it is the largest."""
-    classes, averaged = probabilities(valid, "tta")
-    truth = pd.Index(classes).get_indexer(pd.Index(valid["label"]))
-    return np.array([averaged[np.arange(len(truth)), truth], averaged.argmax(1) == truth])
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of n."""
-    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
-    return middle - half, middle + half
 
 
 def vote(folds: Sequence[Variant]) -> pd.DataFrame:
