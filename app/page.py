@@ -12,7 +12,11 @@ from stages.common.images import FORMATS, BadPictureError
 
 MAX_FILE_MB = 20
 KEPT_SECONDS = 300  # of what was dropped and shown
-CSS = "#facts {overflow-wrap: anywhere} #facts li {margin: 4px 0} #message {min-height: 24px; overflow-wrap: anywhere}"
+CSS = """
+#message, #facts, #classes {overflow-wrap: anywhere}
+#facts li {margin: 4px 0}
+#drop .or {color: inherit}
+"""
 FONT = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # others are fetched
 
 Shown = tuple[None, str, dict[str, float] | None, Image.Image | None, Image.Image | None]

@@ -1,0 +1,51 @@
+"""Nothing listens beyond loopback, nothing but the page's own files is served, other pages are refused."""
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from app.tests.conftest import ROOT, Served
+
+
+def status(url: str, data: bytes | None = None, **headers: str) -> int:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, names)) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def listening(pid: int) -> list[str]:
+    """Addresses and ports in hexadecimal, as Linux's /proc has them, of a process and all its threads."""
+    links = [path.readlink().name for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, here, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in links:
+                found.append(here)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's /proc")
+def test_it_listens_on_loopback_alone_whatever_the_environment_says(served: Served) -> None:
+    assert listening(served.process.pid) == ["0100007F:1EBD"]  # 127.0.0.1:7869
+    children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text()
+    assert children == ""
+
+
+def test_files_of_the_machine_are_not_served(served: Served) -> None:
+    for path in ("/etc/passwd", "README.md", str(ROOT / "params.yaml"), f"{served.folder}/../../etc/passwd"):
+        assert status(f"{served.url}/gradio_api/file={path}") in (403, 404)
+
+
+def test_another_page_in_the_same_browser_is_refused(served: Served) -> None:
+    upload = f"{served.url}/gradio_api/upload"
+    assert status(served.url) == status(served.url, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate") == 200
+    assert status(served.url, Host="evil.example") == 400  # a name that was made to point to 127.0.0.1
+    assert status(f"{served.url}/config", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="cors") == 403
+    for mode in ("no-cors", "navigate"):
+        assert status(upload, b"--x--", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode=mode) == 403
