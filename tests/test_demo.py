@@ -61,6 +61,7 @@ def test_every_command_of_the_readme_is_known() -> None:
     commands = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
     tested = {
         "make demo", "source .venv/bin/activate", "dvc repro", "dvc metrics show", "dvc plots show",
+        "make app", "dvc repro export", "make test-browser",
         "make bench", "python bench/gpu.py", "dvc exp run -S train_full.n_cycles=2", "dvc exp show --only-changed",
         "python -m stages.show", "dvc repro data/dvc.yaml:dog_breeds",
         "python -m flows.plan", "prefect server start", "python -m flows.run", "python -m flows.run --pull",
@@ -78,7 +79,9 @@ def test_every_command_of_the_readme_is_known() -> None:
     assert set(commands) <= tested
 
 
-@pytest.mark.parametrize("target", ["help", "setup", "demo", "test", "test-slow", "bench", "lint", "clean"])
+@pytest.mark.parametrize(
+    "target", ["help", "setup", "demo", "test", "test-slow", "test-browser", "app", "bench", "lint", "clean"]
+)
 def test_every_target_has_a_line_of_help(target: str) -> None:
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(rf"^{target} +\w", said, re.MULTILINE)
