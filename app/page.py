@@ -13,7 +13,8 @@ from stages.common.images import FORMATS, BadPictureError
 MAX_FILE_MB = 20
 KEPT_SECONDS = 300  # of what was dropped and shown
 CSS = """
-#message, #facts, #classes {overflow-wrap: anywhere}
+#intro, #message, #facts, #classes {overflow-wrap: anywhere}
+#classes dd {white-space: nowrap}
 #facts li {margin: 4px 0}
 #drop .or {color: inherit}
 """
@@ -35,7 +36,7 @@ def page(model: Model) -> gr.Blocks:
         return None, f'<p role="status">{name}</p>', seen.probabilities, seen.square, seen.heat
 
     with gr.Blocks(title="Try the model", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as blocks:
-        gr.HTML(f"<h1>Try the model</h1><p>It tells {escape(words(model.about['classes']))}.</p>")
+        gr.HTML(f"<h1>Try the model</h1><p>It tells {escape(words(model.about['classes']))}.</p>", elem_id="intro")
         file = gr.File(label=f"A picture, up to {MAX_FILE_MB} MB", height=150, elem_id="drop")
         message = gr.HTML(f"<p>{', '.join(FORMATS)}. It does not leave this machine.</p>", elem_id="message")
         label = gr.Label(label="Class", num_top_classes=5, elem_id="classes")

@@ -32,6 +32,10 @@
     if (e.localName === "img" && !(e.complete && e.naturalWidth)) found.push(`not loaded: ${e.src.slice(0, 80)}`);
     const says = [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
     if (!says && e.localName !== "img" && e.localName !== "svg") continue;
+    const all = document.createRange();
+    all.selectNodeContents(e);
+    const text = all.getBoundingClientRect();  // may be wider than its box
+    if (says && text.width && text.right > wide + 1 && !scrolls(e.parentElement) && !scrolls(e)) found.push(`text beyond the window: ${name(e)}`);
     if ((box.left < -1 || box.right > wide + 1) && !scrolls(e.parentElement)) found.push(`beyond the window: ${name(e)}`);
     if (/hidden|clip/.test(style.overflowX) && e.scrollWidth > e.clientWidth + 1 && style.textOverflow !== "ellipsis")
       found.push(`cut off: ${name(e)}`);
