@@ -54,6 +54,19 @@ def test_deps_are_the_modules_that_are_imported(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
+def test_deps_are_the_templates_that_are_named(name: str) -> None:
+    """`Path(__file__).with_name("....j2")`, beside the module."""
+    module = ROOT / f"stages/{name}.py"
+    expected = {
+        str(path.with_name(template).relative_to(ROOT))
+        for path in first_party_imports(module, {module})
+        for template in re.findall(r'Path\(__file__\)\.with_name\("([^"]+\.j2)"\)', path.read_text())
+    }
+    declared = {dep for dep in STAGES[name]["deps"] if dep.endswith(".j2")}
+    assert declared == expected, f"mend deps of {name} in dvc.yaml"
+
+
+@pytest.mark.parametrize("name", STAGES)
 def test_params_are_the_sections_that_are_read(name: str) -> None:
     module = ROOT / f"stages/{name}.py"
     read = sections_read(first_party_imports(module, {module}))
@@ -107,9 +120,12 @@ def test_a_stage_runs_with_its_data_deps_and_with_none_fewer(name: str, reproduc
         (tmp_path / dep).symlink_to(reproduced.folder / dep)
 
 
-def test_no_stage_loads_torchs_compiler() -> None:
-    """stages/__init__.py keeps it out."""
+def test_no_stage_but_export_loads_torchs_compiler() -> None:
+    """stages/__init__.py keeps it out; export has it, and no stage that imports the same modules."""
     names = ", ".join(f"stages.{name}" for name in STAGES)
     program = f"import sys, {names}; print([m for m in ('torch._inductor', 'sympy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+    program = "import stages, sys; sys.exit('torch._dynamo' in sys.modules)"
+    for named, code in (("stages.tta", 1), ("stages.export", 0)):
+        assert subprocess.run([sys.executable, "-c", program, named], cwd=ROOT).returncode == code
