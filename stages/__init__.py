@@ -1,10 +1,12 @@
 """The recipe: one module a stage. Stages import neither dvc nor prefect and run by hand: `python -m stages.<stage>`.
 
 timm, torchvision and torch.optim load torch's compiler for decorators that switch it off. No stage compiles: without it
-each one starts about 2 s sooner and holds about 100 MB less. A process that imports `stages` cannot `torch.compile`.
+each one starts about 2 s sooner and holds about 100 MB less. A process that imports `stages` cannot `torch.compile`,
+nor write ONNX, which traces with that compiler: `python -m stages.export` alone starts with it.
 """
 
 import gc
+import logging
 import sys
 import time
 from types import ModuleType
@@ -32,6 +34,9 @@ class _NoCompiler(ModuleType):
     is_compile_supported = staticmethod(_never)
 
 
-if "torch._dynamo" not in sys.modules:
+if "stages.export" in sys.orig_argv:
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # misses triton
+    sys.modules["triton"] = None  # type: ignore[assignment]  # unused, 1 s, and pages about leaks on stderr at the end
+elif "torch._dynamo" not in sys.modules:
     for name in ("torch._dynamo", "torch._dynamo.utils"):
         sys.modules[name] = _NoCompiler(name)

@@ -20,6 +20,7 @@ from sklearn.metrics import f1_score, log_loss, matthews_corrcoef, recall_score
 from stages.common.outputs import outputs
 from stages.common.plots import figure, figures
 from stages.common.stage import run
+from stages.common.submission import submission
 from stages.looking.draw import draw_confusion, draw_history, draw_steps
 from stages.looking.predictions import Predictions, probabilities
 
@@ -108,9 +109,8 @@ def main() -> None:
         (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
         table.to_csv(folder / "steps.csv", index=False)
         pd.DataFrame({"actual": valid["label"], "predicted": said}).to_csv(folder / "confusion.csv", index=False)
-        submission = pd.DataFrame(probabilities(test, "tta")[1], columns=classes)
-        submission.insert(0, "id", test["id"].to_numpy(), allow_duplicates=True)  # a class may be called id
-        submission.round(6).to_csv(folder / "submission.csv", index=False)
+        table_of_test = submission(test["id"].tolist(), classes, probabilities(test, "tta")[1])
+        table_of_test.to_csv(folder / "submission.csv", index=False)
         plot(table, histories, valid, folder)
 
 

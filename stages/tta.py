@@ -6,6 +6,7 @@ Recipe: TTA. The centre crop and tta.n_aug random augmentations like those of tr
         of the plain prediction are averaged with the augmented ones. Probabilities are averaged, not their logarithms.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from stages.common.predict import Floats, average, predict
 from stages.common.rows import Rows, read_rows
 from stages.common.shards import Shards
 from stages.common.stage import run
-from stages.common.transforms import TransformsParams, draw
+from stages.common.transforms import Draws, TransformsParams, draw
 
 MODEL, RESIZED, OUT = Path("data/train_full/model.safetensors"), Path("data/resize/shards"), Path("data/tta")
 
@@ -36,12 +37,17 @@ def tta(
     network: Network, pictures: Pictures, transforms: TransformsParams, n_aug: int, key: list[int], compute: Compute
 ) -> tuple[Floats, Floats]:
     """(plain, averaged) probabilities, float32 (n, classes). With n_aug = 0 they are equal."""
+    views = [draw(transforms, len(pictures), [*key, view]) for view in range(n_aug)]
+    return over_views(network, pictures, views, compute)
+
+
+def over_views(
+    network: Network, pictures: Pictures, views: Sequence[Draws | None], compute: Compute
+) -> tuple[Floats, Floats]:
+    """`tta` with draws of the caller's: one a view."""
     n, n_batches = len(pictures), pictures.n_batches()
     plain = predict(network, pictures.batches(), n, n_batches, compute)
-    augmented = []
-    for view in range(n_aug):
-        batches = pictures.batches(draws=draw(transforms, n, [*key, view]))
-        augmented.append(predict(network, batches, n, n_batches, compute))
+    augmented = [predict(network, pictures.batches(draws=draws), n, n_batches, compute) for draws in views]
     return plain, average(plain, augmented)
 
 
@@ -58,12 +64,13 @@ def main() -> None:
     network = compute.place(load_network(MODEL))
     transforms = load("transforms", TransformsParams)
     classes, shards, key = network.head.shape.classes, Shards(RESIZED), stage_key(seed, "tta")
+    batch_size = compute.whole(params.batch_size)  # as at prediction, where a picture's neighbours are others
     parts = {part: read_rows(part) for part in ("valid", "test")}
     n = sum(len(rows.ids) for rows in parts.values())
     receipt.note(items=n, computed=n)
     with outputs(OUT) as folder, enough_memory("tta.batch_size", params.batch_size):
         for part, rows in parts.items():
-            pictures = Pictures(shards, rows.sha256s, network.about, network.size_px, params.batch_size, compute)
+            pictures = Pictures(shards, rows.sha256s, network.about, network.size_px, batch_size, compute)
             none = np.empty((0, len(classes)), np.float32)
             plain, averaged = (
                 tta(network, pictures, transforms, params.n_aug, key, compute) if rows.ids else (none, none)

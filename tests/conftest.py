@@ -197,6 +197,16 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory, shim: Path) -> Project:
     return project
 
 
+@pytest.fixture(scope="session")
+def exported(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of `reproduced` with the stage export run, which takes 10 s."""
+    folder = tmp_path_factory.mktemp("exported") / "project"
+    shutil.copytree(reproduced.folder, folder, symlinks=True)
+    project = Project(folder, reproduced.shim)
+    assert project.repro("export") == ["export"]
+    return project
+
+
 @pytest.fixture
 def project(reproduced: Project, tmp_path: Path) -> Project:
     """A copy of `reproduced` that a test may change."""

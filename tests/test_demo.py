@@ -63,6 +63,8 @@ def test_every_command_of_the_readme_is_known() -> None:
         "make demo", "source .venv/bin/activate", "dvc repro", "dvc metrics show", "dvc plots show",
         "make app", "dvc repro export", "make test-browser",
         "make bench", "python bench/gpu.py", "dvc exp run -S train_full.n_cycles=2", "dvc exp show --only-changed",
+        "python -m stages.predict data/export pictures/ --out predictions.csv", "dvc artifacts get . classifier",
+        "python -m stages.predict data/export pictures/ --tta 4 --submission submission.csv",
         "python -m stages.show", "dvc repro data/dvc.yaml:dog_breeds",
         "python -m flows.plan", "prefect server start", "python -m flows.run", "python -m flows.run --pull",
         "python -m flows.run --push", "export PREFECT_WORKER_QUERY_SECONDS=2",

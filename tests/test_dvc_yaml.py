@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from stages.common.params import NO_RESULT
+from stages.common.params import NO_RESULT, NOT_SHOWN
 from tests.conftest import Project
 
 ROOT = Path(__file__).parent.parent
@@ -45,7 +45,7 @@ def sections_read(paths: set[Path]) -> set[str]:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             continue
         if node.func.id == "load_all":
-            found |= set(ALL_PARAMS)
+            found |= set(ALL_PARAMS) - set(NOT_SHOWN)
         elif node.func.id == "load" and isinstance(node.args[0], ast.Constant):
             found.add(str(node.args[0].value))
     return found - set(NO_RESULT)
@@ -125,9 +125,12 @@ def test_a_stage_runs_with_its_data_deps_and_with_none_fewer(name: str, reproduc
         (tmp_path / dep).symlink_to(reproduced.folder / dep)
 
 
-def test_no_stage_loads_torchs_compiler() -> None:
-    """stages/__init__.py keeps it out."""
+def test_no_stage_but_export_loads_torchs_compiler() -> None:
+    """stages/__init__.py keeps it out; export has it, and no stage that imports the same modules."""
     names = ", ".join(f"stages.{name}" for name in STAGES)
     program = f"import sys, {names}; print([m for m in ('torch._inductor', 'sympy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+    program = "import stages, sys; sys.exit('torch._dynamo' in sys.modules)"
+    for named, code in (("stages.tta", 1), ("stages.export", 0)):
+        assert subprocess.run([sys.executable, "-c", program, named], cwd=ROOT).returncode == code

@@ -15,8 +15,7 @@ import torch
 from stages.common import backbone, depthwise, device, pictures, transforms
 from stages.common.backbone import Body
 from stages.common.code import code_version
-from stages.common.pictures import Pictures
-from stages.common.shards import Shards
+from stages.common.pictures import Pictures, Store
 from stages.common.threads import map_lots
 from stages.common.transforms import Draws
 
@@ -39,7 +38,7 @@ def depends_on(feed: Pictures) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def contents(resized: Shards, sha256s: list[str]) -> dict[str, str]:
+def contents(resized: Store, sha256s: list[str]) -> dict[str, str]:
     """Picture's sha256: sha256 of its resized form, which is what the body sees."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = map_lots(pool, lambda sha: hashlib.sha256(resized.blob(sha)).hexdigest(), sha256s)

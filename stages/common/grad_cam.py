@@ -34,7 +34,7 @@ class Explained(nn.Module):
         labels = logits.argmax(1) if labels is None else labels
         gradient = weight(last)[labels] * slope(last_norm) * (hidden > 0)
         weights = gradient @ weight(first) * slope(norm)
-        weights = weights.view(len(maps), 2, -1, 1).sum(1)  # of the largest value and of the mean
+        weights = weights.unflatten(1, (2, -1)).sum(1).unsqueeze(2)  # of the largest value and of the mean
         heat = F.relu((weights * maps).sum(1))
         heat = heat / heat.amax(1, keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
         side = math.isqrt(heat.shape[1])

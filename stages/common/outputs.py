@@ -35,6 +35,22 @@ def outputs(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield the name of a file to write, in a folder beside `path`, which it replaces when the block ends well."""
+    remove_those_of_the_dead(path)
+    staging = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    staging.mkdir(parents=True)
+    try:
+        yield staging / path.name
+        stop.check()
+        sync(staging / path.name)
+        (staging / path.name).replace(path)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def put_in_place(staging: Path, folder: Path) -> None:
     """A folder cannot be replaced by a folder: the old one goes aside, into what is removed at the end."""
     for number, new in enumerate(sorted(staging.iterdir())):

@@ -17,6 +17,7 @@ from stages.common.trouble import StageError
 
 PARAMS = Path("params.yaml")
 NO_RESULT = ("items", "checkpoint_seconds")  # sections that no output depends on
+NOT_SHOWN = (*NO_RESULT, "export")
 MOST_NODES = 5000  # ours has 150; libyaml takes a minute or its stack overflows where 50,000 lie in each other
 MOST_ALIASES = 30  # beside merges: ten levels of three merge 59,049 maps, and thirty levels all of memory
 
@@ -55,8 +56,8 @@ def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
 
 
 def load_all() -> dict[str, Any]:
-    """All of params.yaml that an output depends on: everything but `items` and `checkpoint_seconds`."""
-    return {name: value for name, value in parse(PARAMS).items() if name not in NO_RESULT}
+    """All of params.yaml that the result depends on."""
+    return {name: value for name, value in parse(PARAMS).items() if name not in NOT_SHOWN}
 
 
 def parse(path: Path) -> Any:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,19 +16,24 @@ from torch.nn import functional as F
 from stages.common.batches import Batch, Order
 from stages.common.device import Compute
 from stages.common.preprocessing import Backbone
-from stages.common.shards import Shards
 from stages.common.threads import threads
 from stages.common.transforms import Draws, augment_batch, square
 
 AT_ONCE = 64  # pictures cut before the network goes on: at the end of each lot cores wait for the last one
 
 
+class Store(Protocol):
+    """Where the bytes of a resized picture lie: shards, or memory."""
+
+    def blob(self, sha256: str) -> bytes | memoryview: ...
+
+
 @dataclass(frozen=True)
 class Pictures:
-    """The listed pictures of a shard store at one size. Every batch has the same shape: the last one is padded, so
+    """The listed pictures of a store at one size. Every batch has the same shape: the last one is padded, so
     that a picture's result does not depend on how many there are."""
 
-    shards: Shards
+    store: Store
     sha256s: list[str]
     about: Backbone
     size_px: int
@@ -50,7 +56,7 @@ class Pictures:
         with threads() as pool:
             for some in [*(rows[start : start + many] for start in range(0, len(rows), many)), *[None] * n_ahead]:
                 if some is not None:
-                    ahead.append((some, [pool.submit(self._cut, int(row), draws) for row in some]))
+                    ahead.append((some, [pool.submit(self.cut, int(row), draws) for row in some]))
                 if len(ahead) > n_ahead or (some is None and ahead):
                     ready, futures = ahead.popleft()
                     wait(futures)  # wakes once, not for each of them
@@ -59,7 +65,7 @@ class Pictures:
                         part = slice(start, start + self.batch_size)
                         yield self._batch(ready[part], cut[part], draws)
 
-    def _cut(self, row: int, draws: Draws | None) -> torch.Tensor:
+    def cut(self, row: int, draws: Draws | None = None) -> torch.Tensor:
         """uint8 (s, s, 3): the drawn square of one picture, in whole pixels, with the weights' own interpolation.
 
         torch resizes bytes with AVX2, three times as fast as Pillow and equal to it but for single values.
@@ -67,7 +73,7 @@ class Pictures:
         zoom, x, y = 1.0, 0.5, 0.5
         if draws is not None:
             zoom, x, y = (float(column[row]) for column in (draws.zoom, draws.place_x, draws.place_y))
-        with Image.open(io.BytesIO(self.shards.blob(self.sha256s[row]))) as image:
+        with Image.open(io.BytesIO(self.store.blob(self.sha256s[row]))) as image:
             width, height = image.size
             box = square(width, height, zoom / self.about.crop_pct, x, y)
             enough = self.size_px / (box[2] - box[0])

@@ -17,7 +17,7 @@ from stages.common.trouble import in_one_line
 Item = TypeVar("Item")
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], with_receipt: bool = True) -> None:
     """Run a stage's `main` and write its receipt. What a user can mend becomes one line on stderr and exit code 1."""
     gc.freeze()
     gc.enable()
@@ -25,7 +25,8 @@ def run(main: Callable[[], None]) -> None:
     stage, main_started = Path(sys.argv[0]).stem, time.monotonic()
     try:
         main()
-        receipt.write(os.environ.get("DVC_STAGE", stage).rpartition(":")[2], main_started)
+        if with_receipt:
+            receipt.write(os.environ.get("DVC_STAGE", stage).rpartition(":")[2], main_started)
     except stop.Stopped:
         print(f"{stage}: stopped before its end: run it again", file=sys.stderr)
         sys.exit(stop.EXIT_CODE)

@@ -45,7 +45,7 @@ def in_one_line(error: Exception, stage: str) -> str | None:
     return None
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: Exception | str) -> str:
     """What it says, fit for a terminal: file names and labels may hold what it would obey, or megabytes."""
     line = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(str(error).split()))
     return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."

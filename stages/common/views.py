@@ -42,7 +42,7 @@ class Views:
 
     @cached_property
     def content(self) -> dict[str, str]:
-        return contents(self.pictures.shards, self.pictures.sha256s)
+        return contents(self.pictures.store, self.pictures.sha256s)
 
     @cached_property
     def picture(self) -> dict[str, str]:

@@ -1,0 +1,50 @@
+"""Which files are meant: files, folders, and lists of both."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.common.layouts import files_below
+from stages.common.trouble import StageError
+
+
+class Listed(NamedTuple):
+    """A file, and what Kaggle calls it: its path below the folder that was named (else its name) without suffix."""
+
+    path: str
+    id: str
+
+
+def listed(arguments: Iterable[str]) -> list[Listed]:
+    """As they stand; what lies in a folder by id, hidden files left out. `@FILE` and `-` (stdin) hold a name a line.
+
+    Where several have one id they keep their suffixes, as in ingest. Raises StageError: a list or folder that cannot be
+    read. A file that does not exist is listed like any other.
+    """
+    found = [one for name in names(arguments) for one in below(name)]
+    times = Counter(one.id for one in found)
+    return [one if times[one.id] == 1 else Listed(one.path, one.id + Path(one.path).suffix) for one in found]
+
+
+def names(arguments: Iterable[str]) -> Iterator[str]:
+    for argument in arguments:
+        if argument == "-":
+            yield from (line for line in sys.stdin.read().splitlines() if line)
+        elif argument.startswith("@"):
+            try:
+                yield from (line for line in Path(argument[1:]).read_text().splitlines() if line)
+            except (OSError, UnicodeDecodeError) as error:
+                raise StageError(f"cannot read the list {argument[1:]}: {error}: a text file, a name a line") from None
+        else:
+            yield argument
+
+
+def below(name: str) -> Iterator[Listed]:
+    if not Path(name).is_dir():
+        yield Listed(name, Path(name).stem)
+        return
+    files = (Path(file) for file in files_below(Path(name), "."))
+    for id_, file in sorted((file.with_suffix("").as_posix(), file) for file in files):
+        yield Listed(str(Path(name, file)), id_)

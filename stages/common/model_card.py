@@ -1,0 +1,62 @@
+"""The model card: README.md with facts in front, as Hugging Face reads it (huggingface.co/docs/hub/model-cards)."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from ruamel.yaml import YAML
+
+TEMPLATE = Path(__file__).with_name("model_card.md.j2")
+# Names of Hugging Face's `evaluate`; ours, where it has none.
+METRIC_TYPES = {"accuracy": "accuracy", "macro_f1": "f1", "mcc": "matthews_correlation"}
+
+
+def card(about: dict[str, Any]) -> str:
+    """`about`: what model.json holds."""
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True)
+    environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
+    numbers = numbers_of(about["metrics"])
+    facts = Markup(front(about, numbers))  # noqa: S704 (YAML, not HTML)
+    text = environment.from_string(TEMPLATE.read_text()).render(about, front=facts, numbers=numbers)
+    return f"{text}\n"
+
+
+def numbers_of(metrics: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+
+
+def front(about: dict[str, Any], numbers: dict[str, float]) -> str:
+    """The YAML between the dashes. The licence is the data's: what was learned from them is not freer than they are."""
+    facts = {
+        "license": about["data"]["license"],
+        "library_name": "onnx",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "timm", "onnx", "safetensors", about["backbone"]["name"]],
+        "datasets": [about["data"]["name"]],
+        "metrics": [METRIC_TYPES[name] for name in numbers if name in METRIC_TYPES],
+        "model-index": [
+            {
+                "name": f"{about['data']['name']} classifier",
+                "results": [
+                    {
+                        "task": {"type": "image-classification"},
+                        "dataset": {
+                            "type": about["data"]["name"],
+                            "name": about["data"]["name"],
+                            "split": "validation",
+                            "args": {"n": about["data"]["n_valid"]},
+                        },
+                        "metrics": [
+                            {"type": METRIC_TYPES.get(name, name), "name": name, "value": value}
+                            for name, value in numbers.items()
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    yaml, stream = YAML(), io.StringIO()
+    yaml.dump(facts, stream)
+    return stream.getvalue().strip()

@@ -1,0 +1,150 @@
+"""export: the model in files that stand alone, for whoever uses it without this project.
+
+In:   data/train_full/{model.safetensors,history.csv}, data/evaluate/metrics.json, data/split/{train,valid}.csv,
+      data/tta/valid.parquet, data/resize/shards (for the check)
+Out:  data/export/model.safetensors  the network as train_full left it
+      data/export/model.onnx         the same in float32: stages/common/onnx_graph.py
+      data/export/model.json         classes, preprocessing, backbone, metrics, data, versions: see `describe`
+      data/export/README.md          the model card, as Hugging Face reads it
+      The ONNX file is compared with torch, both in float32, on export.n_check valid pictures.
+Recipe: `learn.save`, for others. The course ends with the notebook's own `predict`.
+"""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+import timm
+import torch
+
+from stages.common import receipt
+from stages.common.device import Compute
+from stages.common.model_card import card
+from stages.common.network import Network, load_network
+from stages.common.onnx_graph import INPUT, OUTPUTS, write_onnx
+from stages.common.outputs import outputs
+from stages.common.params import Count, Positive, Section, Seed, load
+from stages.common.pictures import Pictures
+from stages.common.predict import predict
+from stages.common.rows import Rows, read_rows
+from stages.common.shards import Shards
+from stages.common.stage import run
+from stages.common.transforms import TransformsParams
+from stages.common.trouble import StageError
+
+MODEL, HISTORY = Path("data/train_full/model.safetensors"), Path("data/train_full/history.csv")
+METRICS, VALID, RESIZED = Path("data/evaluate/metrics.json"), Path("data/tta/valid.parquet"), Path("data/resize/shards")
+OUT = Path("data/export")
+MOST_DIFFERENCE = 1e-4  # in probability
+PACKAGES = ("torch", "timm", "pillow", "onnx")
+
+
+class ExportParams(Section):
+    n_check: Positive
+    data_name: str
+    data_license: str
+
+
+def difference(network: Network, path: Path, sha256s: list[str]) -> float:
+    """The largest between the probabilities of torch and of the ONNX file at `path`, both in float32."""
+    compute = Compute(torch.device("cpu"), torch.float32)
+    pictures = Pictures(Shards(RESIZED), sha256s, network.about, network.size_px, compute.whole(16), compute)
+    network.to(memory_format=torch.channels_last)
+    by_torch = predict(network, pictures.batches(), len(pictures), pictures.n_batches(), compute)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    by_onnx = []
+    for start in range(0, len(pictures), 16):
+        rows = range(start, min(start + 16, len(pictures)))
+        pixels = torch.stack([pictures.cut(row) for row in rows]).permute(0, 3, 1, 2).contiguous()
+        by_onnx.append(session.run(OUTPUTS[:1], {INPUT: pixels.numpy()})[0])
+    return float(np.abs(by_torch - np.concatenate(by_onnx)).max())
+
+
+def data_sha256(*parts: Rows) -> str:
+    """Of the pictures' contents and labels, whatever their names and their order."""
+    lines = sorted(f"{sha} {label}\n" for rows in parts for sha, label in zip(rows.sha256s, rows.labels, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def describe(network: Network, params: ExportParams, train: Rows, valid: Rows, said: pd.DataFrame) -> dict[str, Any]:
+    """What model.json holds, but for metrics and the check."""
+    about, classes = network.about, network.head.shape.classes
+    plain = said[[f"plain:{name}" for name in classes]].to_numpy(np.float64)
+    history = pd.read_csv(HISTORY)
+    in_train, in_valid = Counter(train.labels), Counter(valid.labels)
+    return {
+        "classes": classes,
+        "backbone": {
+            "name": about.name,
+            "source": about.source,
+            "sha256": about.sha256,
+            "license": timm.get_pretrained_cfg(about.name).license,
+        },
+        "preprocessing": {
+            "upright": "EXIF orientation applied, transparent on white, RGB",
+            "resize": {**network.resize.model_dump(), "interpolation": "bilinear"},
+            "centre_crop": {"share_of_shorter_side": about.crop_pct},
+            "square": {"size_px": network.size_px, "interpolation": about.interpolation},
+            "mean": about.mean,
+            "std": about.std,
+        },
+        "onnx": {
+            "input": INPUT,
+            "outputs": OUTPUTS,
+            "pixels": "uint8 (n, 3, size_px, size_px), RGB; normalises itself",
+        },
+        "prediction": {
+            "batch_size": load("tta.batch_size", Positive),
+            "n_aug": load("tta.n_aug", Count),
+            "seed": load("seed", Seed),
+            "transforms": load("transforms", TransformsParams).model_dump(),
+        },
+        "training": {
+            "epochs": int((history["epoch"] > 0).sum()),
+            "kept_epoch": int(history.loc[history["kept"] == 1, "epoch"].iloc[0]),
+            "sizes_px": history.loc[history["epoch"] > 0, "size_px"].unique().tolist(),
+        },
+        "confidence": {"mean_probability_of_class_named": round(float(plain.max(axis=1).mean()), 6)},
+        "data": {
+            "name": params.data_name,
+            "license": params.data_license,
+            "sha256": data_sha256(train, valid),
+            "n_train": len(train.ids),
+            "n_valid": len(valid.ids),
+            "pictures": {name: {"train": in_train[name], "valid": in_valid[name]} for name in classes},
+        },
+        "versions": {name: version(name).partition("+")[0] for name in PACKAGES},
+    }
+
+
+def main() -> None:
+    params = load("export", ExportParams)
+    network, (train, valid) = load_network(MODEL), (read_rows(part) for part in ("train", "valid"))
+    about = describe(network, params, train, valid, pd.read_parquet(VALID))
+    about["metrics"] = json.loads(METRICS.read_text())
+    some = np.linspace(0, len(valid.ids) - 1, min(params.n_check, len(valid.ids)), dtype=int)
+    receipt.note(items=len(some), computed=len(some))
+    with outputs(OUT) as folder:
+        shutil.copyfile(MODEL, folder / "model.safetensors")
+        write_onnx(network, folder / "model.onnx")
+        largest = difference(network, folder / "model.onnx", [valid.sha256s[row] for row in some])
+        print(f"ONNX and torch in float32 differ by {largest:.1e} at most, on {len(some)} valid pictures")
+        if not largest < MOST_DIFFERENCE:
+            raise StageError(
+                f"the ONNX file says other probabilities than torch: by {largest:.1e} on {len(some)} pictures, and "
+                f"{MOST_DIFFERENCE} is the most: take another backbone.name, this one does not go into ONNX"
+            )
+        about["onnx"]["largest_difference"] = {"probability": float(f"{largest:.1e}"), "n_pictures": len(some)}
+        (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        (folder / "README.md").write_text(card(about))
+
+
+if __name__ == "__main__":
+    run(main)

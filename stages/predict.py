@@ -1,0 +1,226 @@
+"""predict: what a trained model says of pictures: files, folders or lists, in constant memory.
+
+    python -m stages.predict data/export pictures/ --out predictions.csv
+
+No stage of the pipeline: it reads neither params.yaml nor data/, and runs wherever the model is. A picture goes through
+what it went through before training (stages/common/resized.py), then through the code of the stage tta: the
+probabilities are its `plain` ones to the bit, on the same machine, whatever other pictures there are.
+Out:  file, predicted, probability, and `probability:<class>` for each class: float32, a row a picture, as listed
+      <stem of --out>.rejected.csv: file, reason
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from tqdm import tqdm
+
+from stages.common import images
+from stages.common.batches import stage_key
+from stages.common.device import Compute, DeviceParams, compute_on, enough_memory
+from stages.common.listed import Listed, listed
+from stages.common.network import Network, load_network
+from stages.common.outputs import whole_file
+from stages.common.params import Count, Positive, Section, Seed
+from stages.common.pictures import Pictures
+from stages.common.predict import Floats
+from stages.common.preprocessing import ResizeParams
+from stages.common.resized import resized
+from stages.common.stage import run
+from stages.common.submission import submission
+from stages.common.threads import map_lots, threads
+from stages.common.transforms import TransformsParams, draw_each
+from stages.common.trouble import StageError, one_line
+from stages.tta import over_views
+
+CHUNK = 512  # resized pictures in memory at a time
+Write = Callable[[pd.DataFrame], None]
+
+
+class Prediction(Section):
+    """`prediction` in model.json: what the model file does not say, and its results depend on."""
+
+    batch_size: Positive
+    n_aug: Count
+    seed: Seed
+    transforms: TransformsParams
+
+
+class Opened(NamedTuple):
+    """A picture as it is kept (`data`, b"" where there is none), named by the sha256 of its file, or why it is not."""
+
+    listed: Listed
+    sha256: str
+    data: bytes
+    reason: str = ""
+
+
+class InMemory(dict[str, bytes]):
+    """A store of some pictures."""
+
+    def blob(self, sha256: str) -> bytes:
+        return self[sha256]
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return int(text)
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.predict",
+        description="What a trained model says of pictures. Prints CSV, or writes --out. Pictures that cannot be used "
+        "are listed on stderr, and beside --out; the exit code is 0 if any could.",
+        epilog="A folder is searched at all depths. Examples: predict data/export photo.jpg ; predict data/export "
+        "photos/ --out said.parquet ; find . -name '*.png' | predict data/export -",
+    )
+    parser.add_argument("model", type=Path, help="data/export, or a model.safetensors of export or train_full")
+    parser.add_argument("pictures", nargs="+", help="files, folders, @LIST (a text file, a name a line) or - (stdin)")
+    parser.add_argument(
+        "--tta", type=positive, default=0, metavar="N", help="average over N augmented views too (default 0)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write FILE, .csv or .parquet, instead of printing")
+    parser.add_argument("--submission", type=Path, metavar="FILE", help="write Kaggle's CSV: id, a probability a class")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default auto")
+    parser.add_argument(
+        "--batch-size", type=positive, metavar="N", help="default: what the model was measured with, or 16"
+    )
+    parser.add_argument(
+        "--max-megapixels", type=positive, default=100, metavar="N", help="larger ones are bad (default 100)"
+    )
+    return parser
+
+
+def load_model(path: Path) -> tuple[Network, Prediction | None]:
+    """The network, and what model.json beside it says. Raises StageError."""
+    path = path / "model.safetensors" if path.is_dir() else path
+    beside = path.with_name("model.json")
+    try:
+        about = json.loads(beside.read_text())["prediction"] if beside.exists() else None
+        return load_network(path), about and Prediction.model_validate(about)
+    except FileNotFoundError:
+        raise StageError(f"no model {path}: name data/export, or a model.safetensors (`dvc repro export`)") from None
+    except (KeyError, TypeError, ValidationError, SafetensorError, ValueError) as error:
+        raise StageError(f"{path} is no model of train_full or export as they are now: {one_line(error)}") from None
+
+
+def open_picture(max_pixels: int, params: ResizeParams, one: Listed) -> Opened:
+    try:
+        path = Path(one.path)
+        if path.exists() and not path.is_file():  # who reads a pipe waits
+            return Opened(one, "", b"", "not a regular file")
+        data = path.read_bytes()
+        return Opened(one, hashlib.sha256(data).hexdigest(), resized(data, params, max_pixels))
+    except OSError as error:
+        return Opened(one, "", b"", error.strerror or str(error))
+    except images.BadPictureError as error:
+        return Opened(one, "", b"", str(error).replace("ingest.max_megapixels", "--max-megapixels"))
+
+
+def predicted(
+    network: Network, opened: Sequence[Opened], n_aug: int, about: Prediction | None, batch_size: int, compute: Compute
+) -> Floats:
+    """Probabilities, float32 (n, classes): plain, or with `n_aug` averaged as in tta. A picture's draws depend on the
+    seed and its own bytes, so neither on its place nor on its neighbours."""
+    store, shas = InMemory((one.sha256, one.data) for one in opened), [one.sha256 for one in opened]
+    pictures = Pictures(store, shas, network.about, network.size_px, compute.whole(batch_size), compute)
+    views = []
+    if about:
+        key = stage_key(about.seed, "predict")
+        views = [draw_each(about.transforms, shas, [*key, view]) for view in range(n_aug)]
+    return over_views(network, pictures, views, compute)[1]
+
+
+def as_table(opened: Sequence[Opened], classes: list[str], probabilities: Floats) -> pd.DataFrame:
+    each = {f"probability:{name}": probabilities[:, place] for place, name in enumerate(classes)}
+    said = [classes[place] for place in probabilities.argmax(axis=1)]
+    files = [printable(one.listed.path) for one in opened]
+    return pd.DataFrame({"file": files, "predicted": said, "probability": probabilities.max(axis=1)} | each)
+
+
+def printable(name: str) -> str:
+    """A name that is no UTF-8 goes into no table."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def writer(stack: ExitStack, path: Path | None) -> Write:
+    """Appends tables to a file that appears when all is done, or prints them. Parquet: a row group a table."""
+    file = stack.enter_context(whole_file(path.absolute())) if path else None
+    if path is None or path.suffix != ".parquet":
+        stream = stack.enter_context(file.open("w", newline="")) if file else sys.stdout
+        header = iter([True])
+        return lambda table: table.to_csv(stream, index=False, header=next(header, False), lineterminator="\n")
+    parquet: list[pq.ParquetWriter] = []
+
+    def write(table: pd.DataFrame) -> None:
+        rows = pa.Table.from_pandas(table, preserve_index=False)
+        if not parquet:
+            parquet.append(stack.enter_context(pq.ParquetWriter(file, rows.schema)))
+        parquet[0].write_table(rows)
+
+    return write
+
+
+def chunks(found: Sequence[Listed], opening: Callable[[Listed], Opened]) -> Iterator[list[Opened]]:
+    with threads() as pool, tqdm(total=len(found), unit=" pictures", disable=None, leave=False) as bar:
+        for start in range(0, len(found), CHUNK):
+            part = found[start : start + CHUNK]
+            yield list(map_lots(pool, opening, part))
+            bar.update(len(part))
+
+
+def main() -> None:
+    given = arguments().parse_args()
+    if given.out and given.out.suffix not in (".csv", ".parquet"):
+        raise StageError(f"--out {given.out}: its name must end in .csv or .parquet")
+    network, about = load_model(given.model)
+    if given.tta and about is None:
+        raise StageError("--tta draws as in training, and model.json, which says how, is not there: give data/export")
+    batch_size = given.batch_size or (about.batch_size if about else 16)
+    found = listed(given.pictures)
+    compute = compute_on(DeviceParams(name=given.device, precision=given.precision), seed=0)
+    network, classes = compute.place(network), network.head.shape.classes
+    opening = partial(open_picture, given.max_megapixels * 1_000_000, network.resize)
+    n_rejected = 0
+    with ExitStack() as stack, enough_memory("--batch-size", batch_size):
+        write = writer(stack, given.out) if given.out or not given.submission else None
+        submit = writer(stack, given.submission) if given.submission else None
+        reject = writer(stack, given.out.with_name(f"{given.out.stem}.rejected.csv")) if given.out else None
+        if reject:
+            reject(pd.DataFrame(columns=["file", "reason"]))
+        for chunk in chunks(found, opening):
+            bad, good = [one for one in chunk if one.reason], [one for one in chunk if not one.reason]
+            for one in bad:
+                tqdm.write(one_line(f"predict: {printable(one.listed.path)}: {one.reason}"), file=sys.stderr)
+            n_rejected += len(bad)
+            if reject and bad:
+                rows = [(printable(one.listed.path), one.reason) for one in bad]
+                reject(pd.DataFrame(rows, columns=["file", "reason"]))
+            if good:
+                probabilities = predicted(network, good, given.tta, about, batch_size, compute)
+                if write:
+                    write(as_table(good, classes, probabilities))
+                if submit:
+                    submit(submission([printable(one.listed.id) for one in good], classes, probabilities))
+        if n_rejected == len(found):
+            raise StageError(f"none of {len(found):,} pictures could be used: nothing was written")
+    print(f"predict: {len(found) - n_rejected:,} predicted, {n_rejected:,} rejected", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run(main, with_receipt=False)

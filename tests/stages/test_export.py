@@ -1,0 +1,135 @@
+"""export: the model in files that stand alone, the same bytes at every run, and a card that holds the figures."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from stages.common.device import Compute
+from stages.common.model_card import card
+from stages.common.network import load_network
+from stages.common.onnx_graph import Standalone
+from stages.common.pictures import Pictures
+from stages.common.predict import predict
+from stages.common.rows import Rows
+from stages.common.shards import Shards
+from stages.export import data_sha256
+from tests.conftest import Project
+
+FILES = ["README.md", "model.json", "model.onnx", "model.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def about(exported: Project) -> dict[str, object]:
+    found: dict[str, object] = json.loads((exported.folder / "data/export/model.json").read_text())
+    return found
+
+
+def test_onnx_says_what_torch_says_of_any_number_of_pictures(exported: Project) -> None:
+    network = load_network(exported.folder / "data/export/model.safetensors")
+    shards = Shards(exported.folder / "data/resize/shards")
+    compute = Compute(torch.device("cpu"), torch.float32)
+    pictures = Pictures(shards, list(shards.sha256s()), network.about, network.size_px, 16, compute)
+    by_torch = predict(network, pictures.batches(), len(pictures), pictures.n_batches(), compute)
+    session = onnxruntime.InferenceSession(exported.folder / "data/export/model.onnx")
+    pixels = np.stack([pictures.cut(row).permute(2, 0, 1).numpy() for row in range(len(pictures))])
+    for rows in (slice(0, 1), slice(0, len(pictures))):
+        probabilities, heat = session.run(["probabilities", "heat"], {"pixels": pixels[rows]})
+        np.testing.assert_allclose(probabilities, by_torch[rows], atol=1e-5)
+        assert heat.shape[0] == len(pixels[rows])
+        with torch.inference_mode():
+            _, expected = Standalone(network)(torch.from_numpy(pixels[rows]))
+        np.testing.assert_allclose(heat, expected.numpy(), atol=1e-3)
+
+
+def test_the_same_bytes_again_and_nothing_of_this_machine(exported: Project, tmp_path: Path) -> None:
+    folder = exported.folder / "data/export"
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    assert exported.repro("--force", "--single-item", "export") == ["export"]
+    assert {name: (folder / name).read_bytes() for name in FILES} == before
+    graph = onnx.load(folder / "model.onnx").graph
+    assert not [node for node in graph.node if node.metadata_props or node.doc_string]
+    for name in ("model.onnx", "model.json", "README.md"):
+        assert not re.search(rb"site-packages|stack_trace|\.py\b.{0,20}line \d", before[name])
+        assert str(exported.folder).encode() not in before[name]
+    assert before["model.safetensors"] == (exported.folder / "data/train_full/model.safetensors").read_bytes()
+
+
+def test_model_json_holds_what_is_needed(exported: Project, about: dict[str, object]) -> None:
+    metrics = json.loads((exported.folder / "data/evaluate/metrics.json").read_text())
+    assert about["classes"] == ["blue", "green", "red"]
+    assert about["metrics"] == metrics
+    assert about["preprocessing"] == {
+        "upright": "EXIF orientation applied, transparent on white, RGB",
+        "resize": {"size_px": 48, "jpeg_quality": 95, "interpolation": "bilinear"},
+        "centre_crop": {"share_of_shorter_side": 1.0},
+        "square": {"size_px": 32, "interpolation": "bicubic"},
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    }
+    data, onnx_about, prediction = (about[key] for key in ("data", "onnx", "prediction"))
+    assert isinstance(data, dict)
+    assert isinstance(onnx_about, dict)
+    assert isinstance(prediction, dict)
+    assert (data["n_train"], data["n_valid"]) == (27, 9)
+    assert sum(counts["train"] for counts in data["pictures"].values()) == 27
+    assert onnx_about["largest_difference"]["n_pictures"] == 9
+    assert onnx_about["largest_difference"]["probability"] < 1e-5
+    assert (prediction["n_aug"], prediction["batch_size"], prediction["seed"]) == (2, 8, 42)
+    assert set(about["versions"]) == {"torch", "timm", "pillow", "onnx"}  # type: ignore[call-overload]
+
+
+def test_the_card_is_front_matter_and_figures(exported: Project, about: dict[str, object]) -> None:
+    _, front, text = (exported.folder / "data/export/README.md").read_text().split("---\n", 2)
+    facts = YAML(typ="safe").load(front)
+    assert facts["license"] == "cc-by-nc-sa-4.0"
+    assert facts["datasets"] == ["elpv"]
+    result = facts["model-index"][0]["results"][0]
+    assert {one["name"]: one["value"] for one in result["metrics"]} == about["metrics"]
+    assert result["dataset"]["args"] == {"n": 9}
+    for words in ("| blue |", "cc-by-nc-sa-4.0, which binds", "## Limits", "On the 9 validation pictures"):
+        assert words in text
+
+
+def test_a_class_does_not_spoil_the_card(about: dict[str, object]) -> None:
+    counts = {"a|b": {"train": 1, "valid": 1}, "<script>": {"train": 1, "valid": 1}}
+    data = {**about["data"], "pictures": counts, "name": "no: 1 #\n---"}  # type: ignore[dict-item]
+    said = card({**about, "data": data})
+    assert "| a\\|b | 1 | 1 |" in said
+    assert "<script>" not in said
+    assert YAML(typ="safe").load(said.split("\n---\n")[0])["datasets"] == ["no: 1 #\n---"]
+
+
+def test_the_datas_hash_is_of_contents_and_labels() -> None:
+    def rows(*pairs: tuple[str, str]) -> Rows:
+        return Rows([f"name{n}" for n, _ in enumerate(pairs)], [label for _, label in pairs], [sha for sha, _ in pairs])
+
+    one, two = ("aa", "cat"), ("bb", "dog")
+    assert data_sha256(rows(one, two)) == data_sha256(rows(two), rows(one))
+    assert data_sha256(rows(one, two)) != data_sha256(rows(one, ("bb", "cat")))
+
+
+def test_another_licence_reruns_export_alone(exported: Project, tmp_path: Path) -> None:
+    try:
+        exported.params({"export.data_license": "cc0-1.0"})
+        assert exported.repro("export") == ["export"]
+        assert "license: cc0-1.0\n" in (exported.folder / "data/export/README.md").read_text()
+    finally:
+        exported.params({"export.data_license": "cc-by-nc-sa-4.0"})
+        assert exported.repro("export") == []
+
+
+def test_the_registry_knows_it(exported: Project, tmp_path: Path) -> None:
+    exported.run("git", "add", "-A")
+    exported.run("git", "commit", "-qm", "exported")
+    exported.run("git", "tag", "-a", "-m", "first", "classifier@v1.0.0")  # what a registry's version is
+    exported.run("dvc", "artifacts", "get", str(exported.folder), "classifier", "-o", str(tmp_path / "got"))
+    got = tmp_path / "got"
+    assert sorted(path.name for path in got.glob("[!.]*")) == FILES
+    onnx.checker.check_model(onnx.load(got / "model.onnx"))

@@ -1,0 +1,34 @@
+"""The example runs outside the repository, on onnxruntime, NumPy and Pillow alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT, Project
+
+# Their own modules and what onnxruntime needs; torch, timm and pandas lie beside them and must not be asked for.
+REFUSE = """
+import runpy, sys
+for name in ("torch", "timm", "pandas", "onnx", "stages", "torchvision", "pydantic", "jinja2"):
+    sys.modules[name] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_example_names_the_classes_that_predict_names(exported: Project, tmp_path: Path) -> None:
+    pictures = sorted((exported.folder / "pictures/train").glob("*.jpg"))
+    example, export = ROOT / "examples/classify.py", exported.folder / "data/export"
+    command = [sys.executable, "-I", "-c", REFUSE, example, export, *pictures]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    rows = pd.DataFrame([line.split("\t") for line in said.splitlines()], columns=["file", "predicted", "probability"])
+    out = str(tmp_path / "said.csv")
+    exported.run("python", "-m", "stages.predict", "data/export", *map(str, pictures), "--out", out)
+    expected = pd.read_csv(out)
+    assert rows["file"].tolist() == expected["file"].tolist()
+    assert (rows["predicted"] == expected["predicted"]).mean() > 0.9
+    close = (rows["probability"].astype(float) - expected["probability"]).abs()
+    assert close.mean() == pytest.approx(0, abs=0.05)
