@@ -81,12 +81,13 @@ def metrics(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str, b
 def cell(value: float | None, first: float | None, is_best: bool) -> tuple[str, str, bool]:
     if value is None:
         return "", "", False
-    return f"{value:.4f}", "" if first is None else f"{value - first:+.4f}", is_best
+    difference = "" if first is None else "=" if value == first else f"{value - first:+.4f}"
+    return f"{value:.4f}", difference, is_best
 
 
 def steps(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(step, (accuracy, log loss) in each)."""
-    names = dict.fromkeys(row["step"] for one in results for row in one.steps)
+    """(step, (accuracy, log loss) in each); TTA is the last one of all."""
+    names = sorted(dict.fromkeys(row["step"] for one in results for row in one.steps), key="TTA".__eq__)
     table = [{row["step"]: (row["accuracy"], row["log_loss"]) for row in one.steps} for one in results]
     return [(name, [rows.get(name, ("", "")) for rows in table]) for name in names]
 
