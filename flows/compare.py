@@ -46,16 +46,23 @@ def revisions(names: Sequence[str]) -> list[tuple[str, str | None]]:
 
 def page(results: Sequence[Result]) -> str:
     """HTML without scripts and without anything from elsewhere; the same for the same results."""
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     first = results[0]
-    return environment.get_template("compare.html.j2").render(
-        results=results,
-        params=changed_params(results),
-        metrics=metrics(results),
-        steps=steps(results),
-        charts=[chart(title, [one.curves.get(title, []) for one in results]) for title in CURVES],
-        changes=[(one, changes(first, one)) for one in results[1:]],
+    return (
+        templates()
+        .get_template("compare.html.j2")
+        .render(
+            results=results,
+            params=changed_params(results),
+            metrics=metrics(results),
+            steps=steps(results),
+            charts=[chart(title, [one.curves.get(title, []) for one in results]) for title in CURVES],
+            changes=[(one, changes(first, one)) for one in results[1:]],
+        )
     )
+
+
+def templates() -> Environment:
+    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
 def changed_params(results: Sequence[Result]) -> list[tuple[str, list[str]]]:

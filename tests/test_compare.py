@@ -60,12 +60,23 @@ def test_names_and_labels_are_text_and_nothing_comes_from_elsewhere() -> None:
     assert page([result("one", 0.5, said={EVIL: (EVIL, "y")}), evil]) == html
 
 
+def test_live_curves_as_a_page(project: Project) -> None:
+    said = project.run("python", "-m", "flows.live", "--once").stdout
+    page = project.folder / ".unfreeze/live/index.html"
+    assert said == f"{page.as_uri()}\n"
+    html = page.read_text()
+    assert re.findall(r"<h2>(.*)</h2>", html) == ["train_full", "augment", "train_head"]  # the last one first
+    assert html.count("<polyline") == 3 * 5
+    assert 'http-equiv="refresh"' in html
+    assert "<script" not in html
+
+
 def test_experiments_of_a_repository(project: Project) -> None:
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "all run")
     project.run("dvc", "exp", "run", "-q", "--name", "warm", "-S", "tta.n_aug=3", "evaluate")
     project.run("git", "checkout", "-q", ".")
-    project.run("dvc", "checkout", "-q")
+    project.run("dvc", "checkout", "-q", "tta")
     assert "3 results: compare.html" in project.run("python", "-m", "flows.compare").stdout
     html = (project.folder / "compare.html").read_text()
     assert re.findall(r'<th scope="row">(tta[^<]*)</th>\s*<td>2</td><td>2</td><td>3</td>', html) == ["tta.n_aug"]

@@ -76,7 +76,8 @@ def test_every_command_of_the_readme_is_known() -> None:
         "prefect event emit unfreeze.data-changed --resource-id unfreeze.data",
         "dvc exp run --queue -S train_full.n_cycles=2", "dvc queue start", "dvc metrics diff HEAD NAME",
         "dvc exp show --only-changed --drop '.*(py|shards|csv|parquet|safetensors)'", "dvc plots diff HEAD NAME",
-        "python -m flows.compare", "python -m flows.compare main NAME OTHER", "dvc repro folds/dvc.yaml:summary",
+        "python -m flows.live", "python -m flows.compare", "python -m flows.compare main NAME OTHER",
+        "dvc repro folds/dvc.yaml:summary",
         "dvc metrics show data/folds/summary.json", "dvc repro backbones/dvc.yaml:summary",
     }  # fmt: skip
     assert set(commands) <= tested

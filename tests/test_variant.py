@@ -55,9 +55,11 @@ def ran(project: Project, *target: str) -> list[list[str]]:
 
 
 def test_a_fold_is_the_main_pipeline_with_that_fold(folded: Project, project: Project) -> None:
+    """`project` has run with fold 0."""
     for fold in (0, 1):
-        project.params({"split.cv_idx": fold})
-        project.repro("evaluate")
+        if fold:
+            project.params({"split.cv_idx": fold})
+            project.repro("evaluate")
         for stage in ("split", "train_head", "augment", "unfreeze", "train_full", "tta", "evaluate"):
             for out in outs_of(STAGES[stage]):
                 made = (folded.folder / WORK / str(fold) / out).read_bytes()
@@ -88,7 +90,7 @@ def test_other_code_trains_what_uses_it(copied: Project) -> None:
     assert ran(copied, SUMMARY) == [["tta"]] * 2  # the same predictions: evaluate stands
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_one_that_was_stopped_or_killed_goes_on(folded: Project, copied: Project, number: signal.Signals) -> None:
     shutil.rmtree(copied.folder / WORK / "1")
     command = ["python", "-m", "stages.variant", "data/folds/1", "split.cv_idx=1"]
@@ -110,6 +112,7 @@ def test_one_that_was_stopped_or_killed_goes_on(folded: Project, copied: Project
         ).read_bytes()
 
 
+@pytest.mark.slow
 def test_another_crop_precomputes_in_a_folder_of_its_own(project: Project) -> None:
     before = project.md5s()
     said = project.run("python", "-m", "stages.variant", "data/crops/a", "precompute.size_px=40", "tta.n_aug=1").stdout
@@ -178,6 +181,7 @@ def second_body(folder: Path) -> list[str]:
     return [f"backbone.{key}={value}" for key, value in values.items()]
 
 
+@pytest.mark.slow
 def test_two_backbones_side_by_side(project: Project) -> None:
     variant = ["python", "-m", "stages.variant"]
     said = project.run(*variant, "data/backbones/one", f"backbone.name={BODY}").stdout
