@@ -51,6 +51,6 @@ def thinned(curve: Points) -> Points:
 
 
 def spanned(values: Sequence[float]) -> tuple[float, float]:
-    """Smallest and largest, never the same."""
+    """Smallest and largest, never nearly the same: what differs by rounding alone is no rise."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
+    return (low, high) if high - low > 1e-5 * abs(high) else (low - 0.5, high + 0.5)

@@ -56,7 +56,7 @@ def read(folder: Path) -> Stage:
     with suppress(ValueError):  # just being written
         latest = json.loads((folder / "metrics.json").read_text())
     shown = [(name, f"{value:.4f}") for name, value in latest.items() if isinstance(value, float)]
-    charts = [chart(" and ".join(names), [points(folder, name) for name in names]) for names in TOGETHER]
+    charts = [chart(", dashed ".join(names), [points(folder, name) for name in names]) for names in TOGETHER]
     return Stage(of.removeprefix("variants/"), shown, charts)
 
 
