@@ -46,16 +46,23 @@ def revisions(names: Sequence[str]) -> list[tuple[str, str | None]]:
 
 def page(results: Sequence[Result]) -> str:
     """HTML without scripts and without anything from elsewhere; the same for the same results."""
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     first = results[0]
-    return environment.get_template("compare.html.j2").render(
-        results=results,
-        params=changed_params(results),
-        metrics=metrics(results),
-        steps=steps(results),
-        charts=[chart(title, [one.curves.get(title, []) for one in results]) for title in CURVES],
-        changes=[(one, changes(first, one)) for one in results[1:]],
+    return (
+        templates()
+        .get_template("compare.html.j2")
+        .render(
+            results=results,
+            params=changed_params(results),
+            metrics=metrics(results),
+            steps=steps(results),
+            charts=[chart(title, [one.curves.get(title, []) for one in results]) for title in CURVES],
+            changes=[(one, changes(first, one)) for one in results[1:]],
+        )
     )
+
+
+def templates() -> Environment:
+    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
 def changed_params(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
@@ -81,12 +88,13 @@ def metrics(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str, b
 def cell(value: float | None, first: float | None, is_best: bool) -> tuple[str, str, bool]:
     if value is None:
         return "", "", False
-    return f"{value:.4f}", "" if first is None else f"{value - first:+.4f}", is_best
+    difference = "" if first is None else "=" if value == first else f"{value - first:+.4f}"
+    return f"{value:.4f}", difference, is_best
 
 
 def steps(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(step, (accuracy, log loss) in each)."""
-    names = dict.fromkeys(row["step"] for one in results for row in one.steps)
+    """(step, (accuracy, log loss) in each); TTA is the last one of all."""
+    names = sorted(dict.fromkeys(row["step"] for one in results for row in one.steps), key="TTA".__eq__)
     table = [{row["step"]: (row["accuracy"], row["log_loss"]) for row in one.steps} for one in results]
     return [(name, [rows.get(name, ("", "")) for rows in table]) for name in names]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 640, 240
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 28  # room for the axes' numbers
+LEFT, RIGHT, TOP, BOTTOM = 76, 12, 12, 28  # room for the axes' numbers
 MOST_POINTS = 400
 Points = Sequence[tuple[float, float]]
 
@@ -31,10 +31,17 @@ def chart(title: str, curves: Sequence[Points]) -> Chart:
 
     return Chart(
         title,
-        [" ".join(f"{x(a)},{y(b)}" for a, b in curve) for curve in curves],
+        [line([(x(a), y(b)) for a, b in curve]) for curve in curves],
         [(x(value), f"{value:g}") for value in (left, right)],
-        [(y(value), f"{value:.4g}") for value in (low, (low + high) / 2, high)],
+        [(y(value), f"{value:.3g}") for value in (low, (low + high) / 2, high)],
     )
+
+
+def line(points: Points) -> str:
+    """As SVG has them; a single one as a dash, which can be seen."""
+    if len(points) == 1:
+        points = [(points[0][0] - 8, points[0][1]), (points[0][0] + 8, points[0][1])]
+    return " ".join(f"{x:g},{y:g}" for x, y in points)
 
 
 def thinned(curve: Points) -> Points:
@@ -44,6 +51,6 @@ def thinned(curve: Points) -> Points:
 
 
 def spanned(values: Sequence[float]) -> tuple[float, float]:
-    """Smallest and largest, never the same."""
+    """Smallest and largest, never nearly the same: what differs by rounding alone is no rise."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
+    return (low, high) if high - low > 1e-5 * abs(high) else (low - 0.5, high + 0.5)

@@ -7,11 +7,13 @@ nor write ONNX, which traces with that compiler: `python -m stages.export` alone
 
 import gc
 import logging
+import os
 import sys
 import time
 from types import ModuleType
 from typing import Any
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is imported, ONNX Runtime would tell its maker of each session
 STARTED = time.monotonic()  # of this process, nearly: what `stages.common.receipt` counts from
 if sys.argv[:1] == ["-m"]:  # Python is still looking for the stage to run; `run` switches it on again
     gc.disable()  # imports make a million objects and no garbage: half a second a stage

@@ -85,7 +85,7 @@ def describe(network: Network, params: ExportParams, train: Rows, valid: Rows, s
             "name": about.name,
             "source": about.source,
             "sha256": about.sha256,
-            "license": timm.get_pretrained_cfg(about.name).license,
+            "license": getattr(timm.get_pretrained_cfg(about.name), "license", None),
         },
         "preprocessing": {
             "upright": "EXIF orientation applied, transparent on white, RGB",

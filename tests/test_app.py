@@ -39,7 +39,7 @@ def test_the_network_gets_the_same_square(
     )
     store, sha256 = OnePicture(buffer.getvalue()), hashlib.sha256(buffer.getvalue()).hexdigest()
     compute = Compute(torch.device("cpu"), torch.float32)
-    batch = next(Pictures(store, [sha256], about, size_px, 1, compute).batches())  # type: ignore[arg-type]
+    batch = next(Pictures(store, [sha256], about, size_px, 1, compute).batches())
     expected = (batch.x[0] * 255).round().permute(1, 2, 0).numpy()
     wants = {
         "centre_crop": {"share_of_shorter_side": crop_pct},

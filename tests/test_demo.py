@@ -77,6 +77,11 @@ def test_every_command_of_the_readme_is_known() -> None:
         "UNFREEZE_CLONE=$PWD prefect worker start --pool gpu --limit 1",
         "prefect deployment run recipe/main --param 'set_param=[\"train_full.n_cycles=2\"]'",
         "prefect event emit unfreeze.data-changed --resource-id unfreeze.data",
+        "dvc exp run --queue -S train_full.n_cycles=2", "dvc queue start", "dvc metrics diff HEAD NAME",
+        "dvc exp show --only-changed --drop '.*(py|shards|csv|parquet|safetensors)'", "dvc plots diff HEAD NAME",
+        "python -m flows.live", "python -m flows.compare", "python -m flows.compare main NAME OTHER",
+        "dvc repro folds/dvc.yaml:summary",
+        "dvc metrics show data/folds/summary.json", "dvc repro backbones/dvc.yaml:summary",
     }  # fmt: skip
     assert set(commands) <= tested
 

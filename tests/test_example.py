@@ -22,7 +22,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_the_example_names_the_classes_that_predict_names(exported: Project, tmp_path: Path) -> None:
     pictures = sorted((exported.folder / "pictures/train").glob("*.jpg"))
     example, export = ROOT / "examples/classify.py", exported.folder / "data/export"
-    command = [sys.executable, "-I", "-c", REFUSE, example, export, *pictures]
+    command = [sys.executable, "-I", "-c", REFUSE, str(example), str(export), *map(str, pictures)]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     rows = pd.DataFrame([line.split("\t") for line in said.splitlines()], columns=["file", "predicted", "probability"])
     out = str(tmp_path / "said.csv")

@@ -1,5 +1,6 @@
 """Variants and folds in a real project: the bytes of the main pipeline, and only the work that a change asks for."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -9,9 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import timm
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import save_file
 
 from stages.common.graph import outs_of, touched
-from tests.conftest import Project
+from stages.common.network import load_network
+from tests.conftest import BODY, Project
 from tests.test_dvc_yaml import STAGES
 
 SUMMARY = "folds/dvc.yaml:summary"
@@ -49,9 +55,11 @@ def ran(project: Project, *target: str) -> list[list[str]]:
 
 
 def test_a_fold_is_the_main_pipeline_with_that_fold(folded: Project, project: Project) -> None:
+    """`project` has run with fold 0."""
     for fold in (0, 1):
-        project.params({"split.cv_idx": fold})
-        project.repro("evaluate")
+        if fold:
+            project.params({"split.cv_idx": fold})
+            project.repro("evaluate")
         for stage in ("split", "train_head", "augment", "unfreeze", "train_full", "tta", "evaluate"):
             for out in outs_of(STAGES[stage]):
                 made = (folded.folder / WORK / str(fold) / out).read_bytes()
@@ -82,7 +90,7 @@ def test_other_code_trains_what_uses_it(copied: Project) -> None:
     assert ran(copied, SUMMARY) == [["tta"]] * 2  # the same predictions: evaluate stands
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_one_that_was_stopped_or_killed_goes_on(folded: Project, copied: Project, number: signal.Signals) -> None:
     shutil.rmtree(copied.folder / WORK / "1")
     command = ["python", "-m", "stages.variant", "data/folds/1", "split.cv_idx=1"]
@@ -104,6 +112,7 @@ def test_one_that_was_stopped_or_killed_goes_on(folded: Project, copied: Project
         ).read_bytes()
 
 
+@pytest.mark.slow
 def test_another_crop_precomputes_in_a_folder_of_its_own(project: Project) -> None:
     before = project.md5s()
     said = project.run("python", "-m", "stages.variant", "data/crops/a", "precompute.size_px=40", "tta.n_aug=1").stdout
@@ -130,14 +139,14 @@ def test_what_a_user_can_mend_is_said_in_one_line(project: Project, arguments: s
     assert done.stderr.count("\n") == 1
 
 
-def test_params_of_the_folds_are_those_of_their_stages(folded: Project) -> None:
-    from ruamel.yaml import YAML
+def declared_params(stages: list[str]) -> set[str]:
+    return {param for stage in stages for param in STAGES[stage].get("params", [])}
 
+
+def test_params_of_the_folds_are_those_of_their_stages(folded: Project) -> None:
     declared = YAML(typ="safe").load((folded.folder / "folds/dvc.yaml").read_text())["stages"]["fold"]
     stages = touched(STAGES, ["split.cv_idx"])
-    expected = {param for stage in stages for param in STAGES[stage].get("params", [])} - {
-        "train_full.bn_freeze"
-    }  # a part of a section
+    expected = declared_params(stages) - {"train_full.bn_freeze"}  # a part of a section
     section = YAML(typ="safe").load((folded.folder / "params.yaml").read_text())["split"]
     assert set(declared["params"]) == expected - {"split"} | {f"split.{key}" for key in section} - {"split.cv_idx"}
     data = {dep for stage in stages for dep in STAGES[stage]["deps"] if dep.startswith("data/")}
@@ -160,3 +169,49 @@ def test_the_summary_is_of_the_folds(folded: Project) -> None:
     for label in vote:
         expected = (tests[0][f"tta:{label}"] + tests[1][f"tta:{label}"]) / 2
         pd.testing.assert_series_equal(vote[label], expected, check_names=False, check_dtype=False, atol=2e-6)
+
+
+def second_body(folder: Path) -> list[str]:
+    """Weights of another network of timm's for tests, and the params that take them."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        save_file(dict(timm.create_model("test_resnet", num_classes=0).state_dict()), folder / "second.safetensors")
+    sha256 = hashlib.sha256((folder / "second.safetensors").read_bytes()).hexdigest()
+    values = {"name": "test_resnet", "weights_file": "second.safetensors", "weights_sha256": sha256}
+    return [f"backbone.{key}={value}" for key, value in values.items()]
+
+
+@pytest.mark.slow
+def test_two_backbones_side_by_side(project: Project) -> None:
+    variant = ["python", "-m", "stages.variant"]
+    said = project.run(*variant, "data/backbones/one", f"backbone.name={BODY}").stdout
+    assert "ran backbone, precompute, train_head, augment, unfreeze, train_full, tta, evaluate;" in said
+    assert "0 of 40 computed, the others remembered" in said  # of precompute: the main pipeline's own network
+    for name in ("metrics.json", "steps.csv"):
+        here, there = (project.folder / path / name for path in ("data/backbones/one", "data/evaluate"))
+        assert here.read_bytes() == there.read_bytes()
+    project.run(*variant, "data/backbones/two", *second_body(project.folder))
+    project.run("python", "-m", "stages.backbones", "one", "two")
+    table = pd.read_csv(project.folder / "data/backbones/backbones.csv").set_index("backbone")
+    for name in ("one", "two"):
+        metrics = json.loads((project.folder / f"data/backbones/{name}/metrics.json").read_text())
+        assert table.loc[name, "log_loss_tta"] == pytest.approx(metrics["log_loss_tta"])
+        assert table.loc[name, "n_valid"] == 9
+        assert table.loc[name, "parameters"] == n_parameters(project, name)
+    assert (project.folder / "data/backbones/backbones.png").stat().st_size > 1000
+
+
+def n_parameters(project: Project, name: str) -> int:
+    """Of the network that a variant trained, as torch counts them."""
+    path = project.folder / f".unfreeze/variants/data/backbones/{name}/data/train_full/model.safetensors"
+    return sum(one.numel() for one in load_network(path).parameters())
+
+
+def test_params_of_the_backbones_are_those_of_their_stages(project: Project) -> None:
+    declared = YAML(typ="safe").load((project.folder / "backbones/dvc.yaml").read_text())["stages"]["backbone"]
+    stages = touched(STAGES, ["backbone.name"])
+    expected = declared_params(stages) - {"train_full.bn_freeze", "precompute.batch_size", "precompute.size_px"}
+    section = YAML(typ="safe").load((project.folder / "params.yaml").read_text())["backbone"]
+    assert set(declared["params"]) == expected - {"backbone"} | {f"backbone.{k}" for k in section} - {"backbone.name"}
+    data = {dep for stage in stages for dep in STAGES[stage]["deps"] if dep.startswith("data/")}
+    assert set(declared["deps"]) == {"stages"} | data - {out for stage in stages for out in outs_of(STAGES[stage])}

@@ -51,6 +51,7 @@ def write_onnx(network: Network, path: Path) -> None:
             dynamic_shapes={"pixels": {0: torch.export.Dim("n")}},
             verbose=False,
         )
+    assert program is not None  # noqa: S101 (it is where no path is given)
     model = program.model_proto
     without_traces(model)
     onnx.checker.check_model(model)

@@ -43,7 +43,7 @@ def test_a_view_is_what_the_body_says_of_the_picture_augmented_by_its_own_draws(
     assert views.complete() == 2 * len(views.pictures)
     shas = views.pictures.sha256s[5:16]
     some = replace(views.pictures, sha256s=shas)
-    draws = draw_each(SIDE_ON, list(contents(some.shards, shas).values()), [1, 1])
+    draws = draw_each(SIDE_ON, list(contents(some.store, shas).values()), [1, 1])
     torch.testing.assert_close(
         torch.from_numpy(views.take(1, shas)), torch.from_numpy(np.stack([*activations(views.body, some, draws)]))
     )

@@ -72,7 +72,7 @@ def test_csv_stdout_and_parquet_hold_the_same(reproduced: Project, tmp_path: Pat
     said = table(reproduced, tmp_path, MODEL, "pictures/test")
     predict(reproduced, MODEL, "pictures/test", "--out", str(tmp_path / "said.csv"))
     assert (tmp_path / "said.csv").read_text() == done.stdout
-    read = pd.read_csv(tmp_path / "said.csv").astype({name: np.float32 for name in said if "probability" in name})
+    read = pd.read_csv(tmp_path / "said.csv").astype({name: np.float32 for name in said if "probability" in str(name)})
     pd.testing.assert_frame_equal(read, said, check_exact=True)
     classes = ["blue", "green", "red"]
     assert list(said.columns) == ["file", "predicted", "probability", *(f"probability:{name}" for name in classes)]

@@ -1,0 +1,73 @@
+"""Curves of the stages that train, as a page that loads itself anew: `python -m flows.live`, until Ctrl-C.
+
+It reads what DVCLive writes below .unfreeze, of folds and other variants too, and writes .unfreeze/live/index.html.
+(The report of DVCLive's own takes its scripts from the internet: without it the page is empty.)
+"""
+
+import argparse
+import csv
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.compare import templates
+from flows.curves import Chart, chart
+
+HOME = Path(".unfreeze")
+PAGE = HOME / "live/index.html"
+MOST_STAGES = 12
+TOGETHER = (("train_loss", "valid_loss"), ("accuracy",), ("batch/loss",), ("batch/lr",))
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    latest: list[tuple[str, str]]
+    charts: list[Chart]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows.live", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="write the page and end")
+    once = parser.parse_args().once
+    print(f"{PAGE.absolute().as_uri()}", flush=True)
+    with suppress(KeyboardInterrupt):
+        write()
+        while not once:
+            time.sleep(2)
+            write()
+
+
+def write() -> None:
+    """Whole or not at all: a browser may read at any moment."""
+    folders = [*HOME.glob("live/*/metrics.json"), *HOME.glob("variants/**/.unfreeze/live/*/metrics.json")]
+    newest = sorted(folders, key=lambda path: (-path.stat().st_mtime_ns, path))[:MOST_STAGES]
+    new = PAGE.with_suffix(".tmp")
+    new.parent.mkdir(parents=True, exist_ok=True)
+    new.write_text(templates().get_template("live.html.j2").render(stages=[read(path.parent) for path in newest]))
+    new.replace(PAGE)
+
+
+def read(folder: Path) -> Stage:
+    of = folder.relative_to(HOME).as_posix().replace("/.unfreeze/live/", ": ").removeprefix("live/")
+    latest: dict[str, object] = {}
+    with suppress(ValueError):  # just being written
+        latest = json.loads((folder / "metrics.json").read_text())
+    shown = [(name, f"{value:.4f}") for name, value in latest.items() if isinstance(value, float)]
+    charts = [chart(", dashed ".join(names), [points(folder, name) for name in names]) for names in TOGETHER]
+    return Stage(of.removeprefix("variants/"), shown, charts)
+
+
+def points(folder: Path, name: str) -> list[tuple[float, float]]:
+    path = folder / f"plots/metrics/{name}.tsv"
+    if not path.exists():
+        return []
+    with path.open() as file:
+        rows = list(csv.reader(file, delimiter="\t"))[1:]
+    return [(float(step), float(value)) for step, value in (row for row in rows if len(row) == 2) if value]
+
+
+if __name__ == "__main__":
+    main()

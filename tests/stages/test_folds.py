@@ -1,0 +1,49 @@
+"""The summary of folds, by values worked out by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from stages.common.trouble import StageError
+from stages.common.variants import Variant, table
+from stages.folds import pooled, spread, vote
+
+
+def fold(name: str, ids: str, said: list[float], metric: float = 0.5) -> Variant:
+    """Of classes no and yes, all of label yes; `said`: the probability of yes, of valid and of test."""
+    rows = {"id": list(ids), "label": ["yes"] * len(ids), "tta:no": [1 - p for p in said], "tta:yes": said}
+    test = {"id": ["t0", "t1"], "label": ["", ""], "tta:no": [1 - metric, 0.5], "tta:yes": [metric, 0.5]}
+    return Variant(name, {"accuracy_tta": metric}, {}, pd.DataFrame(rows), pd.DataFrame(test))
+
+
+def test_mean_and_spread() -> None:
+    rows = table([fold("0", "ab", [1, 1], 0.5), fold("1", "cd", [1, 1], 0.7), fold("2", "ef", [1, 1], 0.9)], "fold")
+    assert spread(rows) == {"accuracy_tta_mean": pytest.approx(0.7), "accuracy_tta_sd": pytest.approx(0.2)}
+    assert rows["fold"].tolist() == ["0", "1", "2"]
+
+
+def test_pooled_are_all_valid_pictures() -> None:
+    said = pooled([fold("0", "ab", [0.8, 0.4]), fold("1", "cde", [0.9, 0.6, 0.7])])
+    losses = [-math.log(p) for p in (0.8, 0.4, 0.9, 0.6, 0.7)]
+    mean = sum(losses) / 5
+    sd = (sum((loss - mean) ** 2 for loss in losses) / 4) ** 0.5
+    assert said["n_pooled"] == 5
+    assert said["accuracy_pooled"] == pytest.approx(0.8)
+    assert said["log_loss_pooled"] == pytest.approx(mean)
+    assert said["log_loss_pooled_high"] - mean == pytest.approx(1.959964 * sd / 5**0.5)
+
+
+def test_folds_that_share_a_picture_are_none() -> None:
+    with pytest.raises(StageError, match="1 pictures are valid in more than one fold .*c.*folders"):
+        pooled([fold("0", "abc", [1, 1, 1]), fold("1", "cd", [1, 1])])
+
+
+def test_the_vote_is_the_mean() -> None:
+    said = vote([fold("0", "ab", [1, 1], 0.5), fold("1", "cd", [1, 1], 0.8)])
+    assert said.columns.tolist() == ["id", "no", "yes"]
+    assert said["yes"].tolist() == pytest.approx([0.65, 0.5])
+    other = fold("1", "cd", [1, 1])
+    other.test.loc[0, "id"] = "another"
+    with pytest.raises(StageError, match="data/folds/1 has other test pictures or classes than data/folds/0"):
+        vote([fold("0", "ab", [1, 1]), other])

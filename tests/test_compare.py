@@ -1,0 +1,92 @@
+"""The page of several results: what it says, that it is whole by itself, and real experiments of a real repository."""
+
+import re
+
+from flows.compare import changed_params, changes, metrics, page, steps
+from flows.curves import chart, thinned
+from flows.result import Result
+from tests.conftest import Project
+
+EVIL = "<script>alert(1)</script>"
+
+
+def result(name: str, loss: float, **more: object) -> Result:
+    fields: dict[str, object] = {
+        "params": {"seed": "42", "train_head.lr": str(loss)},
+        "metrics": {"accuracy_tta": 0.5, "log_loss_tta": loss},
+        "steps": [{"step": "head", "accuracy": "0.5", "log_loss": str(loss)}],
+        "curves": {"Loss on valid, head": [(1, loss), (2, loss / 2)]},
+        "said": {"a": ("yes", "no"), "b": ("yes", "yes"), "c": ("no", "yes"), "d": ("no", "no")},
+    }
+    return Result(name, **(fields | more))  # type: ignore[arg-type]
+
+
+def test_the_best_is_marked_and_differences_are_to_the_first() -> None:
+    both = [result("one", 0.4), result("two", 0.3), Result("three")]
+    rows = dict(metrics(both))
+    assert rows["log_loss_tta"] == [("0.4000", "", False), ("0.3000", "-0.1000", True), ("", "", False)]
+    assert rows["accuracy_tta"][0] == ("0.5000", "", False)  # all are the same
+    assert changed_params(both[:2]) == [("train_head.lr", ["0.4", "0.3"])]
+    assert steps(both) == [("head", [("0.5", "0.4"), ("0.5", "0.3"), ("", "")])]
+
+
+def test_predictions_that_changed() -> None:
+    said = {"a": ("yes", "yes"), "b": ("yes", "no"), "c": ("no", "maybe"), "d": ("no", "no"), "e": ("no", "yes")}
+    assert changes(result("one", 1), result("two", 1, said=said)) == [
+        ("pictures in both", 4, []),
+        ("wrong before, right now", 1, ["a: no → yes"]),
+        ("right before, wrong now", 1, ["b: yes → no"]),
+        ("otherwise wrong", 1, ["c: yes → maybe"]),
+    ]
+    assert changes(result("one", 1), result("two", 1, said=None)) is None
+
+
+def test_points_of_a_curve_lie_in_the_picture() -> None:
+    drawn = chart("t", [[(0, 1), (10, 3)], [(5, 2)], []])
+    assert drawn.lines == ["76,212 628,12", "344,112 360,112", ""]
+    assert drawn.x_ticks == [(76.0, "0"), (628.0, "10")]
+    assert len(thinned([(i, i) for i in range(10_000)])) <= 401
+    assert thinned([(i, i) for i in range(10_000)])[-1] == (9999, 9999)
+    assert chart("t", [[], []]).lines == ["", ""]
+
+
+def test_names_and_labels_are_text_and_nothing_comes_from_elsewhere() -> None:
+    evil = result(EVIL, 0.4, params={EVIL: EVIL}, said={EVIL: (EVIL, "x")}, steps=[], missing=[EVIL])
+    html = page([result("one", 0.5, said={EVIL: (EVIL, "y")}), evil])
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;") > 5
+    assert not re.search(r"(src|href|url|@import)\s*[=(]", html)
+    assert "default-src 'none'" in html
+    assert page([result("one", 0.5, said={EVIL: (EVIL, "y")}), evil]) == html
+
+
+def test_live_curves_as_a_page(project: Project) -> None:
+    said = project.run("python", "-m", "flows.live", "--once").stdout
+    page = project.folder / ".unfreeze/live/index.html"
+    assert said == f"{page.as_uri()}\n"
+    html = page.read_text()
+    assert re.findall(r"<h2>(.*)</h2>", html) == ["train_full", "augment", "train_head"]  # the last one first
+    assert html.count("<polyline") == 3 * 5
+    assert 'http-equiv="refresh"' in html
+    assert "<script" not in html
+
+
+def test_experiments_of_a_repository(project: Project) -> None:
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "all run")
+    project.run("dvc", "exp", "run", "-q", "--name", "warm", "-S", "tta.n_aug=3", "evaluate")
+    project.run("git", "checkout", "-q", ".")
+    project.run("dvc", "checkout", "-q", "tta")
+    assert "3 results: compare.html" in project.run("python", "-m", "flows.compare").stdout
+    html = (project.folder / "compare.html").read_text()
+    assert re.findall(r'<th scope="row">(tta[^<]*)</th>\s*<td>2</td><td>2</td><td>3</td>', html) == ["tta.n_aug"]
+    assert "9 pictures in both" in html
+    assert "not in the cache" not in html
+    project.run("rm", "-r", ".dvc/cache")
+    project.run("python", "-m", "flows.compare", "workspace", "warm", "--out", "poor.html")
+    html = (project.folder / "poor.html").read_text()
+    assert "Not known: the predictions of one of the two are not here." in html
+    assert re.search(r"Of <b>warm</b> not in git and not in the cache: .*data/tta/valid.parquet", html)
+    done = project.run("python", "-m", "flows.compare", "nothing", check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"compare: .*nothing.*: `dvc exp show` and `git branch -a` list what there is\n", done.stderr)
