@@ -19,5 +19,10 @@ class OwnPagesOnly:
 
 
 def foreign(method: str, headers: Headers) -> bool:
-    link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+    """Older browsers say where a page comes from by Origin alone."""
+    origin = headers.get("origin")
+    if origin is not None and origin != f"http://{headers.get('host')}":
+        return True
+    followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") in (None, "document")
+    link = method == "GET" and followed
     return headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not link

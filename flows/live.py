@@ -7,6 +7,7 @@ It reads what DVCLive writes below .unfreeze, of folds and other variants too, a
 import argparse
 import csv
 import json
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,17 +44,23 @@ def main() -> None:
 def write() -> None:
     """Whole or not at all: a browser may read at any moment."""
     folders = [*HOME.glob("live/*/metrics.json"), *HOME.glob("variants/**/.unfreeze/live/*/metrics.json")]
-    newest = sorted(folders, key=lambda path: (-path.stat().st_mtime_ns, path))[:MOST_STAGES]
+    newest = sorted(folders, key=lambda path: (-written(path), path))[:MOST_STAGES]
     new = PAGE.with_suffix(".tmp")
     new.parent.mkdir(parents=True, exist_ok=True)
     new.write_text(templates().get_template("live.html.j2").render(stages=[read(path.parent) for path in newest]))
     new.replace(PAGE)
 
 
+def written(path: Path) -> int:
+    with suppress(OSError):  # just removed
+        return path.stat().st_mtime_ns
+    return 0
+
+
 def read(folder: Path) -> Stage:
     of = folder.relative_to(HOME).as_posix().replace("/.unfreeze/live/", ": ").removeprefix("live/")
     latest: dict[str, object] = {}
-    with suppress(ValueError):  # just being written
+    with suppress(ValueError, OSError):  # just being written, or removed
         latest = json.loads((folder / "metrics.json").read_text())
     shown = [(name, f"{value:.4f}") for name, value in latest.items() if isinstance(value, float)]
     charts = [chart(", dashed ".join(names), [points(folder, name) for name in names]) for names in TOGETHER]
@@ -65,8 +72,16 @@ def points(folder: Path, name: str) -> list[tuple[float, float]]:
     if not path.exists():
         return []
     with path.open() as file:
-        rows = list(csv.reader(file, delimiter="\t"))[1:]
-    return [(float(step), float(value)) for step, value in (row for row in rows if len(row) == 2) if value]
+        rows = [row for row in csv.reader(file, delimiter="\t") if len(row) == 2]
+    return [found for row in rows if (found := point(*row))]
+
+
+def point(step: str, value: str) -> tuple[float, float] | None:
+    """None for the header, for a row that is just being written, and for a loss that is no number."""
+    with suppress(ValueError):
+        found = float(step), float(value)
+        return found if all(map(math.isfinite, found)) else None
+    return None
 
 
 if __name__ == "__main__":

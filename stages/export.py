@@ -102,6 +102,7 @@ def describe(network: Network, params: ExportParams, train: Rows, valid: Rows, s
         },
         "prediction": {
             "batch_size": load("tta.batch_size", Positive),
+            "precision": load("device.precision", str),
             "n_aug": load("tta.n_aug", Count),
             "seed": load("seed", Seed),
             "transforms": load("transforms", TransformsParams).model_dump(),

@@ -14,11 +14,12 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -53,6 +54,7 @@ class Prediction(Section):
     """`prediction` in model.json: what the model file does not say, and its results depend on."""
 
     batch_size: Positive
+    precision: Literal["auto", "float32", "bfloat16"]
     n_aug: Count
     seed: Seed
     transforms: TransformsParams
@@ -96,7 +98,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write FILE, .csv or .parquet, instead of printing")
     parser.add_argument("--submission", type=Path, metavar="FILE", help="write Kaggle's CSV: id, a probability a class")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="default auto")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        help="default: that of the training, or auto",
+    )
     parser.add_argument(
         "--batch-size", type=positive, metavar="N", help="default: what the model was measured with, or 16"
     )
@@ -106,16 +112,29 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def check_names(out: Path | None, submission: Path | None) -> None:
+    """Raises StageError, before hours of work."""
+    for option, path, suffixes in (("out", out, (".csv", ".parquet")), ("submission", submission, (".csv",))):
+        if path and (path.suffix not in suffixes or path.is_dir()):
+            raise StageError(f"--{option} {path}: it must be a file whose name ends in {' or '.join(suffixes)}")
+    if out and submission and submission.resolve() in (out.resolve(), rejected_beside(out).resolve()):
+        raise StageError(f"--submission {submission} is a file that --out {out} writes too: name another")
+
+
+def rejected_beside(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.rejected.csv")
+
+
 def load_model(path: Path) -> tuple[Network, Prediction | None]:
     """The network, and what model.json beside it says. Raises StageError."""
     path = path / "model.safetensors" if path.is_dir() else path
     beside = path.with_name("model.json")
     try:
-        about = json.loads(beside.read_text())["prediction"] if beside.exists() else None
-        return load_network(path), about and Prediction.model_validate(about)
+        about = Prediction.model_validate(json.loads(beside.read_text())["prediction"]) if beside.exists() else None
+        return load_network(path), about
     except FileNotFoundError:
         raise StageError(f"no model {path}: name data/export, or a model.safetensors (`dvc repro export`)") from None
-    except (KeyError, TypeError, ValidationError, SafetensorError, ValueError) as error:
+    except (KeyError, TypeError, ValidationError, SafetensorError, ValueError, RuntimeError) as error:
         raise StageError(f"{path} is no model of train_full or export as they are now: {one_line(error)}") from None
 
 
@@ -186,21 +205,25 @@ def chunks(found: Sequence[Listed], opening: Callable[[Listed], Opened]) -> Iter
 
 def main() -> None:
     given = arguments().parse_args()
-    if given.out and given.out.suffix not in (".csv", ".parquet"):
-        raise StageError(f"--out {given.out}: its name must end in .csv or .parquet")
+    check_names(given.out, given.submission)
     network, about = load_model(given.model)
     if given.tta and about is None:
         raise StageError("--tta draws as in training, and model.json, which says how, is not there: give data/export")
     batch_size = given.batch_size or (about.batch_size if about else 16)
     found = listed(given.pictures)
-    compute = compute_on(DeviceParams(name=given.device, precision=given.precision), seed=0)
+    if given.submission and (twice := [id_ for id_, count in Counter(one.id for one in found).items() if count > 1]):
+        raise StageError(
+            f"--submission: {len(twice):,} ids are there more than once, as {twice[0]}: name the one folder"
+        )
+    precision = given.precision or (about.precision if about else "auto")
+    compute = compute_on(DeviceParams(name=given.device, precision=precision), seed=0)
     network, classes = compute.place(network), network.head.shape.classes
     opening = partial(open_picture, given.max_megapixels * 1_000_000, network.resize)
     n_rejected = 0
     with ExitStack() as stack, enough_memory("--batch-size", batch_size):
         write = writer(stack, given.out) if given.out or not given.submission else None
         submit = writer(stack, given.submission) if given.submission else None
-        reject = writer(stack, given.out.with_name(f"{given.out.stem}.rejected.csv")) if given.out else None
+        reject = writer(stack, rejected_beside(given.out)) if given.out else None
         if reject:
             reject(pd.DataFrame(columns=["file", "reason"]))
         for chunk in chunks(found, opening):
@@ -223,4 +246,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, with_receipt=False)
+    try:
+        run(main, with_receipt=False)
+    except BrokenPipeError:  # whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

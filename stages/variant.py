@@ -8,14 +8,15 @@ Out:  OUT/{valid,test}.parquet of tta, OUT/{metrics.json,steps.csv} of evaluate,
 Recipe: the course's five folds, and its comparison of architectures.
 """
 
+import fcntl
 import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import chdir
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from stages.common.stamps import Stamp
 from stages.common.trouble import StageError
 
 WORK = Path(".unfreeze/variants")
+OURS = [Path("stages"), Path("flows"), Path(".unfreeze"), Path(".git"), Path(".dvc")]
 WANTED = ("data/tta/valid.parquet", "data/tta/test.parquet", "data/evaluate/metrics.json", "data/evaluate/steps.csv")
 MODEL = Path("data/train_full/model.safetensors")
 PATHS = ("ingest.path", "backbone.weights_file")  # params that name files, seen from the folder that a stage runs in
@@ -45,17 +47,44 @@ def main() -> None:
     out, changes = read_arguments(sys.argv[1:])
     home = Path(os.environ.get("UNFREEZE_HOME", ".unfreeze")).absolute()
     stages, folder = stages_of(), WORK / out
+    check_is_free(out, stages)
     names = touched(stages, changes)
-    lay_out(folder, stages, names, changed_params(parse(PARAMS), changes, folder))
-    with chdir(folder):
-        compute = compute_on(load("device", DeviceParams), load("seed", Seed))
-        ran = [name for name in names if bring_up_to_date(name, stages[name], compute, home)]
-    print(f"{out}: ran {', '.join(ran) or 'nothing'}; receipts in {folder / receipt.folder()}")
-    about = {"changed": dict(sorted(changes.items())), "parameters": n_parameters(folder / MODEL)}
-    with outputs(out) as staging:
-        for wanted in WANTED:
-            shutil.copyfile(folder / wanted, staging / Path(wanted).name)
-        (staging / "variant.json").write_text(json.dumps(about, indent=2) + "\n")
+    params = changed_params(parse(PARAMS), changes, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        lay_out(folder, stages, names, params)
+        with chdir(folder):
+            compute = compute_on(load("device", DeviceParams), load("seed", Seed))
+            ran = [name for name in names if bring_up_to_date(name, stages[name], compute, home)]
+        print(f"{out}: ran {', '.join(ran) or 'nothing'}; receipts in {folder / receipt.folder()}")
+        about = {"changed": dict(sorted(changes.items())), "parameters": n_parameters(folder / MODEL)}
+        with outputs(out) as staging:
+            for wanted in WANTED:
+                shutil.copyfile(folder / wanted, staging / Path(wanted).name)
+            (staging / "variant.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def check_is_free(out: Path, stages: dict[str, Any]) -> None:
+    """Raises StageError: something else is, or will be, there; or a variant in a variant."""
+    taken = [Path(one) for declared in stages.values() for one in [*outs_of(declared), *declared["deps"]]]
+    taken += [Path(one).parent for declared in stages.values() for one in outs_of(declared)]
+    taken = [one for one in taken if one != Path("data")] + OURS
+    inside = [one for one in (WORK / out).parents if (one / PARAMS).exists() and one != Path()]
+    if len(out.parts) < 2 or inside or any(out.is_relative_to(one) or one.is_relative_to(out) for one in taken):
+        raise StageError(f"{out} is not free for a variant: name a new folder below data/, as data/mine/a")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Raises StageError: another run is at work there, with params of its own perhaps."""
+    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise StageError(f"another run is at work in {folder}: wait for its end, or name another folder") from None
+    finally:
+        os.close(file)
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[Path, dict[str, Any]]:
@@ -89,7 +118,6 @@ def changed_params(params: Any, changes: dict[str, Any], folder: Path) -> Any:
 
 def lay_out(folder: Path, stages: dict[str, Any], names: Sequence[str], params: Any) -> None:
     """Links to what is read, and room for what is made."""
-    folder.mkdir(parents=True, exist_ok=True)
     with (folder / PARAMS).open("w") as file:
         YAML().dump(params, file)
     made = {out for name in names for out in outs_of(stages[name])}
@@ -127,6 +155,7 @@ def bring_up_to_date(name: str, declared: dict[str, Any], compute: Compute, home
 def run_stage(name: str, command: Sequence[str], home: Path) -> None:
     """To its end; asked to stop, we ask it to and wait until it has kept its checkpoint."""
     environment = os.environ | {"UNFREEZE_HOME": str(home), "DVC_STAGE": name}  # it stops where we are killed
+    command = [sys.executable, *command[1:]] if command[0] == "python" else command
     process = subprocess.Popen(command, env=environment)  # noqa: S603 (dvc.yaml's own)
     try:
         while process.poll() is None:

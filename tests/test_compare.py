@@ -1,9 +1,11 @@
 """The page of several results: what it says, that it is whole by itself, and real experiments of a real repository."""
 
 import re
+from pathlib import Path
 
 from flows.compare import changed_params, changes, metrics, page, steps
 from flows.curves import chart, thinned
+from flows.live import points
 from flows.result import Result
 from tests.conftest import Project
 
@@ -26,6 +28,8 @@ def test_the_best_is_marked_and_differences_are_to_the_first() -> None:
     rows = dict(metrics(both))
     assert rows["log_loss_tta"] == [("0.4000", "", False), ("0.3000", "-0.1000", True), ("", "", False)]
     assert rows["accuracy_tta"][0] == ("0.5000", "", False)  # all are the same
+    better = result("two", 0.4, metrics={"accuracy_tta": 0.6, "log_loss_tta": 0.4})
+    assert [is_best for *_, is_best in dict(metrics([result("one", 0.4), better]))["accuracy_tta"]] == [False, True]
     assert changed_params(both[:2]) == [("train_head.lr", ["0.4", "0.3"])]
     assert steps(both) == [("head", [("0.5", "0.4"), ("0.5", "0.3"), ("", "")])]
 
@@ -69,6 +73,12 @@ def test_live_curves_as_a_page(project: Project) -> None:
     assert html.count("<polyline") == 3 * 5
     assert 'http-equiv="refresh"' in html
     assert "<script" not in html
+
+
+def test_a_row_that_is_just_being_written_and_a_loss_that_is_no_number(tmp_path: Path) -> None:
+    (tmp_path / "plots/metrics").mkdir(parents=True)
+    (tmp_path / "plots/metrics/loss.tsv").write_text("step\tloss\n0\t1.5\n1\tnan\n2\t0.5\n3\t1.2e-")
+    assert points(tmp_path, "loss") == [(0, 1.5), (2, 0.5)]
 
 
 def test_experiments_of_a_repository(project: Project) -> None:

@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 
 from stages.common.graph import outs_of, touched
 from stages.common.network import load_network
+from stages.common.trouble import StageError
+from stages.variant import alone_in, check_is_free
 from tests.conftest import BODY, Project
 from tests.test_dvc_yaml import STAGES
 
@@ -39,6 +41,31 @@ def folded(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> Pro
     two_folds(project)
     assert sorted(project.repro(SUMMARY)) == ["folds/dvc.yaml:fold@0", "folds/dvc.yaml:fold@1", SUMMARY]
     return project
+
+
+@pytest.mark.parametrize(
+    "out", [".", "data", "data/tta", "data/raw", "stages/x", ".unfreeze/variants/q", "data/evaluate/a"]
+)
+def test_a_variant_overwrites_nothing(out: str) -> None:
+    with pytest.raises(StageError, match="is not free for a variant: name a new folder"):
+        check_is_free(Path(out), STAGES)
+    check_is_free(Path("data/mine/a"), STAGES)
+
+
+def test_no_variant_in_a_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".unfreeze/variants/data/mine").mkdir(parents=True)
+    (tmp_path / ".unfreeze/variants/data/mine/params.yaml").touch()
+    check_is_free(Path("data/mine"), STAGES)
+    with pytest.raises(StageError, match="data/mine/stages is not free"):
+        check_is_free(Path("data/mine/stages"), STAGES)
+
+
+def test_two_in_one_folder_would_mix_their_params(tmp_path: Path) -> None:
+    with alone_in(tmp_path), pytest.raises(StageError, match="another run is at work in"), alone_in(tmp_path):
+        pass
+    with alone_in(tmp_path):
+        pass
 
 
 @pytest.fixture

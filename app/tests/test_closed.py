@@ -46,6 +46,9 @@ def test_another_page_in_the_same_browser_is_refused(served: Served) -> None:
     upload = f"{served.url}/gradio_api/upload"
     assert status(served.url) == status(served.url, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate") == 200
     assert status(served.url, Host="evil.example") == 400  # a name that was made to point to 127.0.0.1
+    framed = status(served.url, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="iframe")
+    assert framed == 403
+    assert status(upload, b"--x--", Origin="http://evil.example") == 403  # of a browser that says no more
     assert status(f"{served.url}/config", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="cors") == 403
     for mode in ("no-cors", "navigate"):
         assert status(upload, b"--x--", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode=mode) == 403

@@ -15,6 +15,7 @@ from timm.models import group_parameters
 from torch import nn
 
 from stages.common.preprocessing import Backbone
+from stages.common.trouble import StageError
 
 FOLDER = Path("data/backbone")
 
@@ -29,6 +30,8 @@ class Body(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
+        if not timm.is_model(name):  # `hf-hub:...` and `local-dir:...` would let a model file choose what is built
+            raise StageError(f"{name} is no model of timm {timm.__version__}: `timm.list_models()` names them")
         net: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
         self.net: Any = net
         self.n_features: int = 2 * net.num_features

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -17,13 +17,19 @@ class HeadParams(Section):
     dropout: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | Fraction
 
 
+def _each_once(classes: list[str]) -> list[str]:
+    if len(set(classes)) < len(classes):
+        raise ValueError("a class is there twice")
+    return classes
+
+
 class HeadShape(Section):
     """All that is needed to build a head again; travels in its file."""
 
-    n_features: int
-    hidden: int
-    dropout: tuple[float, float]
-    classes: list[str]
+    n_features: Positive
+    hidden: Positive
+    dropout: tuple[Fraction, Fraction]
+    classes: Annotated[list[str], Field(min_length=2), AfterValidator(_each_once)]
 
 
 class Head(nn.Sequential):

@@ -1,5 +1,6 @@
 """Which files are meant: files, folders, and lists of both."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -31,14 +32,21 @@ def listed(arguments: Iterable[str]) -> list[Listed]:
 def names(arguments: Iterable[str]) -> Iterator[str]:
     for argument in arguments:
         if argument == "-":
-            yield from (line for line in sys.stdin.read().splitlines() if line)
+            yield from lines(sys.stdin.buffer.read())
         elif argument.startswith("@"):
             try:
-                yield from (line for line in Path(argument[1:]).read_text().splitlines() if line)
-            except (OSError, UnicodeDecodeError) as error:
+                yield from lines(Path(argument[1:]).read_bytes())
+            except OSError as error:
                 raise StageError(f"cannot read the list {argument[1:]}: {error}: a text file, a name a line") from None
-        else:
+        elif argument:
             yield argument
+        else:
+            raise StageError("an empty name among the pictures: is a variable of the shell not set?")
+
+
+def lines(data: bytes) -> Iterator[str]:
+    """File names are bytes, and only a line feed ends one."""
+    return (os.fsdecode(line.removesuffix(b"\r")) for line in data.split(b"\n") if line.strip())
 
 
 def below(name: str) -> Iterator[Listed]:

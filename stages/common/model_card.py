@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 # Names of Hugging Face's `evaluate`; ours, where it has none.
@@ -21,6 +22,15 @@ def card(about: dict[str, Any]) -> str:
     facts = Markup(front(about, numbers))  # noqa: S704 (YAML, not HTML)
     text = environment.from_string(TEMPLATE.read_text()).render(about, front=facts, numbers=numbers)
     return f"{text}\n"
+
+
+def quoted(facts: Any) -> Any:
+    """All texts: Hugging Face reads YAML 1.1, to which `no` is false."""
+    if isinstance(facts, dict):
+        return {key: quoted(value) for key, value in facts.items()}
+    if isinstance(facts, list):
+        return [quoted(value) for value in facts]
+    return DoubleQuotedScalarString(facts) if isinstance(facts, str) else facts
 
 
 def numbers_of(metrics: dict[str, Any]) -> dict[str, float]:
@@ -58,5 +68,5 @@ def front(about: dict[str, Any], numbers: dict[str, float]) -> str:
         ],
     }
     yaml, stream = YAML(), io.StringIO()
-    yaml.dump(facts, stream)
+    yaml.dump(quoted(facts), stream)
     return stream.getvalue().strip()

@@ -10,6 +10,7 @@ from torch import nn
 
 from stages.common.backbone import Body
 from stages.common.head import Head, HeadShape
+from stages.common.params import SizePx
 from stages.common.preprocessing import Backbone, ResizeParams
 
 N_GROUPS = 3
@@ -39,7 +40,7 @@ class NetworkShape(BaseModel):
     backbone: Backbone
     resize: ResizeParams
     head: HeadShape
-    size_px: int
+    size_px: SizePx
 
 
 def shape_of(network: Network) -> NetworkShape:

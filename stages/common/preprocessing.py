@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.common.params import Section, SizePx
+from stages.common.params import PositiveRate, Section, SizePx
 
 
 class ResizeParams(Section):
@@ -20,7 +20,7 @@ class Backbone(Section):
     name: str
     sha256: str
     source: str
-    mean: list[float]
-    std: list[float]
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
+    std: Annotated[list[PositiveRate], Field(min_length=3, max_length=3)]
     interpolation: Literal["bilinear", "bicubic"]
-    crop_pct: float
+    crop_pct: Annotated[float, Field(gt=0, le=1)]

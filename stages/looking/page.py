@@ -1,6 +1,7 @@
 """The report as one HTML file: charts, tables and pictures inside, no script, nothing that is fetched."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from stages.looking.svg import drawing
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 STYLE = Path(__file__).with_name("report.css")
 PARTS = ("train", "valid", "test")
-N_CONFUSED, MOST_LISTED = 15, 2000
+N_CONFUSED, N_REASONS, MOST_LISTED = 15, 12, 2000
 RATES = {"lr_find": "train_head.lr", "unfreeze": "train_full.lrs, head"}
 
 
@@ -127,7 +128,8 @@ def render(facts: Facts) -> str:
         confusion=matrix.tolist() if len(matrix) <= draw.MOST_CLASSES else None,
         confused=confused(facts.predictions, N_CONFUSED),
         counts=class_counts(facts.images),
-        reasons=facts.rejected["reason"].value_counts().sort_index().to_dict(),
+        reasons=Counter(sorted(facts.rejected["reason"])).most_common(N_REASONS),
+        n_reasons=facts.rejected["reason"].nunique(),
         most_listed=MOST_LISTED,
         most_classes=MOST_CLASSES,
         yaml_lines=list(flat(facts.params)),

@@ -47,6 +47,20 @@ def test_it_is_the_papers(name: str) -> None:
         assert heat.max() == 1
 
 
+def test_heat_is_of_the_class_that_is_named() -> None:
+    torch.manual_seed(0)
+    body = Body(BODY).eval()
+    head, image = trained_head(body.n_features), torch.randn(1, 3, 64, 64)
+    maps = body.maps(image).detach().requires_grad_(True)
+    least = int(head(pool(maps)).argmin())
+    head(pool(maps))[0, least].backward()
+    assert maps.grad is not None
+    heat = F.relu((maps.grad.mean(2, keepdim=True) * maps).sum(1))
+    with torch.inference_mode():
+        _, said = Explained(body, head)(image, torch.tensor([least]))
+    torch.testing.assert_close(said.flatten(1), (heat / heat.max()).detach(), rtol=1e-3, atol=1e-4)
+
+
 class LeftHalf(nn.Module):
     """Its three maps are the picture's channels, in 8 by 8 places, the right half black."""
 

@@ -15,6 +15,8 @@ def test_an_overlay_changes_what_is_hot_alone() -> None:
     said = np.asarray(overlay(Image.new("RGB", (64, 64), (200, 200, 200)), heat))
     assert (said[:, 40:] == 200).all()
     assert (said[:, :16] != 200).any(axis=2).all()
+    red, green, blue = said[:, :16].reshape(-1, 3).mean(0)
+    assert red > 1.5 * max(green, blue)
 
 
 def test_what_the_app_takes_from_the_stages_needs_pillow_and_numpy_alone() -> None:

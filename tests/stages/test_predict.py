@@ -1,5 +1,6 @@
 """predict: the probabilities of the stage tta to the bit, from files, folders and lists, whatever is beside them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import stages.predict as predict_stage
+from stages.common.trouble import StageError
 from tests.conftest import ROOT, Project, draw_pictures
 
 MODEL = "data/train_full/model.safetensors"
@@ -130,7 +134,20 @@ def test_ids_that_two_files_share_keep_their_suffixes(tmp_path: Path, monkeypatc
         ([MODEL, "pictures", "--tta", "2"], "model.json, which says how, is not there: give data/export"),
         ([MODEL, "params.yaml", "dvc.yaml"], "none of 2 pictures could be used: nothing was written"),
         ([MODEL, "@none.txt"], "cannot read the list none.txt"),
-        ([MODEL, "pictures", "--out", "said.txt"], "--out said.txt: its name must end in .csv or .parquet"),
+        (
+            [MODEL, "pictures", "--out", "said.txt"],
+            "--out said.txt: it must be a file whose name ends in .csv or .parquet",
+        ),
+        ([MODEL, "pictures", "--submission", "s.parquet"], "s.parquet: it must be a file whose name ends in .csv"),
+        (
+            [MODEL, "pictures", "--out", "a.csv", "--submission", "a.rejected.csv"],
+            "is a file that --out a.csv writes too",
+        ),
+        (
+            [MODEL, "pictures/test/t0.jpg", "pictures/test/t0.jpg", "--submission", "s.csv"],
+            "1 ids are there more than once",
+        ),
+        ([MODEL, ""], "an empty name among the pictures: is a variable of the shell not set?"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(reproduced: Project, arguments: list[str], line: str) -> None:
@@ -138,6 +155,47 @@ def test_what_a_user_can_mend_is_one_line(reproduced: Project, arguments: list[s
     assert done.returncode == 1
     assert line in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def change(model: Path, to: Path, **network: object) -> str:
+    """The model file with other facts in its metadata."""
+    with safe_open(model, "pt") as file:
+        facts = json.loads(file.metadata()["network"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for key, value in network.items():
+        part, _, name = key.partition("__")
+        (facts[part] if name else facts)[name or part] = value
+    save_file(tensors, to, metadata={"network": json.dumps(facts)})
+    return str(to)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"backbone__name": "hf-hub:evil/model"}, "hf-hub:evil/model is no model of timm"),
+        ({"backbone__name": "local-dir:/evil"}, "is no model of timm"),
+        ({"backbone__name": "resnet18"}, "Error\\(s\\) in loading state_dict"),
+        ({"backbone__mean": [0.5]}, "at least 3 items"),
+        ({"backbone__crop_pct": 0.0}, "greater than 0"),
+        ({"size_px": -3}, "greater than or equal to 32"),
+        ({"head__classes": ["red", "red", "green"]}, "a class is there twice"),
+    ],
+)
+def test_a_hostile_model_file_is_refused(
+    reproduced: Project, tmp_path: Path, facts: dict[str, object], words: str
+) -> None:
+    model = change(reproduced.folder / MODEL, tmp_path / "model.safetensors", **facts)
+    with pytest.raises(StageError, match=words):
+        predict_stage.load_model(Path(model))
+
+
+def test_precision_is_that_of_the_training(exported: Project, tmp_path: Path) -> None:
+    """The model says it; --precision overrides."""
+    about = json.loads((exported.folder / "data/export/model.json").read_text())
+    assert about["prediction"]["precision"] == "auto"
+    _, prediction = predict_stage.load_model(exported.folder / "data/export")
+    assert prediction is not None
+    assert prediction.precision == "auto"
 
 
 def test_nothing_half_written_stays(reproduced: Project, tmp_path: Path) -> None:
