@@ -55,7 +55,11 @@ def page(results: Sequence[Result]) -> str:
             params=changed_params(results),
             metrics=metrics(results),
             steps=steps(results),
-            charts=[chart(title, [one.curves.get(title, []) for one in results]) for title in CURVES],
+            charts=[
+                chart(title, [one.curves.get(title, []) for one in results])
+                for title in CURVES
+                if any(one.curves.get(title) for one in results)
+            ],
             changes=[(one, changes(first, one)) for one in results[1:]],
         )
     )

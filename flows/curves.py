@@ -33,7 +33,10 @@ def chart(title: str, curves: Sequence[Points]) -> Chart:
         title,
         [line([(x(a), y(b)) for a, b in curve]) for curve in curves],
         [(x(value), f"{value:g}") for value in (left, right)],
-        [(y(value), f"{value:.3g}") for value in (low, (low + high) / 2, high)],
+        [
+            (y(value), f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}")
+            for value in (low, (low + high) / 2, high)
+        ],
     )
 
 
@@ -53,4 +56,4 @@ def thinned(curve: Points) -> Points:
 def spanned(values: Sequence[float]) -> tuple[float, float]:
     """Smallest and largest, never nearly the same: what differs by rounding alone is no rise."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    return (low, high) if high - low > 1e-5 * abs(high) else (low - 0.5, high + 0.5)
+    return (low, high) if high - low > 1e-5 * abs(high) else (low - 0.05 * abs(low or 1), high + 0.05 * abs(low or 1))

@@ -119,7 +119,7 @@ def changed_params(params: Any, changes: dict[str, Any], folder: Path) -> Any:
 def lay_out(folder: Path, stages: dict[str, Any], names: Sequence[str], params: Any) -> None:
     """Links to what is read, and room for what is made."""
     with (folder / PARAMS).open("w") as file:
-        YAML().dump(params, file)
+        YAML(typ="rt").dump(params, file)
     made = {out for name in names for out in outs_of(stages[name])}
     for out in made:
         if (folder / out).is_symlink():  # of a time when another key was changed

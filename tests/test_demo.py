@@ -63,9 +63,11 @@ def test_every_command_of_the_readme_is_known() -> None:
         "make demo", "source .venv/bin/activate", "dvc repro", "dvc metrics show", "dvc plots show",
         "make app", "dvc repro export", "make test-browser",
         "make bench", "python bench/gpu.py", "dvc exp run -S train_full.n_cycles=2", "dvc exp show --only-changed",
-        "python -m stages.predict data/export pictures/ --out predictions.csv", "dvc artifacts get . classifier",
+        "python -m stages.predict data/export pictures/ --out predictions.csv",
         "python -m stages.predict data/export pictures/ --tta 4 --submission submission.csv",
-        "python -m stages.show", "dvc repro data/dvc.yaml:dog_breeds",
+        "python -m stages.show",
+        "dvc exp run -S transforms.max_zoom=1.1 -S transforms.max_rotate_deg=10 -S unfreeze.lr_factor=10 "
+        "-S 'train_full.lrs=[0.00001,0.0001,0.001]' -S train_full.label_smoothing=0", "dvc repro data/dvc.yaml:dog_breeds",
         "python -m flows.plan", "prefect server start", "python -m flows.run", "python -m flows.run --pull",
         "python -m flows.run --push", "export PREFECT_WORKER_QUERY_SECONDS=2",
         "prefect deployment schedule ls recipe/main",

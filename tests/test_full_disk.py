@@ -71,8 +71,9 @@ def test_a_folder_that_may_not_be_written_is_one_line(project: Project, disk: Pa
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     done = Project(disk / "project", project.shim).run("python", "-m", "stages.train_head", check=False)
     assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
+    *before, line = done.stderr.strip().splitlines()
     assert "Read-only file system: run it where you may write" in line
+    assert all(one.startswith("no live curves: ") for one in before)
 
 
 def test_a_limit_of_the_size_of_files_is_one_line(project: Project) -> None:

@@ -67,6 +67,6 @@ def front(about: dict[str, Any], numbers: dict[str, float]) -> str:
             }
         ],
     }
-    yaml, stream = YAML(), io.StringIO()
+    yaml, stream = YAML(typ="rt"), io.StringIO()
     yaml.dump(quoted(facts), stream)
     return stream.getvalue().strip()

@@ -130,6 +130,7 @@ def render(facts: Facts) -> str:
         counts=class_counts(facts.images),
         reasons=Counter(sorted(facts.rejected["reason"])).most_common(N_REASONS),
         n_reasons=facts.rejected["reason"].nunique(),
+        name=Path(facts.params["ingest"]["path"]).name,
         most_listed=MOST_LISTED,
         most_classes=MOST_CLASSES,
         yaml_lines=list(flat(facts.params)),
