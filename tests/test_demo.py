@@ -67,7 +67,8 @@ def test_every_command_of_the_readme_is_known() -> None:
         "python -m stages.predict data/export pictures/ --tta 4 --submission submission.csv",
         "python -m stages.show",
         "dvc exp run -S transforms.max_zoom=1.1 -S transforms.max_rotate_deg=10 -S unfreeze.lr_factor=10 "
-        "-S 'train_full.lrs=[0.00001,0.0001,0.001]' -S train_full.label_smoothing=0", "dvc repro data/dvc.yaml:dog_breeds",
+        "-S 'train_full.lrs=[0.00001,0.0001,0.001]' -S train_full.label_smoothing=0",
+        "dvc repro data/dvc.yaml:dog_breeds",
         "python -m flows.plan", "prefect server start", "python -m flows.run", "python -m flows.run --pull",
         "python -m flows.run --push", "export PREFECT_WORKER_QUERY_SECONDS=2",
         "prefect deployment schedule ls recipe/main",
