@@ -39,12 +39,12 @@ def check(project: Project, did: list[str]) -> None:
         ("backbone.crop_pct", 0.9, ["backbone", "precompute", *TRAINING]),
         ("precompute.size_px", 40, ["precompute", *TRAINING]),
         ("head.hidden", 8, TRAINING),
-        ("optimizer.weight_decay", 0.1, TRAINING),
+        pytest.param("optimizer.weight_decay", 0.1, TRAINING, marks=pytest.mark.slow),
         ("transforms.max_zoom", 1.3, ["augment", "unfreeze", "train_full", "tta", "evaluate"]),
         ("lr_find.n_iterations", 10, ["lr_find"]),
-        ("train_head.lr", 0.01, FROM_HEAD),
+        pytest.param("train_head.lr", 0.01, FROM_HEAD, marks=pytest.mark.slow),
         ("augment.lr", 0.01, FROM_HEAD[1:]),
-        ("augment.views", 1, FROM_HEAD[1:]),
+        pytest.param("augment.views", 1, FROM_HEAD[1:], marks=pytest.mark.slow),
         ("unfreeze.n_iterations", 4, ["unfreeze"]),
         ("train_full.n_cycles", 2, FROM_HEAD[3:]),
         ("tta.n_aug", 3, FROM_HEAD[4:]),
@@ -79,11 +79,13 @@ def test_a_label_of_valid_trains_no_range_test(project: Project) -> None:
     check(project, did=["ingest", "split", "train_head", "augment", "train_full", "tta", "evaluate"])
 
 
+@pytest.mark.slow
 def test_another_label_column_resizes_and_precomputes_nothing(project: Project) -> None:
     project.params({"ingest.label_column": "other"})
     check(project, did=["ingest", "split", *TRAINING])
 
 
+@pytest.mark.slow
 def test_a_double_moves_when_doubles_are_grouped(project: Project) -> None:
     project.params({"split.group_duplicates": False})
     train, valid = (pd.read_csv(project.folder / f"data/split/{part}.csv") for part in ("train", "valid"))
@@ -121,7 +123,11 @@ def test_shuffled_csv_stops_at_ingest(project: Project) -> None:
         ("stages/ingest.py", ["ingest"]),
         ("stages/train_head.py", ["train_head"]),
         ("stages/common/lr_finder.py", ["lr_find", "unfreeze"]),
-        ("stages/common/transforms.py", ["precompute", "augment", "unfreeze", "train_full", "tta"]),
+        pytest.param(
+            "stages/common/transforms.py",
+            ["precompute", "augment", "unfreeze", "train_full", "tta"],
+            marks=pytest.mark.slow,
+        ),  # fmt: skip
     ],
 )
 def test_a_comment_stops_where_the_bytes_are_equal(project: Project, module: str, did: list[str]) -> None:

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from flows.compare import changed_params, changes, metrics, page, steps
 from flows.curves import chart, thinned
 from flows.live import points
@@ -81,6 +83,7 @@ def test_a_row_that_is_just_being_written_and_a_loss_that_is_no_number(tmp_path:
     assert points(tmp_path, "loss") == [(0, 1.5), (2, 0.5)]
 
 
+@pytest.mark.slow
 def test_experiments_of_a_repository(project: Project) -> None:
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "all run")

@@ -107,6 +107,7 @@ def test_two_at_once_by_hand(project: Project) -> None:
     assert project.md5s() == before
 
 
+@pytest.mark.slow
 def test_two_clones_at_once_with_one_memory(
     reproduced: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

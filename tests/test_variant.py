@@ -111,6 +111,7 @@ def test_what_is_asked_anew_trains_nothing(copied: Project) -> None:
     assert ran(copied, "-f", "-s", "folds/dvc.yaml:fold@0", "folds/dvc.yaml:fold@1") == [["nothing"], ["tta"]]
 
 
+@pytest.mark.slow
 def test_other_code_trains_what_uses_it(copied: Project) -> None:
     path = copied.folder / "stages/tta.py"
     path.write_text(path.read_text() + "\n# more\n")

@@ -88,7 +88,7 @@ def train(optimizer_name: str, schedule: str, feed: TensorFeed) -> tuple[dict[st
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_wherever_it_is_stopped_it_ends_with_the_same_bits(optimizer: str, schedule: str) -> None:
     expected, history = train(optimizer, schedule, TensorFeed())
     n_asked = 2 * EPOCHS * 2 * N_BATCHES  # each epoch's batches, and as many to look at valid

@@ -1,6 +1,7 @@
 """The flow on one machine: real Prefect, real DVC, real git. Its states tell the truth."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -122,6 +123,11 @@ def locks(project: Project) -> str:
     return path.read_text().strip("{}\n ") if path.exists() else ""
 
 
+def hears_ctrl_c() -> None:
+    """Also where the tests were started in the background of a shell, which ignores it for all that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("how", "command"), [("in Prefect", "sleep 61"), ("Ctrl-C", "trap '' TERM; sleep 61; true")], ids=["Prefect", "^C"]
 )
@@ -130,7 +136,7 @@ def test_cancelling_stops_the_stage_and_leaves_no_lock(flows: Flows, how: str, c
     replace_command(flows.project, "tta", command)
     process = subprocess.Popen(
         flows.command(), cwd=flows.project.folder, env=flows.project.environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=hears_ctrl_c,
     )  # fmt: skip
     while not (sleeping := children(process, "sleep 61")):
         assert process.poll() is None
