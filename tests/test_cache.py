@@ -127,7 +127,7 @@ def test_shuffled_csv_stops_at_ingest(project: Project) -> None:
             "stages/common/transforms.py",
             ["precompute", "augment", "unfreeze", "train_full", "tta"],
             marks=pytest.mark.slow,
-        ),  # fmt: skip
+        ),
     ],
 )
 def test_a_comment_stops_where_the_bytes_are_equal(project: Project, module: str, did: list[str]) -> None:
