@@ -22,7 +22,6 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 STYLE = Path(__file__).with_name("report.css")
 PARTS = ("train", "valid", "test")
 N_CONFUSED, N_REASONS, MOST_LISTED = 15, 12, 2000
-RATES = {"lr_find": "train_head.lr", "unfreeze": "train_full.lrs, head"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def charts(facts: Facts) -> dict[str, list[Markup]]:
         "range_tests": [
             chart(
                 lambda ax, name=name, test=test: draw.draw_range_test(  # type: ignore[misc]
-                    ax, test.curve, name, {"suggested": test.suggested, RATES[name]: chosen[name]}
+                    ax, test.curve, name, {"suggested": test.suggested, "in use": chosen[name]}
                 )
             )
             for name, test in facts.range_tests.items()
