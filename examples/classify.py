@@ -2,7 +2,7 @@
 
 Leaves out the JPEG in which the pipeline keeps its pictures, so it is not `stages.predict` to the bit. Both in float32,
 on the valid pictures: 524 solar cells 0.018 apart in probability on average, 0.27 at most, the same class for 98.3 %;
-120 pets 0.002, 0.076 and all. Not measured on cats and dogs.
+120 pets 0.002, 0.076 and all; 399 cats and dogs 0.003, 0.39 and 99.5 %.
 """
 
 import json
