@@ -189,8 +189,7 @@ def test_a_hostile_model_file_is_refused(
         predict_stage.load_model(Path(model))
 
 
-def test_precision_is_that_of_the_training(exported: Project, tmp_path: Path) -> None:
-    """The model says it; --precision overrides."""
+def test_the_export_says_the_precision_of_the_training(exported: Project) -> None:
     about = json.loads((exported.folder / "data/export/model.json").read_text())
     assert about["prediction"]["precision"] == "auto"
     _, prediction = predict_stage.load_model(exported.folder / "data/export")
