@@ -1,4 +1,4 @@
-"""The bench's programs run, and the README shows what they wrote."""
+"""The bench's programs run, and the README and RESULTS.md show what they wrote."""
 
 import json
 import subprocess
@@ -6,8 +6,9 @@ import sys
 
 import numpy as np
 
-from bench.__main__ import BEGIN, END, README, RESULTS, table
+from bench.__main__ import RESULTS
 from bench.reruns import add
+from bench.tables import BEGIN, END, LONG, SHORT, medians, rounds
 from tests.conftest import ROOT, Project
 
 ONLY = """
@@ -32,9 +33,10 @@ def test_gpu_needs_torch_timm_pandas_pyarrow_and_pillow_alone() -> None:
     assert figures["precompute / forward"] > 0
 
 
-def test_the_readme_shows_the_results() -> None:
-    shown = README.read_text().split(BEGIN)[1].split(END)[0]
-    assert shown == table(json.loads(RESULTS.read_text()))
+def test_the_results_are_shown() -> None:
+    results = json.loads(RESULTS.read_text())
+    for path, tables in ((SHORT, medians(results)), (LONG, rounds(results))):
+        assert path.read_text().split(BEGIN)[1].split(END)[0] == tables
 
 
 def test_added_pictures_are_new_and_labelled(project: Project) -> None:

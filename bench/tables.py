@@ -1,0 +1,83 @@
+"""bench/results.json as tables: medians in README.md, every round in bench/RESULTS.md."""
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+SHORT, LONG = ROOT / "README.md", ROOT / "bench/RESULTS.md"
+BEGIN, END = "<!-- bench: python -m bench writes these tables -->\n", "<!-- end of bench -->\n"
+WHAT = {
+    "head": "one epoch of the head; ours: `dvc repro train_head` from raw pictures",
+    "second head": "the same; ours: a second experiment with another head rate",
+    "full": "an epoch of full training",
+    "tta": "TTA",
+}
+TITLES = {
+    "versus": "fastai's seconds / ours: more is better",
+    "limits": "the limit's seconds / ours: 1 is the limit",
+    "reruns": "the rerun's seconds / those of the whole: less is better",
+}
+
+
+def write(results: dict[str, Any]) -> None:
+    for path, tables in ((SHORT, medians(results)), (LONG, rounds(results))):
+        before, rest = path.read_text().split(BEGIN)
+        path.write_text(before + BEGIN + tables + END + rest.split(END)[1])
+
+
+def split(key: str) -> tuple[str, str, str]:
+    """A run's part, name of the pictures, and our precision."""
+    part, _, rest = key.partition(" ")
+    name, precision = rest.rsplit(" ", 1)
+    return part, name, precision
+
+
+def figures(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {what: one for what, one in run.items() if "ratios" in one}
+
+
+def medians(results: dict[str, Any]) -> str:
+    """A table a part: a row for each thing, a column for each run of it."""
+    lines: list[str] = []
+    for part, title in TITLES.items():
+        runs = {split(key)[1:]: figures(run) for key, run in sorted(results.items()) if split(key)[0] == part}
+        lines += head([title, *(f"{name}, {precision}" for name, precision in runs)])
+        for what in dict.fromkeys(what for run in runs.values() for what in run):
+            cells = [f"{run[what]['median']:.2f}" if what in run else "" for run in runs.values()]
+            lines.append(f"| {' | '.join([WHAT.get(what, what), *cells])} |")
+    return "\n".join([*lines, "", ""])
+
+
+def rounds(results: dict[str, Any]) -> str:
+    """A table a part: a row for each thing and run."""
+    lines: list[str] = []
+    for part, title in TITLES.items():
+        more = ["seconds, ours; fastai", "accuracy, log loss, ours; fastai"] if part == "versus" else []
+        lines += head(["what", "pictures", "ours in", f"median of {title}", "all rounds", *more])
+        for key in (key for key in results if split(key)[0] == part):
+            lines += rows(key, results[key], bool(more))
+    return "\n".join([*lines, "", ""])
+
+
+def head(columns: list[str]) -> list[str]:
+    return ["", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+
+
+def rows(key: str, run: dict[str, Any], with_sides: bool) -> Iterator[str]:
+    _, name, precision = split(key)
+    for what, one in figures(run).items():
+        every = ", ".join(f"{ratio:.2f}" for ratio in sorted(one["ratios"]))
+        cells = [WHAT.get(what, what), name, precision, f"**{one['median']:.2f}**", every]
+        if with_sides:
+            cells += [sides(one, ["seconds"], 0), sides(one, ["accuracy", "log_loss"], 3)]
+        yield f"| {' | '.join(cells)} |"
+
+
+def sides(one: dict[str, Any], names: list[str], digits: int) -> str:
+    """Means of the rounds, each a fold where the split has folds; empty where there are none."""
+    if not all(name in one[side] for side in ("ours", "fastai") for name in names):
+        return ""
+    means = [[f"{statistics.mean(one[side][name]):.{digits}f}" for name in names] for side in ("ours", "fastai")]
+    return "; ".join(", ".join(side) for side in means)
