@@ -36,6 +36,15 @@ def test_the_best_is_marked_and_differences_are_to_the_first() -> None:
     assert steps(both) == [("head", [("0.5", "0.4"), ("0.5", "0.3"), ("", "")])]
 
 
+def test_tta_is_the_last_step_also_where_the_first_result_has_fewer() -> None:
+    def rows(*names: str) -> list[dict[str, str]]:
+        return [{"step": name, "accuracy": "0.5", "log_loss": "0.4"} for name in names]
+
+    both = [result("one", 1, steps=rows("head", "TTA")), result("two", 1, steps=rows("head", "full 64 px", "TTA"))]
+    assert [name for name, _ in steps(both)] == ["head", "full 64 px", "TTA"]
+    assert dict(steps(both))["full 64 px"] == [("", ""), ("0.5", "0.4")]
+
+
 def test_predictions_that_changed() -> None:
     said = {"a": ("yes", "yes"), "b": ("yes", "no"), "c": ("no", "maybe"), "d": ("no", "no"), "e": ("no", "yes")}
     assert changes(result("one", 1), result("two", 1, said=said)) == [

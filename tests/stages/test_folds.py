@@ -31,7 +31,10 @@ def test_pooled_are_all_valid_pictures() -> None:
     assert said["n_pooled"] == 5
     assert said["accuracy_pooled"] == pytest.approx(0.8)
     assert said["log_loss_pooled"] == pytest.approx(mean)
-    assert said["log_loss_pooled_high"] - mean == pytest.approx(1.959964 * sd / 5**0.5)
+    half = 1.959964 * sd / 5**0.5
+    assert [said["log_loss_pooled_low"], said["log_loss_pooled_high"]] == pytest.approx([mean - half, mean + half])
+    wilson = [said["accuracy_pooled_low"], said["accuracy_pooled_high"]]
+    assert wilson == pytest.approx([0.375535, 0.963776], abs=1e-6)  # of 4 in 5, by hand
 
 
 def test_folds_that_share_a_picture_are_none() -> None:

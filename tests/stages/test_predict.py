@@ -1,6 +1,7 @@
 """predict: the probabilities of the stage tta to the bit, from files, folders and lists, whatever is beside them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -195,6 +196,21 @@ def test_the_export_says_the_precision_of_the_training(exported: Project) -> Non
     _, prediction = predict_stage.load_model(exported.folder / "data/export")
     assert prediction is not None
     assert prediction.precision == "auto"
+
+
+def test_it_computes_in_the_precision_of_the_model(exported: Project, tmp_path: Path) -> None:
+    """bfloat16 is slow where the hardware has none, but it is computed."""
+    said = {}
+    for precision in ("float32", "bfloat16"):
+        model = tmp_path / precision
+        shutil.copytree(exported.folder / "data/export", model)
+        about = json.loads((model / "model.json").read_text())
+        about["prediction"]["precision"] = precision
+        (model / "model.json").write_text(json.dumps(about))
+        said[precision] = each(table(exported, tmp_path, str(model), "pictures/test"))
+    option = ["--precision", "float32"]
+    assert said["float32"] == each(table(exported, tmp_path, str(tmp_path / "bfloat16"), "pictures/test", *option))
+    assert all(said["float32"][name] != said["bfloat16"][name] for name in said["float32"])
 
 
 def test_nothing_half_written_stays(reproduced: Project, tmp_path: Path) -> None:
