@@ -21,7 +21,9 @@ class Chart:
 
 def chart(title: str, curves: Sequence[Points]) -> Chart:
     curves = [thinned(curve) for curve in curves]
-    (left, right), (low, high) = ((spanned([point[i] for curve in curves for point in curve])) for i in (0, 1))
+    each_x, each_y = ([point[i] for curve in curves for point in curve] for i in (0, 1))
+    (left, right), (low, high) = spanned(each_x), spanned(each_y)
+    ends = (left, right) if len(set(each_x)) != 1 else each_x[:1]
 
     def x(value: float) -> float:
         return round(LEFT + (value - left) / (right - left) * (WIDTH - LEFT - RIGHT), 1)
@@ -32,7 +34,7 @@ def chart(title: str, curves: Sequence[Points]) -> Chart:
     return Chart(
         title,
         [line([(x(a), y(b)) for a, b in curve]) for curve in curves],
-        [(x(value), f"{value:g}") for value in (left, right)],
+        [(x(value), f"{value:g}") for value in ends],
         [
             (y(value), f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}")
             for value in (low, (low + high) / 2, high)

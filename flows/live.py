@@ -19,7 +19,12 @@ from flows.curves import Chart, chart
 HOME = Path(".unfreeze")
 PAGE = HOME / "live/index.html"
 MOST_STAGES = 12
-TOGETHER = (("train_loss", "valid_loss"), ("accuracy",), ("batch/loss",), ("batch/lr",))
+TOGETHER = {
+    "train_loss, dashed valid_loss, by epoch": ("train_loss", "valid_loss"),
+    "accuracy, by epoch": ("accuracy",),
+    "loss of a batch, by step": ("batch/loss",),
+    "lr of the head, by step": ("batch/lr",),
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def read(folder: Path) -> Stage:
     with suppress(ValueError, OSError):  # just being written, or removed
         latest = json.loads((folder / "metrics.json").read_text())
     shown = [(name, f"{value:.4f}") for name, value in latest.items() if isinstance(value, float)]
-    charts = [chart(", dashed ".join(names), [points(folder, name) for name in names]) for names in TOGETHER]
+    charts = [chart(title, [points(folder, name) for name in names]) for title, names in TOGETHER.items()]
     return Stage(of.removeprefix("variants/"), shown, charts)
 
 

@@ -63,6 +63,7 @@ def test_points_of_a_curve_lie_in_the_picture() -> None:
     assert len(thinned([(i, i) for i in range(10_000)])) <= 401
     assert thinned([(i, i) for i in range(10_000)])[-1] == (9999, 9999)
     assert chart("t", [[], []]).lines == ["", ""]
+    assert chart("t", [[(1, 0.5)]]).x_ticks == [(352.0, "1")]  # one epoch: no 0.95 and 1.05
 
 
 def test_names_and_labels_are_text_and_nothing_comes_from_elsewhere() -> None:
