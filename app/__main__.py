@@ -13,7 +13,7 @@ HERE = "127.0.0.1"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m app", description="A page to try the exported model.")
     parser.add_argument("--model", type=Path, default=Path("data/export"), help="folder of model.onnx and model.json")
-    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--port", type=port, default=7860)
     arguments = parser.parse_args()
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[name]  # they could open the page to the network, or share files
@@ -24,14 +24,21 @@ def main() -> None:
         serve(arguments.model, arguments.port)
 
 
+def port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 1 to 65535")
+    return int(text)
+
+
 def serve(folder: Path, port: int) -> None:
     """Until Ctrl-C."""
     from app.model import Model
 
     try:
         model = Model(folder)
-    except FileNotFoundError as error:
-        sys.exit(f"app: no {error.filename}, which the stage export makes: run `dvc repro export`")
+    except (OSError, ValueError) as error:
+        what = f"no {error.filename}" if isinstance(error, FileNotFoundError) else f"{folder}: {error}"
+        sys.exit(f"app: {' '.join(what.split())}: run `dvc repro export`, which makes model.onnx and model.json")
 
     from gradio.themes import Default
     from starlette.middleware import Middleware

@@ -17,7 +17,7 @@ from stages.common.resized import resized
 if TYPE_CHECKING:
     from stages.common.preprocessing import ResizeParams
 
-MAX_PIXELS = 100_000_000  # at 10 bytes each while it is decoded, one picture at a time
+MAX_PIXELS = 100_000_000  # at 15 bytes each while it is decoded, one picture at a time
 
 
 class Seen(NamedTuple):
@@ -29,12 +29,22 @@ class Seen(NamedTuple):
 
 
 class Model:
-    """`model.onnx` and `model.json` as the stage `export` writes them. Raises FileNotFoundError."""
+    """`model.onnx` and `model.json` as the stage `export` writes them. Raises OSError; ValueError: they are no pair."""
 
     def __init__(self, folder: Path) -> None:
         self.about: dict[str, Any] = json.loads((folder / "model.json").read_text())
         onnx = (folder / "model.onnx").read_bytes()
-        self.session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+            size_px = self.about["preprocessing"]["square"]["size_px"]
+            said, _ = self.session.run(
+                ["probabilities", "heat"], {"pixels": np.zeros((1, 3, size_px, size_px), "uint8")}
+            )
+            n_classes = len(self.about["classes"])
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+        if said.shape[1] != n_classes:
+            raise ValueError(f"model.onnx tells {said.shape[1]} classes apart, model.json names {n_classes}")
 
     def look(self, data: bytes) -> Seen:
         """Of a picture file's bytes. Raises BadPictureError, MemoryError."""

@@ -5,6 +5,7 @@ cache or remote; outputs that are in neither are named on the page. The first re
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,9 @@ def page(results: Sequence[Result]) -> str:
                 if any(one.curves.get(title) for one in results)
             ],
             changes=[(one, changes(first, one)) for one in results[1:]],
+            elsewhere=elsewhere(results),
+            n_valid=len(first.said or ()),
+            coin=coin,
         )
     )
 
@@ -76,15 +80,26 @@ def changed_params(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
+def elsewhere(results: Sequence[Result]) -> list[str]:
+    """Names of those measured on other pictures or labels than the first."""
+    first = results[0].measured_on
+    return [one.name for one in results if first and one.measured_on and one.measured_on != first]
+
+
 def metrics(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str, bool]]]]:
-    """(metric, (value, difference to the first, whether it is the best) for each)."""
-    rows = []
+    """(metric, (value, difference to the first, whether it is the best) for each); those measured on other pictures
+    have neither."""
+    rows, others = [], elsewhere(results)
     for key in dict.fromkeys(key for one in results for key in one.metrics):
         values = [one.metrics.get(key) for one in results]
-        known = [value for value in values if value is not None]
+        comparable = [None if one.name in others else value for one, value in zip(results, values, strict=True)]
+        known = [value for value in comparable if value is not None] or [0.0]
         best = min(known) if any(word in key for word in SMALLER) else max(known)
         is_same = len(set(known)) == 1
-        cells = [cell(value, values[0] if n else None, value == best and not is_same) for n, value in enumerate(values)]
+        cells = [
+            cell(value, values[0] if n and mine is not None else None, mine == best and not is_same)
+            for n, (value, mine) in enumerate(zip(values, comparable, strict=True))
+        ]
         rows.append((key, cells))
     return rows
 
@@ -98,9 +113,21 @@ def cell(value: float | None, first: float | None, is_best: bool) -> tuple[str, 
 
 def steps(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str]]]]:
     """(step, (accuracy, log loss) in each); TTA is the last one of all."""
-    names = sorted(dict.fromkeys(row["step"] for one in results for row in one.steps), key="TTA".__eq__)
+    names = sorted(dict.fromkeys(row["step"] for one in results for row in one.steps), key=late)
     table = [{row["step"]: (row["accuracy"], row["log_loss"]) for row in one.steps} for one in results]
     return [(name, [rows.get(name, ("", "")) for rows in table]) for name in names]
+
+
+def late(step: str) -> int:
+    """Which epoch was kept is known when all sizes have been trained at; TTA comes last."""
+    return 2 if step == "TTA" else int(step.startswith("kept: "))
+
+
+def coin(won: int, lost: int) -> float:
+    """How often as many or more of the changed pictures would fall to one side if each fell by a coin: the sign test,
+    two-sided, exact."""
+    n, most = won + lost, max(won, lost)
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(most, n + 1)) / float(2**n))
 
 
 def changes(first: Result, other: Result) -> list[tuple[str, int, list[str]]] | None:

@@ -36,7 +36,7 @@ def chart(title: str, curves: Sequence[Points]) -> Chart:
         [line([(x(a), y(b)) for a, b in curve]) for curve in curves],
         [(x(value), f"{value:g}") for value in ends],
         [
-            (y(value), f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}")
+            (y(value), f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}")
             for value in (low, (low + high) / 2, high)
         ],
     )

@@ -1,6 +1,7 @@
 """Curves of the stages that train, as a page that loads itself anew: `python -m flows.live`, until Ctrl-C.
 
-It reads what DVCLive writes below .unfreeze, of folds and other variants too, and writes .unfreeze/live/index.html.
+It reads what DVCLive writes below .unfreeze, of folds, other variants and queued experiments too, and writes
+.unfreeze/live/index.html.
 (The report of DVCLive's own takes its scripts from the internet: without it the page is empty.)
 """
 
@@ -18,6 +19,7 @@ from flows.curves import Chart, chart
 
 HOME = Path(".unfreeze")
 PAGE = HOME / "live/index.html"
+QUEUED = Path(".dvc/tmp/exps")  # each experiment of DVC's queue has a folder there
 MOST_STAGES = 12
 TOGETHER = {
     "train_loss, dashed valid_loss, by epoch": ("train_loss", "valid_loss"),
@@ -49,6 +51,7 @@ def main() -> None:
 def write() -> None:
     """Whole or not at all: a browser may read at any moment."""
     folders = [*HOME.glob("live/*/metrics.json"), *HOME.glob("variants/**/.unfreeze/live/*/metrics.json")]
+    folders += QUEUED.glob("*/.unfreeze/live/*/metrics.json")
     newest = sorted(folders, key=lambda path: (-written(path), path))[:MOST_STAGES]
     new = PAGE.with_suffix(".tmp")
     new.parent.mkdir(parents=True, exist_ok=True)
@@ -63,13 +66,13 @@ def written(path: Path) -> int:
 
 
 def read(folder: Path) -> Stage:
-    of = folder.relative_to(HOME).as_posix().replace("/.unfreeze/live/", ": ").removeprefix("live/")
+    of = folder.as_posix().replace("/.unfreeze/live/", ": ").removeprefix(f"{HOME}/").removeprefix("live/")
     latest: dict[str, object] = {}
     with suppress(ValueError, OSError):  # just being written, or removed
         latest = json.loads((folder / "metrics.json").read_text())
     shown = [(name, f"{value:.4f}") for name, value in latest.items() if isinstance(value, float)]
     charts = [chart(title, [points(folder, name) for name in names]) for title, names in TOGETHER.items()]
-    return Stage(of.removeprefix("variants/"), shown, charts)
+    return Stage(of.removeprefix("variants/").replace(f"{QUEUED}/", "queued "), shown, charts)
 
 
 def points(folder: Path, name: str) -> list[tuple[float, float]]:

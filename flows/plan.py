@@ -177,7 +177,12 @@ def show(decisions: list[Decision]) -> None:
     from rich.table import Table
 
     table = Table("stage", "it would", "why", "last time", "pool", title="What a run would do")
-    words = {Verdict.STAY: "stay", Verdict.RESTORE: "be restored", Verdict.RUN: "run", Verdict.DEPENDS: "depend"}
+    words = {
+        Verdict.STAY: "stay",
+        Verdict.RESTORE: "be restored",
+        Verdict.RUN: "run",
+        Verdict.DEPENDS: "run, if those change",
+    }
     colours = {Verdict.STAY: "dim", Verdict.RESTORE: "cyan", Verdict.RUN: "bold yellow", Verdict.DEPENDS: "yellow"}
     for one in decisions:
         seconds = "" if one.seconds is None else f"{one.seconds:,.1f} s"

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from flows.changes import leaves
 
 METRICS, STEPS, VALID = "data/evaluate/metrics.json", "data/evaluate/steps.csv", "data/tta/valid.parquet"
+MEASURED_ON = "data/split/valid.csv"
 HEAD, AUGMENT, FULL = (f"data/{stage}" for stage in ("train_head", "augment", "train_full"))
 CURVES = {  # title: file, column of x, column of y
     "Loss on valid, head": (f"{HEAD}/history.csv", "epoch", "valid_loss"),
@@ -24,7 +25,8 @@ Points = list[tuple[float, float]]
 
 @dataclass
 class Result:
-    """`said`: by a valid picture's id its label and the predicted one (TTA). `missing`: files that are nowhere here."""
+    """`said`: by a valid picture's id its label and the predicted one (TTA). `missing`: files that are nowhere here.
+    `measured_on`: the hash of the valid pictures and labels; empty where dvc.lock does not say."""
 
     name: str
     params: dict[str, str] = field(default_factory=dict)
@@ -33,6 +35,7 @@ class Result:
     curves: dict[str, Points] = field(default_factory=dict)
     said: dict[str, tuple[str, str]] | None = None
     missing: list[str] = field(default_factory=list)
+    measured_on: str = ""
 
 
 def read_result(name: str, rev: str | None) -> Result:
@@ -49,6 +52,7 @@ def read_result(name: str, rev: str | None) -> Result:
 
     try:
         result.params = flat(YAML(typ="safe").load(read("params.yaml").decode()) or {})
+        result.measured_on = locked_hash(YAML(typ="safe").load(read("dvc.lock").decode()) or {}, MEASURED_ON)
         numbers = json.loads(read(METRICS) or b"{}")
         result.metrics = {key: float(value) for key, value in numbers.items() if isinstance(value, int | float)}
         result.steps = rows(read(STEPS))
@@ -64,6 +68,12 @@ def read_result(name: str, rev: str | None) -> Result:
 def flat(params: Any) -> dict[str, str]:
     """Dotted keys and their values as text."""
     return {key: json.dumps(leaf) for name, value in params.items() for key, leaf in leaves(value, name).items()}
+
+
+def locked_hash(lock: Any, path: str) -> str:
+    """Of an output in dvc.lock."""
+    outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])]
+    return next((str(out["md5"]) for out in outs if out["path"] == path and "md5" in out), "")
 
 
 def rows(content: bytes) -> list[dict[str, str]]:

@@ -10,13 +10,24 @@ import logging
 import os
 import sys
 import time
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is imported, ONNX Runtime would tell its maker of each session
 STARTED = time.monotonic()  # of this process, nearly: what `stages.common.receipt` counts from
-if sys.argv[:1] == ["-m"]:  # Python is still looking for the stage to run; `run` switches it on again
-    gc.disable()  # imports make a million objects and no garbage: half a second a stage
+
+
+def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C before `run` heeds it: imports take seconds."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("stopped before its start: run it again", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if sys.argv[:1] == ["-m"]:  # Python is still looking for the stage to run
+    gc.disable()  # imports make a million objects and no garbage: half a second a stage; `run` switches it on again
+    sys.excepthook = _in_one_line
 
 
 def _same(function: Any, *_: Any, **__: Any) -> Any:

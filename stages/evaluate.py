@@ -1,8 +1,8 @@
 """evaluate: metrics, what each step gained, and pictures of both.
 
 In:   data/tta/{valid,test}.parquet, the histories of train_head, augment and train_full, data/augment/tta.csv
-Out:  data/evaluate/metrics.json    flat keys, on valid: accuracy, log_loss, accuracy_tta, log_loss_tta, and of the
-                                    averaged predictions balanced_accuracy, macro_f1, mcc
+Out:  data/evaluate/metrics.json    flat keys, on valid: accuracy, log_loss, balanced_accuracy, macro_f1, mcc of the
+                                    plain predictions; accuracy_tta, log_loss_tta of the averaged ones
       data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch
       data/evaluate/confusion.csv   actual, predicted: one row a valid picture; confusion.png
       data/evaluate/submission.csv  id and a probability a class for every test picture; the header alone without them
@@ -41,9 +41,9 @@ def metrics(valid: pd.DataFrame) -> dict[str, float]:
         "log_loss": log_loss(truth, plain, labels=classes),
         "accuracy_tta": (said["tta"] == truth).mean(),
         "log_loss_tta": log_loss(truth, averaged, labels=classes),
-        "balanced_accuracy": recall_score(truth, said["tta"], average="macro", labels=present),
-        "macro_f1": f1_score(truth, said["tta"], average="macro", labels=present, zero_division=0),
-        "mcc": matthews_corrcoef(truth, said["tta"]),
+        "balanced_accuracy": recall_score(truth, said["plain"], average="macro", labels=present),
+        "macro_f1": f1_score(truth, said["plain"], average="macro", labels=present, zero_division=0),
+        "mcc": matthews_corrcoef(truth, said["plain"]),
     }
     return {name: round(float(value), 6) for name, value in values.items()}
 

@@ -6,6 +6,7 @@ Out:  data/export/model.safetensors  the network as train_full left it
       data/export/model.onnx         the same in float32: stages/common/onnx_graph.py
       data/export/model.json         classes, preprocessing, backbone, metrics, data, versions: see `describe`
       data/export/README.md          the model card, as Hugging Face reads it
+      data/export/classify.py        the example that uses them
       The ONNX file is compared with torch, both in float32, on export.n_check valid pictures.
 Recipe: `learn.save`, for others. The course ends with the notebook's own `predict`.
 """
@@ -41,7 +42,7 @@ from stages.common.trouble import StageError
 
 MODEL, HISTORY = Path("data/train_full/model.safetensors"), Path("data/train_full/history.csv")
 METRICS, VALID, RESIZED = Path("data/evaluate/metrics.json"), Path("data/tta/valid.parquet"), Path("data/resize/shards")
-OUT = Path("data/export")
+OUT, EXAMPLE = Path("data/export"), Path("examples/classify.py")
 MOST_DIFFERENCE = 1e-4  # in probability
 PACKAGES = ("torch", "timm", "pillow", "onnx")
 
@@ -134,6 +135,7 @@ def main() -> None:
     receipt.note(items=len(some), computed=len(some))
     with outputs(OUT) as folder:
         shutil.copyfile(MODEL, folder / "model.safetensors")
+        shutil.copyfile(EXAMPLE, folder / "classify.py")
         write_onnx(network, folder / "model.onnx")
         largest = difference(network, folder / "model.onnx", [valid.sha256s[row] for row in some])
         print(f"ONNX and torch in float32 differ by {largest:.1e} at most, on {len(some)} valid pictures")

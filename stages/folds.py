@@ -3,7 +3,7 @@
 In:   data/folds/<fold>/, as `variant` leaves it
 Out:  data/folds/summary.json    flat keys: n_folds; of each metric <name>_mean and <name>_sd (n - 1) over the folds; of
                                  the folds' valid pictures together, each said by the one model that has not seen it:
-                                 n_pooled, accuracy_pooled and log_loss_pooled (TTA), and _low and _high, 95 %
+                                 n_pooled, accuracy_tta_pooled and log_loss_tta_pooled, and _low and _high, 95 %
       data/folds/folds.csv       a row a fold; spread.png
       data/folds/submission.csv  id and a probability a class for every test picture: the mean of the folds' (TTA)
 Recipe: the course's five folds, and their ensemble by soft voting. A vote has no score here: each labelled picture was
@@ -56,8 +56,8 @@ def pooled(folds: Sequence[Variant]) -> dict[str, float]:
     half = Z95 * float(losses.std(ddof=1)) / math.sqrt(n)
     return {
         "n_pooled": n,
-        "accuracy_pooled": accuracy, "accuracy_pooled_low": low, "accuracy_pooled_high": high,
-        "log_loss_pooled": loss, "log_loss_pooled_low": loss - half, "log_loss_pooled_high": loss + half,
+        "accuracy_tta_pooled": accuracy, "accuracy_tta_pooled_low": low, "accuracy_tta_pooled_high": high,
+        "log_loss_tta_pooled": loss, "log_loss_tta_pooled_low": loss - half, "log_loss_tta_pooled_high": loss + half,
     }  # fmt: skip
 
 
@@ -77,7 +77,9 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
     with figures(path, f"{len(rows)} folds (valid, TTA)", 2) as axes:
         for ax, column in zip(axes, ("accuracy_tta", "log_loss_tta"), strict=True):
             ax.plot(rows["fold"], rows[column], marker="o", linestyle="none")
-            ax.axhline(rows[column].mean(), linestyle="--", label=f"mean {rows[column].mean():.4f}")
+            mean, sd = rows[column].mean(), rows[column].std()
+            ax.axhline(mean, linestyle="--", label=f"mean {mean:.4f}, sd {sd:.4f}")
+            ax.axhspan(mean - sd, mean + sd, alpha=0.15)
             ax.set(xlabel="fold", ylabel=column)
             ax.margins(0.15)
             ax.legend()
@@ -96,8 +98,13 @@ def main() -> None:
         plot(rows, folder / "spread.png")
     print(rows[["fold", "n_valid", "accuracy_tta", "log_loss_tta"]].to_string(index=False))
     for key, name in (("accuracy_tta", "accuracy"), ("log_loss_tta", "log loss")):
-        print(f"{name}, TTA: mean {summary[f'{key}_mean']:.4f}, sd {summary[f'{key}_sd']:.4f}")
-    print(f"{len(submission):,} test pictures by the vote of {len(folds)} models")
+        low, high = (summary[f"{key}_pooled_{end}"] for end in ("low", "high"))
+        print(
+            f"{name}, TTA: mean {summary[f'{key}_mean']:.4f}, sd {summary[f'{key}_sd']:.4f}; of all "
+            f"{summary['n_pooled']:,} pictures {summary[f'{key}_pooled']:.4f} (95 %: {low:.4f} to {high:.4f})"
+        )
+    if len(submission):
+        print(f"{len(submission):,} test pictures by the vote of {len(folds)} models: {OUT / 'submission.csv'}")
 
 
 if __name__ == "__main__":

@@ -117,6 +117,11 @@ def check_names(out: Path | None, submission: Path | None) -> None:
     for option, path, suffixes in (("out", out, (".csv", ".parquet")), ("submission", submission, (".csv",))):
         if path and (path.suffix not in suffixes or path.is_dir()):
             raise StageError(f"--{option} {path}: it must be a file whose name ends in {' or '.join(suffixes)}")
+        try:
+            if path:
+                path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StageError(f"--{option} {path}: its folder cannot be made ({error.strerror}): name another") from None
     if out and submission and submission.resolve() in (out.resolve(), rejected_beside(out).resolve()):
         raise StageError(f"--submission {submission} is a file that --out {out} writes too: name another")
 
@@ -145,10 +150,10 @@ def open_picture(max_pixels: int, params: ResizeParams, one: Listed) -> Opened:
             return Opened(one, "", b"", "not a regular file")
         data = path.read_bytes()
         return Opened(one, hashlib.sha256(data).hexdigest(), resized(data, params, max_pixels))
-    except OSError as error:
-        return Opened(one, "", b"", error.strerror or str(error))
     except images.BadPictureError as error:
         return Opened(one, "", b"", str(error).replace("ingest.max_megapixels", "--max-megapixels"))
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        return Opened(one, "", b"", getattr(error, "strerror", None) or str(error))
 
 
 def predicted(
@@ -173,8 +178,8 @@ def as_table(opened: Sequence[Opened], classes: list[str], probabilities: Floats
 
 
 def printable(name: str) -> str:
-    """A name that is no UTF-8 goes into no table."""
-    return os.fsencode(name).decode(errors="replace")
+    """A name that is no UTF-8 goes into no table, and pandas leaves a carriage return in CSV unquoted."""
+    return os.fsencode(name).decode(errors="replace").replace("\r", "\ufffd")
 
 
 def writer(stack: ExitStack, path: Path | None) -> Write:

@@ -20,6 +20,7 @@ def main() -> None:
     trained = steps[(steps["kept_epoch"] == "0") & (steps["epochs"] > 0)]
     for step in trained["step"]:
         print(f"\nNo epoch of '{step}' beat what came before it, so that went on to the next step (keep: best).")
+        print("For photographs of everyday things see the rates in the README, 'Your own pictures'.")
     receipts = [json.loads(path.read_text()) for path in receipt.folder().glob("*.json")]
     if receipts:
         print("\nWhere the time went, when each stage last ran here (seconds):")
@@ -29,7 +30,8 @@ def main() -> None:
         print(f"\nTo look at it all, open {OUT / 'report.html'} in a browser.")
     print("\nWhere the results lie:")
     for path in sorted(OUT.glob("[!.]*")):
-        print(f"  {path}")
+        if path.name != "submission.csv" or path.read_text().count("\n") > 1:  # without test pictures its header alone
+            print(f"  {path}")
     print("\nNext: `source .venv/bin/activate`, then `dvc metrics show`, `dvc plots show`, `python -m flows.plan`")
 
 

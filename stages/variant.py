@@ -62,6 +62,10 @@ def main() -> None:
             for wanted in WANTED:
                 shutil.copyfile(folder / wanted, staging / Path(wanted).name)
             (staging / "variant.json").write_text(json.dumps(about, indent=2) + "\n")
+        said = json.loads((out / "metrics.json").read_text())
+        print(
+            ", ".join(f"{name} {said[name]:.4f}" for name in ("accuracy", "log_loss", "accuracy_tta", "log_loss_tta"))
+        )
 
 
 def check_is_free(out: Path, stages: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.compare import changed_params, changes, metrics, page, steps
+from flows.compare import changed_params, changes, coin, elsewhere, metrics, page, steps
 from flows.curves import chart, thinned
 from flows.live import points
 from flows.result import Result
@@ -40,9 +40,26 @@ def test_tta_is_the_last_step_also_where_the_first_result_has_fewer() -> None:
     def rows(*names: str) -> list[dict[str, str]]:
         return [{"step": name, "accuracy": "0.5", "log_loss": "0.4"} for name in names]
 
-    both = [result("one", 1, steps=rows("head", "TTA")), result("two", 1, steps=rows("head", "full 64 px", "TTA"))]
-    assert [name for name, _ in steps(both)] == ["head", "full 64 px", "TTA"]
+    fewer = result("one", 1, steps=rows("head", "kept: epoch 0", "TTA"))
+    both = [fewer, result("two", 1, steps=rows("head", "full 64 px", "TTA"))]
+    assert [name for name, _ in steps(both)] == ["head", "full 64 px", "kept: epoch 0", "TTA"]
     assert dict(steps(both))["full 64 px"] == [("", ""), ("0.5", "0.4")]
+
+
+def test_what_was_measured_on_other_pictures_is_no_better_and_no_worse() -> None:
+    three = [
+        result(name, loss, measured_on=on) for name, loss, on in (("a", 0.4, "x"), ("b", 0.1, "y"), ("c", 0.3, "x"))
+    ]
+    assert elsewhere(three) == ["b"]
+    cells = dict(metrics(three))["log_loss_tta"]
+    assert cells == [("0.4000", "", False), ("0.1000", "", False), ("0.3000", "-0.1000", True)]
+    assert "<b>b</b> was measured on other pictures or labels than a" in page(three)
+    assert elsewhere([result("a", 1), *three]) == []  # not known of the first
+
+
+@pytest.mark.parametrize(("won", "lost", "p"), [(2, 1, 1.0), (5, 0, 0.0625), (1, 9, 22 / 1024), (0, 0, 1.0)])
+def test_sign_test(won: int, lost: int, p: float) -> None:
+    assert coin(won, lost) == pytest.approx(p)
 
 
 def test_predictions_that_changed() -> None:

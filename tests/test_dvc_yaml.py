@@ -54,7 +54,9 @@ def sections_read(paths: set[Path]) -> set[str]:
 @pytest.mark.parametrize("name", STAGES)
 def test_deps_are_the_modules_that_are_imported(name: str) -> None:
     module = ROOT / f"stages/{name}.py"
-    expected = {str(path.relative_to(ROOT)) for path in first_party_imports(module, {module})}
+    modules = first_party_imports(module, {module})
+    expected = {str(path.relative_to(ROOT)) for path in modules}
+    expected |= {name for path in modules for name in re.findall(r'Path\("(examples/[^"]+)"\)', path.read_text())}
     declared = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")}
     assert declared == expected, f"mend deps of {name} in dvc.yaml"
 
@@ -85,7 +87,7 @@ def test_a_stage_owns_its_names(name: str) -> None:
     folder = {"fetch": "data/raw/", "report": "data/evaluate/"}.get(name, f"data/{name}/")
     entries = [entry for key in ("outs", "metrics", "plots") for entry in stage.get(key, [])]
     paths = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
-    assert all(path.startswith(folder) for path in paths)
+    assert all(f"{path}/".startswith(folder) for path in paths)
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -111,7 +113,7 @@ def test_a_stage_runs_with_its_data_deps_and_with_none_fewer(name: str, reproduc
     """`resize` also reads the pictures themselves: ingest's files.parquet has their sha256s, which it checks."""
     data = [dep for dep in STAGES[name]["deps"] if dep.startswith("data/")]
     project = Project(tmp_path, reproduced.shim)
-    for kept in ("stages", "pictures", "params.yaml", "body.safetensors"):
+    for kept in ("stages", "examples", "pictures", "params.yaml", "body.safetensors"):
         (tmp_path / kept).symlink_to(reproduced.folder / kept)
     for dep in data:
         (tmp_path / dep).parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """The example runs outside the repository, on onnxruntime, NumPy and Pillow alone."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,8 +23,21 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_the_example_names_the_classes_that_predict_names(exported: Project, tmp_path: Path) -> None:
     pictures = sorted((exported.folder / "pictures/train").glob("*.jpg"))
     example, export = ROOT / "examples/classify.py", exported.folder / "data/export"
-    command = [sys.executable, "-I", "-c", REFUSE, str(example), str(export), *map(str, pictures)]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert (export / "classify.py").read_bytes() == example.read_bytes()
+    (tmp_path / "broken.jpg").write_bytes(pictures[0].read_bytes()[:300])
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        REFUSE,
+        "classify.py",
+        ".",
+        str(tmp_path / "broken.jpg"),
+        *map(str, pictures),
+    ]
+    done = subprocess.run(command, cwd=export, capture_output=True, text=True, check=True)
+    said = done.stdout
+    assert re.fullmatch(r".*broken\.jpg\tnot read: .*[Tt]runcated.*\n", done.stderr)
     rows = pd.DataFrame([line.split("\t") for line in said.splitlines()], columns=["file", "predicted", "probability"])
     out = str(tmp_path / "said.csv")
     exported.run("python", "-m", "stages.predict", "data/export", *map(str, pictures), "--out", out)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,7 +140,15 @@ def test_without_an_export_or_a_port_it_says_what_to_do(served: Served, project:
         assert done.returncode == 1
         return done.stderr.strip()
 
-    missing = f"app: no {tmp_path / 'model.json'}, which the stage export makes: run `dvc repro export`"
-    assert says("--model", str(tmp_path)) == missing
+    way_out = "run `dvc repro export`, which makes model.onnx and model.json"
+    assert says("--model", str(tmp_path)) == f"app: no {tmp_path / 'model.json'}: {way_out}"
+    for name in ("model.onnx", "model.json"):
+        shutil.copyfile(project / "data/export" / name, tmp_path / name)
+    about = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(about | {"classes": ["a"]}))
+    no_pair = f"app: {tmp_path}: model.onnx tells 3 classes apart, model.json names 1: {way_out}"
+    assert says("--model", str(tmp_path)) == no_pair
+    (tmp_path / "model.onnx").write_bytes(b"")
+    assert says("--model", str(tmp_path)).startswith(f"app: {tmp_path}: ")
     taken = "app: port 7869 is taken: end what listens there, or name another with --port"
     assert says("--model", str(project / "data/export"), "--port", "7869") == taken

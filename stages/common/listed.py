@@ -32,11 +32,11 @@ def listed(arguments: Iterable[str]) -> list[Listed]:
 def names(arguments: Iterable[str]) -> Iterator[str]:
     for argument in arguments:
         if argument == "-":
-            yield from lines(sys.stdin.buffer.read())
+            yield from lines(sys.stdin.buffer.read(), "-")
         elif argument.startswith("@"):
             try:
-                yield from lines(Path(argument[1:]).read_bytes())
-            except OSError as error:
+                yield from lines(Path(argument[1:]).read_bytes(), argument[1:])
+            except (OSError, ValueError) as error:
                 raise StageError(f"cannot read the list {argument[1:]}: {error}: a text file, a name a line") from None
         elif argument:
             yield argument
@@ -44,13 +44,19 @@ def names(arguments: Iterable[str]) -> Iterator[str]:
             raise StageError("an empty name among the pictures: is a variable of the shell not set?")
 
 
-def lines(data: bytes) -> Iterator[str]:
-    """File names are bytes, and only a line feed ends one."""
+def lines(data: bytes, name: str) -> Iterator[str]:
+    """File names are bytes, and only a line feed ends one. Raises StageError: this is no text of that kind."""
+    if b"\0" in data:
+        raise StageError(f"the list {name} holds zero bytes: expected UTF-8 text (not UTF-16), a name a line")
     return (os.fsdecode(line.removesuffix(b"\r")) for line in data.split(b"\n") if line.strip())
 
 
 def below(name: str) -> Iterator[Listed]:
-    if not Path(name).is_dir():
+    try:
+        is_folder = Path(name).is_dir()
+    except OSError:  # a name too long for one
+        is_folder = False
+    if not is_folder:
         yield Listed(name, Path(name).stem)
         return
     files = (Path(file) for file in files_below(Path(name), "."))

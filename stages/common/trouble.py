@@ -37,7 +37,7 @@ def in_one_line(error: Exception, stage: str) -> str | None:
     for one in causes(error):
         number = error_number(one)
         if number in ADVICE:
-            name = getattr(one, "filename", None) or Path.cwd()
+            name = getattr(one, "filename", None) or f"{Path.cwd()}, or where it was told to write"
             return f"{name}: {os.strerror(number)}: {ADVICE[number]}, then run it again; nothing half-written was left"
     # pyarrow, safetensors and pandas tell the name in the text alone
     if isinstance(error, FileNotFoundError) and (name := re.search(r"data/[\w./-]*\w", f"{error.filename} {error}")):

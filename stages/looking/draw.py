@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter
 
 from stages.common.plots import short
 from stages.looking.predictions import Predictions
-from stages.looking.scores import confusion
+from stages.looking.scores import confusion, wilson
 
 MOST_CLASSES = 20  # in whose matrix numbers can be read
 
@@ -16,8 +16,11 @@ def draw_steps(ax: Axes, steps: pd.DataFrame, column: str) -> None:
     ax.plot(range(len(steps)), steps[column], marker="o")
     ax.set_xticks(range(len(steps)), steps["step"], rotation=20, ha="right")
     ax.set_ylabel(column)
-    for x, y in enumerate(steps[column]):
-        ax.annotate(f"{y:.4f}", (x, y), textcoords="offset points", xytext=(0, 6), ha="center")
+    values = steps[column].tolist()
+    for x, y in enumerate(values):
+        beside = values[max(x - 1, 0) : x + 2]
+        above = y >= sum(beside) / len(beside)  # on the side where the line is not
+        ax.annotate(f"{y:.4f}", (x, y), textcoords="offset points", xytext=(0, 6 if above else -14), ha="center")
     ax.margins(0.15)
 
 
@@ -50,6 +53,8 @@ def draw_range_test(ax: Axes, curve: pd.DataFrame, title: str, lrs: dict[str, fl
     for number, (name, lr) in enumerate(lrs.items(), start=1):
         if lr:
             ax.axvline(lr, color=f"C{number}", linestyle="--", label=f"{name} {lr:.3g}")
+        else:
+            ax.plot([], [], " ", label=f"{name}: none, the loss never clearly falls")
     ax.set(title=title, xscale="log", xlabel="learning rate of the last layer group", ylabel="loss")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.set_ylim(0.9 * min(curve["smoothed"].min(), curve["loss"].min()), 1.2 * curve["smoothed"].max())
@@ -71,10 +76,14 @@ def draw_confusion(ax: Axes, predictions: Predictions) -> None:
 
 def draw_calibration(ax: Axes, bins: pd.DataFrame) -> None:
     ax.plot([0, 1], [0, 1], color="C7", linestyle=":", label="as it says")
-    ax.plot(bins["confidence"], bins["accuracy"], marker="o", label="as it is")
+    intervals = np.array(
+        [wilson(round(share * n), n) for share, n in zip(bins["accuracy"], bins["count"], strict=True)]
+    )
+    reach = np.abs(intervals.T - bins["accuracy"].to_numpy())
+    ax.errorbar(bins["confidence"], bins["accuracy"], reach, fmt="o", linewidth=1, label="as it is, and 95 %")
     for confidence, accuracy, count in zip(bins["confidence"], bins["accuracy"], bins["count"], strict=True):
-        ax.annotate(f"{count:,}", (confidence, accuracy), textcoords="offset points", xytext=(4, -12))
-    low = float(min(bins["confidence"].min(), bins["accuracy"].min(), 0.5))
+        ax.annotate(f"{count:,}", (confidence, accuracy), textcoords="offset points", xytext=(5, 3))
+    low = float(min(bins["confidence"].min(), intervals.min(), 0.5))
     ax.set(
         xlabel="probability that it gives",
         ylabel="share that is right",
@@ -85,7 +94,7 @@ def draw_calibration(ax: Axes, bins: pd.DataFrame) -> None:
 
 
 def draw_sizes(ax: Axes, images: pd.DataFrame) -> None:
-    for column, name in (("height", "rows"), ("width", "columns")):
+    for column, name in (("width", "width"), ("height", "height")):
         ax.hist(images[column], bins=40, alpha=0.6, label=name)
     ax.set(xlabel="px", ylabel="pictures")
     ax.legend()

@@ -138,9 +138,10 @@ def render(facts: Facts) -> str:
 
 
 def flat(params: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, value as JSON) of every param."""
+    """(dotted key, value as JSON) of every param; of an absolute path the last name alone."""
     for key, value in params.items():
         if isinstance(value, dict):
             yield from flat(value, f"{before}{key}.")
         else:
-            yield f"{before}{key}", json.dumps(value, default=str)
+            shown = Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+            yield f"{before}{key}", json.dumps(shown, default=str)

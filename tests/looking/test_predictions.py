@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.evaluate import metrics
 from stages.looking.predictions import Predictions
 from stages.looking.scores import by_class, calibration, confused, confusion, mean_interval, wilson
 
@@ -33,6 +34,15 @@ def test_what_is_said(predictions: Predictions) -> None:
     assert predictions.right.tolist() == [True, True, False, False, True, True, False, True, False]
     assert predictions.losses[3] == pytest.approx(-np.log(0.02))
     assert predictions.losses[5] == 0
+
+
+def test_the_mean_of_the_losses_is_the_log_loss_of_the_metrics() -> None:
+    """Also of one that was sure and wrong: far below float32's epsilon, and at 0."""
+    columns = {"tta:a": np.array([0.9, 1e-12, 0.0], np.float32), "tta:b": np.array([0.1, 1.0, 1.0], np.float32)}
+    valid = pd.DataFrame({"id": range(3), "label": ["a", "a", "a"]} | columns)
+    plain = valid.rename(columns=lambda name: name.replace("tta", "plain"))
+    both = pd.concat([valid, plain[["plain:a", "plain:b"]]], axis=1)
+    assert Predictions.of(valid, "tta").losses.mean() == pytest.approx(metrics(both)["log_loss_tta"], abs=1e-5)
 
 
 def test_most_correct_and_most_incorrect(predictions: Predictions) -> None:

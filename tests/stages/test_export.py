@@ -22,7 +22,7 @@ from stages.common.shards import Shards
 from stages.export import data_sha256
 from tests.conftest import Project
 
-FILES = ["README.md", "model.json", "model.onnx", "model.safetensors"]
+FILES = ["README.md", "classify.py", "model.json", "model.onnx", "model.safetensors"]
 
 
 @pytest.fixture(scope="module")

@@ -29,11 +29,13 @@ def test_pooled_are_all_valid_pictures() -> None:
     mean = sum(losses) / 5
     sd = (sum((loss - mean) ** 2 for loss in losses) / 4) ** 0.5
     assert said["n_pooled"] == 5
-    assert said["accuracy_pooled"] == pytest.approx(0.8)
-    assert said["log_loss_pooled"] == pytest.approx(mean)
+    assert said["accuracy_tta_pooled"] == pytest.approx(0.8)
+    assert said["log_loss_tta_pooled"] == pytest.approx(mean)
     half = 1.959964 * sd / 5**0.5
-    assert [said["log_loss_pooled_low"], said["log_loss_pooled_high"]] == pytest.approx([mean - half, mean + half])
-    wilson = [said["accuracy_pooled_low"], said["accuracy_pooled_high"]]
+    assert [said["log_loss_tta_pooled_low"], said["log_loss_tta_pooled_high"]] == pytest.approx(
+        [mean - half, mean + half]
+    )
+    wilson = [said["accuracy_tta_pooled_low"], said["accuracy_tta_pooled_high"]]
     assert wilson == pytest.approx([0.375535, 0.963776], abs=1e-6)  # of 4 in 5, by hand
 
 

@@ -95,18 +95,27 @@ def test_bad_pictures_are_listed_and_the_others_predicted(reproduced: Project, t
     (folder / "loop.jpg").symlink_to("loop.jpg")
     limit = ["--max-megapixels", "1"]
     out = str(tmp_path / "said.csv")
-    done = predict(reproduced, MODEL, str(folder), str(tmp_path / "gone.jpg"), *limit, "--out", out)
+    long = str(tmp_path / f"{'x' * 300}.jpg")
+    done = predict(reproduced, MODEL, str(folder), str(tmp_path / "gone.jpg"), long, *limit, "--out", out)
     assert [Path(file).name for file in pd.read_csv(out)["file"]] == ["blue00.jpg", "green00.jpg", "red00.jpg"]
     rejected = pd.read_csv(tmp_path / "said.rejected.csv").set_index("file")["reason"]
     assert [Path(file).name for file in rejected.index] == [
-        "cut.jpg", "empty.png", "large.png", "loop.jpg", "notes.txt", "gone.jpg",
+        "cut.jpg", "empty.png", "large.png", "loop.jpg", "notes.txt", "gone.jpg", Path(long).name,
     ]  # fmt: skip
     assert rejected.iloc[1] == "empty file"
     assert rejected.iloc[2] == "1300 x 900 pixels, more than --max-megapixels allows"
     assert rejected.iloc[5] == "No such file or directory"
+    assert rejected.iloc[6] == "File name too long"
     lines = done.stderr.splitlines()
-    assert lines[-1] == "predict: 3 predicted, 6 rejected"
+    assert lines[-1] == "predict: 3 predicted, 7 rejected"
     assert [line.split(": ")[1] for line in lines[:-1]] == rejected.index.tolist()
+
+
+def test_a_carriage_return_in_a_name_makes_no_row(reproduced: Project, tmp_path: Path) -> None:
+    for place, name in enumerate(("a\rb.jpg", "c.jpg")):
+        shutil.copyfile(reproduced.folder / f"pictures/test/t{place}.jpg", tmp_path / name)
+    predict(reproduced, MODEL, str(tmp_path), "--out", str(tmp_path / "said.csv"))
+    assert [Path(file).name for file in pd.read_csv(tmp_path / "said.csv")["file"]] == ["a\ufffdb.jpg", "c.jpg"]
 
 
 def test_a_submission_is_evaluates(project: Project, tmp_path: Path) -> None:
@@ -148,6 +157,8 @@ def test_ids_that_two_files_share_keep_their_suffixes(tmp_path: Path, monkeypatc
             [MODEL, "pictures/test/t0.jpg", "pictures/test/t0.jpg", "--submission", "s.csv"],
             "1 ids are there more than once",
         ),
+        ([MODEL, "@data/tta/valid.parquet"], "valid.parquet holds zero bytes: expected UTF-8 text"),
+        ([MODEL, "pictures", "--out", "params.yaml/said.csv"], "--out params.yaml/said.csv: its folder cannot be made"),
         ([MODEL, ""], "an empty name among the pictures: is a variable of the shell not set?"),
     ],
 )

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from markupsafe import escape
 
+from stages.looking.page import flat
 from tests.conftest import REPORT, Project
 
 EVIL = '<script>alert("1")</script>'
@@ -40,6 +41,11 @@ def test_what_comes_from_the_data_is_escaped(reported: Project) -> None:
     assert "<script" not in html
     assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;" in html
     assert "bad&amp;.jpg" in html
+
+
+def test_a_path_of_this_machine_is_not_handed_on() -> None:
+    params = {"ingest": {"path": "/home/somebody/pictures", "id_column": "id"}, "seed": 42}
+    assert list(flat(params)) == [("ingest.path", '"pictures"'), ("ingest.id_column", '"id"'), ("seed", "42")]
 
 
 def test_it_asks_for_nothing(reported: Project) -> None:
