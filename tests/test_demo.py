@@ -62,12 +62,14 @@ def test_every_command_of_the_readme_is_known() -> None:
     tested = {
         "make demo", "source .venv/bin/activate", "dvc repro", "dvc metrics show", "dvc plots show",
         "make app", "dvc repro export", "make test-browser",
-        "make bench", "python bench/gpu.py", "dvc exp run -S train_full.n_cycles=2", "dvc exp show --only-changed",
+        "make bench", "python bench/gpu.py", "dvc exp run -S train_full.n_cycles=2",
         "python -m stages.predict data/export pictures/ --out predictions.csv",
         "python -m stages.predict data/export pictures/ --tta 4 --submission submission.csv",
         "python -m stages.show",
-        "dvc exp run -S transforms.max_zoom=1.1 -S transforms.max_rotate_deg=10 -S unfreeze.lr_factor=10 "
-        "-S 'train_full.lrs=[0.00001,0.0001,0.001]' -S train_full.label_smoothing=0",
+        "dvc exp run -S train_full.bn_freeze=true -S 'train_full.lrs=[0.000001,0.00001,0.0001]' "
+        "-S train_full.size_px=256 -S train_full.batch_size=16 -S train_full.cycle_len=3 "
+        "-S train_full.label_smoothing=0 -S unfreeze.size_px=256 -S unfreeze.lr_factor=10 "
+        "-S transforms.max_zoom=1.1 -S transforms.max_rotate_deg=10",
         "dvc repro data/dvc.yaml:dog_breeds",
         "python -m flows.plan", "prefect server start", "python -m flows.run", "python -m flows.run --pull",
         "python -m flows.run --push", "export PREFECT_WORKER_QUERY_SECONDS=2",
@@ -81,7 +83,7 @@ def test_every_command_of_the_readme_is_known() -> None:
         "prefect deployment run recipe/main --param 'set_param=[\"train_full.n_cycles=2\"]'",
         "prefect event emit unfreeze.data-changed --resource-id unfreeze.data",
         "dvc exp run --queue -S train_full.n_cycles=2", "dvc queue start", "dvc metrics diff HEAD NAME",
-        "dvc exp show --only-changed --drop '.*(py|shards|csv|parquet|safetensors)'", "dvc plots diff HEAD NAME",
+        "dvc exp show --only-changed --drop '.*(py|shards|csv|parquet|safetensors|suggestion.*)'", "dvc plots diff HEAD NAME",
         "python -m flows.live", "python -m flows.compare", "python -m flows.compare main NAME OTHER",
         "dvc repro folds/dvc.yaml:summary",
         "dvc metrics show data/folds/summary.json", "dvc repro backbones/dvc.yaml:summary",

@@ -190,7 +190,7 @@ def test_the_summary_is_of_the_folds(folded: Project) -> None:
     assert summary["n_folds"] == 2
     assert summary["log_loss_tta_mean"] == pytest.approx((a + b) / 2, abs=1e-6)
     assert summary["log_loss_tta_sd"] == pytest.approx(abs(a - b) / 2**0.5, abs=1e-6)
-    assert summary["log_loss_pooled"] == pytest.approx((a + b) / 2, abs=1e-6)  # of 9 pictures each
+    assert summary["log_loss_tta_pooled"] == pytest.approx((a + b) / 2, abs=1e-6)  # of 9 pictures each
     assert summary["n_pooled"] == 18
     vote = pd.read_csv(folder / "submission.csv").set_index("id")
     tests = [pd.read_parquet(folder / fold / "test.parquet").set_index("id") for fold in "01"]
