@@ -11,12 +11,20 @@ from stages.common import receipt
 OUT = Path("data/evaluate")
 
 
+def rises(steps: pd.DataFrame) -> list[str]:
+    """The steps that left the log loss higher than they found it, and by how much."""
+    rise = steps["log_loss"].diff()
+    return [f"{steps['step'][row]} (+{rise[row]:.4f})" for row in steps.index[rise > 0]]
+
+
 def main() -> None:
     if not (OUT / "steps.csv").exists():
         sys.exit(f"show: no {OUT / 'steps.csv'}: run `dvc repro` first")
     steps = pd.read_csv(OUT / "steps.csv", dtype={"kept_epoch": str}).fillna({"kept_epoch": ""})
     print("\nWhat each step gained, on the validation pictures:\n")
     print(steps.to_string(index=False, na_rep=""))
+    if rose := rises(steps):
+        print(f"\nLog loss rose in: {', '.join(rose)}.")
     trained = steps[(steps["kept_epoch"] == "0") & (steps["epochs"] > 0)]
     for step in trained["step"]:
         print(f"\nNo epoch of '{step}' beat what came before it, so that went on to the next step (keep: best).")

@@ -4,8 +4,10 @@ import re
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from stages.show import rises
 from tests.conftest import ROOT, Project, make_project
 
 README = (ROOT / "README.md").read_text()
@@ -35,6 +37,11 @@ def test_show_prints_steps_and_places(started: Project) -> None:
         "Where the time went",
     ):
         assert words in said
+
+
+def test_show_says_which_steps_did_harm() -> None:
+    steps = pd.DataFrame({"step": ["head", "augment", "full 64 px", "TTA"], "log_loss": [0.33, 0.3688, 0.29, 0.29]})
+    assert rises(steps) == ["augment (+0.0388)"]
 
 
 def test_metrics_and_plots_show(started: Project) -> None:
