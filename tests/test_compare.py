@@ -1,6 +1,7 @@
 """The page of several results: what it says, that it is whole by itself, and real experiments of a real repository."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,10 @@ def test_live_curves_as_a_page(project: Project) -> None:
     assert html.count("<polyline") == 3 * 5
     assert 'http-equiv="refresh"' in html
     assert "<script" not in html
+    queued = project.folder / ".dvc/tmp/exps/tmpa1/.unfreeze/live/augment"
+    shutil.copytree(project.folder / ".unfreeze/live/augment", queued)
+    project.run("python", "-m", "flows.live", "--once")
+    assert "<h2>queued tmpa1: augment</h2>" in page.read_text()
 
 
 def test_a_row_that_is_just_being_written_and_a_loss_that_is_no_number(tmp_path: Path) -> None:
