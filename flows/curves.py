@@ -35,11 +35,14 @@ def chart(title: str, curves: Sequence[Points]) -> Chart:
         title,
         [line([(x(a), y(b)) for a, b in curve]) for curve in curves],
         [(x(value), f"{value:g}") for value in ends],
-        [
-            (y(value), f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}")
-            for value in (low, (low + high) / 2, high)
-        ],
+        [(y(value), short(value)) for value in (low, (low + high) / 2, high)],
     )
+
+
+def short(value: float) -> str:
+    """At most seven signs, which is what there is room for on a phone."""
+    size = abs(value)
+    return f"{value:.0e}" if 0 < size < 1e-3 else f"{value:.2g}" if size < 0.1 else f"{value:.3g}"
 
 
 def line(points: Points) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.compare import changed_params, changes, coin, elsewhere, metrics, page, steps
-from flows.curves import chart, thinned
+from flows.curves import chart, short, thinned
 from flows.live import points
 from flows.result import Result
 from tests.conftest import Project
@@ -82,6 +82,13 @@ def test_points_of_a_curve_lie_in_the_picture() -> None:
     assert thinned([(i, i) for i in range(10_000)])[-1] == (9999, 9999)
     assert chart("t", [[], []]).lines == ["", ""]
     assert chart("t", [[(1, 0.5)]]).x_ticks == [(352.0, "1")]  # one epoch: no 0.95 and 1.05
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.000519, "5e-04"), (0.004671, "0.0047"), (0.97531, "0.975"), (12.345, "12.3"), (0.0, "0")]
+)
+def test_numbers_of_an_axis_are_short(value: float, text: str) -> None:
+    assert short(value) == text
 
 
 def test_names_and_labels_are_text_and_nothing_comes_from_elsewhere() -> None:
