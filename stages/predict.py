@@ -1,4 +1,4 @@
-"""predict: what a trained model says of pictures: files, folders or lists, in constant memory.
+"""predict: what a trained model says of pictures: files, folders or lists; of all of them only names are in memory.
 
     python -m stages.predict data/export pictures/ --out predictions.csv
 

@@ -59,6 +59,6 @@ def below(name: str) -> Iterator[Listed]:
     if not is_folder:
         yield Listed(name, Path(name).stem)
         return
-    files = (Path(file) for file in files_below(Path(name), "."))
-    for id_, file in sorted((file.with_suffix("").as_posix(), file) for file in files):
+    files = files_below(Path(name), ".")  # text, not Paths: of a million pictures the names are in memory
+    for id_, file in sorted((Path(file).with_suffix("").as_posix(), file) for file in files):
         yield Listed(str(Path(name, file)), id_)
