@@ -36,7 +36,7 @@ def check(project: Project, did: list[str]) -> None:
         ("split.group_duplicates", False, ["split"]),  # there are none
         ("split.max_distance", 0.0, ["split"]),
         ("resize.jpeg_quality", 60, ["resize", "precompute", *TRAINING]),
-        ("backbone.crop_pct", 0.9, ["backbone", "precompute", *TRAINING]),
+        pytest.param("backbone.crop_pct", 0.9, ["backbone", "precompute", *TRAINING], marks=pytest.mark.slow),
         ("precompute.size_px", 40, ["precompute", *TRAINING]),
         ("head.hidden", 8, TRAINING),
         pytest.param("optimizer.weight_decay", 0.1, TRAINING, marks=pytest.mark.slow),

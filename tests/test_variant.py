@@ -102,6 +102,7 @@ def test_a_fold_neither_resizes_nor_precomputes(folded: Project) -> None:
         assert (folded.folder / WORK / str(fold) / "data/precompute/shards").is_symlink()
 
 
+@pytest.mark.slow
 def test_what_is_asked_anew_trains_nothing(copied: Project) -> None:
     copied.params({"tta.n_aug": 3})
     assert ran(copied, SUMMARY) == [["tta", "evaluate"]] * 2
@@ -118,7 +119,8 @@ def test_other_code_trains_what_uses_it(copied: Project) -> None:
     assert ran(copied, SUMMARY) == [["tta"]] * 2  # the same predictions: evaluate stands
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_one_that_was_stopped_or_killed_goes_on(folded: Project, copied: Project, number: signal.Signals) -> None:
     shutil.rmtree(copied.folder / WORK / "1")
     command = ["python", "-m", "stages.variant", "data/folds/1", "split.cv_idx=1"]

@@ -47,6 +47,7 @@ def test_a_part_of_an_output(server: Server, tmp_path: Path, out: str, dep: str)
     assert flows.project.repro() == []
 
 
+@pytest.mark.slow
 def test_data_that_dvc_add_keeps(server: Server, tmp_path: Path) -> None:
     copy_project(tmp_path)
     YAML().dump({"stages": {"n": {"cmd": "ls pics > n", "deps": ["pics"], "outs": ["n"]}}}, tmp_path / "dvc.yaml")

@@ -62,6 +62,7 @@ def test_each_content_starts_one_run(named: Project, server: Server, tmp_path: P
     assert len({*first, *second, *third}) == 3
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_being_filled_is_left_alone(named: Project, server: Server, tmp_path: Path) -> None:
     filled = threading.Event()
 
