@@ -117,11 +117,6 @@ def check_names(out: Path | None, submission: Path | None) -> None:
     for option, path, suffixes in (("out", out, (".csv", ".parquet")), ("submission", submission, (".csv",))):
         if path and (path.suffix not in suffixes or path.is_dir()):
             raise StageError(f"--{option} {path}: it must be a file whose name ends in {' or '.join(suffixes)}")
-        try:
-            if path:
-                path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StageError(f"--{option} {path}: its folder cannot be made ({error.strerror}): name another") from None
     if out and submission and submission.resolve() in (out.resolve(), rejected_beside(out).resolve()):
         raise StageError(f"--submission {submission} is a file that --out {out} writes too: name another")
 
@@ -183,8 +178,13 @@ def printable(name: str) -> str:
 
 
 def writer(stack: ExitStack, path: Path | None) -> Write:
-    """Appends tables to a file that appears when all is done, or prints them. Parquet: a row group a table."""
-    file = stack.enter_context(whole_file(path.absolute())) if path else None
+    """Appends tables to a file that appears when all is done, or prints them. Parquet: a row group a table.
+
+    Raises StageError: the file's folder cannot be made."""
+    try:
+        file = stack.enter_context(whole_file(path.absolute())) if path else None
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        raise StageError(f"{path}: its folder cannot be made ({error.strerror}): name another") from None
     if path is None or path.suffix != ".parquet":
         stream = stack.enter_context(file.open("w", newline="")) if file else sys.stdout
         header = iter([True])

@@ -28,6 +28,7 @@ def main() -> None:
     trained = steps[(steps["kept_epoch"] == "0") & (steps["epochs"] > 0)]
     for step in trained["step"]:
         print(f"\nNo epoch of '{step}' beat what came before it, so that went on to the next step (keep: best).")
+    if len(trained):
         print("For photographs of everyday things see the rates in the README, 'Your own pictures'.")
     receipts = [json.loads(path.read_text()) for path in receipt.folder().glob("*.json")]
     if receipts:

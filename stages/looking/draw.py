@@ -53,7 +53,7 @@ def draw_range_test(ax: Axes, curve: pd.DataFrame, title: str, lrs: dict[str, fl
     for number, (name, lr) in enumerate(lrs.items(), start=1):
         if lr:
             ax.axvline(lr, color=f"C{number}", linestyle="--", label=f"{name} {lr:.3g}")
-        else:
+        elif lr is None:  # a rate of 0 freezes the group
             ax.plot([], [], " ", label=f"{name}: none, the loss never clearly falls")
     ax.set(title=title, xscale="log", xlabel="learning rate of the last layer group", ylabel="loss")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
