@@ -54,7 +54,7 @@ def draw_range_test(ax: Axes, curve: pd.DataFrame, title: str, lrs: dict[str, fl
         if lr:
             ax.axvline(lr, color=f"C{number}", linestyle="--", label=f"{name} {lr:.3g}")
         elif lr is None:  # a rate of 0 freezes the group
-            ax.plot([], [], " ", label=f"{name}: none, the loss never clearly falls")
+            ax.plot([], [], " ", label=f"{name}: none")
     ax.set(title=title, xscale="log", xlabel="learning rate of the last layer group", ylabel="loss")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.set_ylim(0.9 * min(curve["smoothed"].min(), curve["loss"].min()), 1.2 * curve["smoothed"].max())
