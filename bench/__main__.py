@@ -1,8 +1,8 @@
 """`make bench`: figures of this project as ratios, each measured side by side in one run, into bench/results.json.
 
-Usage: python -m bench [--rounds N] [--name NAME] [--set SECTION.KEY=VALUE ...] [PART ...]; parts: limits, reruns, and
-versus (against fastai, which .venv-bench holds). `--set` says what pictures, if not the default ones, `--name` their
-name in the results. README.md shows medians, bench/RESULTS.md every round.
+Usage: python -m bench [--rounds N] [--name NAME] [--set SECTION.KEY=VALUE ...] [PART ...]; parts: limits, reruns,
+views, and versus (against fastai, which .venv-bench holds). `--set` says what pictures, if not the default ones,
+`--name` their name in the results. README.md shows medians, bench/RESULTS.md every round.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import Any
 from bench import tables
 from bench.reruns import change, ingest_path, receipt, seconds
 from bench.versus import ROOT, versus
+from bench.views import views
 
 RESULTS = ROOT / "bench/results.json"
 FASTAI = ROOT / ".venv-bench/bin/python"
@@ -42,7 +43,7 @@ def in_a_clone(part: str, rounds: int, changes: list[str]) -> tuple[str, dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("parts", nargs="*", default=["limits", "reruns", "versus"])
+    parser.add_argument("parts", nargs="*", default=["limits", "reruns", "views", "versus"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--name", default="default")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
@@ -50,9 +51,12 @@ def main() -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for part in args.parts:
         print(f"{part} {args.name}", flush=True)
-        precision, found = (
-            versus(str(FASTAI), args.rounds, args.set) if part == "versus" else in_a_clone(part, args.rounds, args.set)
-        )
+        if part == "versus":
+            precision, found = versus(str(FASTAI), args.rounds, args.set)
+        elif part == "views":
+            precision, found = views(args.rounds, args.set)
+        else:
+            precision, found = in_a_clone(part, args.rounds, args.set)
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "rounds": args.rounds}
         results[f"{part} {args.name} {precision}"] = found | {"measured on": machine}
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")

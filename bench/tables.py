@@ -1,4 +1,4 @@
-"""bench/results.json as tables: medians in README.md, every round in bench/RESULTS.md."""
+"""bench/results.json as tables: medians and views in README.md, every round in bench/RESULTS.md."""
 
 import statistics
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 SHORT, LONG = ROOT / "README.md", ROOT / "bench/RESULTS.md"
 BEGIN, END = "<!-- bench: python -m bench writes these tables -->\n", "<!-- end of bench -->\n"
+VIEWS_BEGIN = "<!-- views: python -m bench views writes this table -->\n"
 WHAT = {
     "head": "one epoch of the head; ours: `dvc repro train_head` from raw pictures",
     "second head": "the same; ours: a second experiment with another head rate",
@@ -22,9 +23,14 @@ TITLES = {
 
 
 def write(results: dict[str, Any]) -> None:
-    for path, tables in ((SHORT, medians(results)), (LONG, rounds(results))):
-        before, rest = path.read_text().split(BEGIN)
-        path.write_text(before + BEGIN + tables + END + rest.split(END)[1])
+    for path, begin, tables in shown(results):
+        before, rest = path.read_text().split(begin)
+        path.write_text(before + begin + tables + END + rest.split(END, 1)[1])
+
+
+def shown(results: dict[str, Any]) -> list[tuple[Path, str, str]]:
+    """(file, the line above, tables)."""
+    return [(SHORT, BEGIN, medians(results)), (SHORT, VIEWS_BEGIN, views(results)), (LONG, BEGIN, rounds(results))]
 
 
 def split(key: str) -> tuple[str, str, str]:
@@ -47,6 +53,21 @@ def medians(results: dict[str, Any]) -> str:
         for what in dict.fromkeys(what for run in runs.values() for what in run):
             cells = [f"{run[what]['median']:.2f}" if what in run else "" for run in runs.values()]
             lines.append(f"| {' | '.join([WHAT.get(what, what), *cells])} |")
+    return "\n".join([*lines, "", ""])
+
+
+def views(results: dict[str, Any]) -> str:
+    """Means of the rounds."""
+    lines = head(["pictures", "rounds", "views, epochs", "seconds", "each further run", "log loss", "accuracy"])
+    for key, run in sorted(results.items()):
+        part, name, precision = split(key)
+        for what, one in run.items() if part == "views" else ():
+            if "log_loss" in one:
+                took, further, loss, accuracy = (
+                    statistics.mean(one[column]) for column in ("seconds", "further_seconds", "log_loss", "accuracy")
+                )
+                cells = [f"{name}, {precision}", f"{len(one['seconds'])}", what]
+                lines.append(f"| {' | '.join(cells)} | {took:.0f} | {further:.0f} | {loss:.3f} | {accuracy:.3f} |")
     return "\n".join([*lines, "", ""])
 
 

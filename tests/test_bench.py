@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.__main__ import RESULTS
 from bench.reruns import add
-from bench.tables import BEGIN, END, LONG, SHORT, medians, rounds
+from bench.tables import END, shown
 from tests.conftest import ROOT, Project
 
 ONLY = """
@@ -35,8 +35,8 @@ def test_gpu_needs_torch_timm_pandas_pyarrow_and_pillow_alone() -> None:
 
 def test_the_results_are_shown() -> None:
     results = json.loads(RESULTS.read_text())
-    for path, tables in ((SHORT, medians(results)), (LONG, rounds(results))):
-        assert path.read_text().split(BEGIN)[1].split(END)[0] == tables
+    for path, begin, tables in shown(results):
+        assert path.read_text().split(begin)[1].split(END)[0] == tables
 
 
 def test_added_pictures_are_new_and_labelled(project: Project) -> None:
