@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 from weakref import WeakSet
 
-MOST_BYTES = 2**27  # mapped of all files together
+MOST_BYTES = 2**25  # mapped of all files together
 AROUND_BYTES = 2**16  # that the kernel maps beside what is read (fault_around_bytes)
 
 
