@@ -14,10 +14,6 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is imported, ONNX Runtime would tell its maker of each session
-if "OMP_WAIT_POLICY" not in os.environ:
-    # torch's threads wait for each other by spinning, also for one that has no core. On two cores a step of train_full
-    # took 0.88 s beside another busy process, 0.57 s with this, and 0.27 s with either where it was alone.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 STARTED = time.monotonic()  # of this process, nearly: what `stages.common.receipt` counts from
 
 
