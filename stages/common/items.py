@@ -124,7 +124,7 @@ class Items:
                 segment.used = True
                 if value is None:
                     damaged.add(int(self._segment[place]))
-            found.append(None if value is None else bytes(value))
+            found.append(value)
         if damaged:
             self._rewrite([self.segments[number] for number in damaged])
         return found
@@ -142,16 +142,17 @@ class Items:
 
     def _rewrite(self, old: Sequence[Segment]) -> None:
         """Their undamaged values in new segments, without those that are there twice."""
-        whole: dict[str, memoryview] = {}
-        for segment in old:
-            for row, digest in enumerate(segment.table["sha256"]):
-                if (value := segment.value(row)) is not None:
-                    whole[digest.tobytes().hex()] = value
+        places = {
+            digest.tobytes().hex(): (segment, row)
+            for segment in old
+            for row, digest in enumerate(segment.table["sha256"])
+        }
         self.segments = [segment for segment in self.segments if segment not in old]
         self._index_is_old = True
         with self._kept():
-            for part in chunks(list(whole.items())):
-                self._open(write_segment(self.folder, [sha for sha, _ in part], [value for _, value in part]))
+            for part in chunks(list(places.items())):
+                whole = {sha: value for sha, (segment, row) in part if (value := segment.value(row)) is not None}
+                self._open(write_segment(self.folder, list(whole), list(whole.values())))
             for segment in old:
                 segment.path.unlink(missing_ok=True)
 

@@ -25,7 +25,7 @@ AT_ONCE = 64  # pictures cut before the network goes on: at the end of each lot 
 class Store(Protocol):
     """Where the bytes of a resized picture lie: shards, or memory."""
 
-    def blob(self, sha256: str) -> bytes | memoryview: ...
+    def blob(self, sha256: str) -> bytes: ...
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stages.common.mapped import MappedFile
+from stages.common.places import PlacesFile
 
 ROW = np.dtype([("sha256", ">u8", 4), ("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
 FOOTER = struct.Struct("<QI4s")
@@ -19,25 +19,24 @@ MAGIC = b"unf1"
 
 
 class Segment:
-    """One file, memory-mapped. Raises ValueError where it is not a whole one."""
+    """One file; its table is in memory, its values are not. Raises ValueError where it is not a whole one; OSError."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.used = path, False
-        self.file = MappedFile(path)
-        self.data = self.file.data
-        if len(self.data) < FOOTER.size:
+        self.file = PlacesFile(path)
+        end = self.file.size - FOOTER.size
+        if end < 0:
             raise ValueError("cut off")
-        rows, crc, magic = FOOTER.unpack(self.data[-FOOTER.size :])
-        start = len(self.data) - FOOTER.size - rows * ROW.itemsize
-        if magic != MAGIC or start < 0 or zlib.crc32(table := self.data[start : -FOOTER.size]) != crc:
+        rows, crc, magic = FOOTER.unpack(self.file.read(end, FOOTER.size))
+        start = end - rows * ROW.itemsize
+        if magic != MAGIC or start < 0 or zlib.crc32(table := self.file.read(start, end - start)) != crc:
             raise ValueError("damaged")
         self.table = np.frombuffer(table, ROW)
 
-    def value(self, row: int) -> memoryview | None:
+    def value(self, row: int) -> bytes | None:
         """None where its bytes are not those that were written."""
         _, offset, size, crc = self.table[row]
-        found = self.data[int(offset) : int(offset) + int(size)]
-        self.file.was_read(int(size))
+        found = self.file.read(int(offset), int(size))
         return found if zlib.crc32(found) == crc else None
 
 
@@ -46,7 +45,7 @@ def digests(sha256s: Sequence[str]) -> npt.NDArray[np.uint64]:
     return np.frombuffer(bytes.fromhex("".join(sha256s)), ">u8").reshape(-1, 4)
 
 
-def write_segment(folder: Path, sha256s: Sequence[str], values: Sequence[bytes | memoryview]) -> Path:
+def write_segment(folder: Path, sha256s: Sequence[str], values: Sequence[bytes]) -> Path:
     """Raises OSError; the file is there whole or not at all. The folder is made anew where somebody has deleted it."""
     table = np.zeros(len(sha256s), ROW)
     table["sha256"] = digests(sha256s)

@@ -1,7 +1,7 @@
-"""Packed store: one value a picture, in a few Arrow files, found by the picture's sha256 without an index in memory.
+"""Packed store: one value a picture, in a few Arrow files, found by the picture's sha256.
 
 A picture lives in the shard named by the first bits of its sha256, rows sorted by it, so an added picture rewrites one
-shard and two pictures with equal bytes share one row. Files are memory-mapped: reading costs no memory that stays.
+shard and two pictures with equal bytes share one row. Memory holds 48 bytes a picture, and what is read.
 Columns: `sha256` (32 bytes), `value` (binary, or a fixed-size list of float32).
 """
 
@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.common.mapped import MappedFile
+from stages.common.places import PlacesFile
 from stages.common.trouble import StageError
 
+Digests = npt.NDArray[np.uint64]
 MOST_BYTES = 2**31 - 1  # of the values of a shard: Arrow counts them in 32 bits
 ITEMS_PER_SHARD = 1000  # about: the count of shards is a power of two, so that it seldom changes
 
@@ -85,54 +86,59 @@ class Shards:
         if not paths:
             raise FileNotFoundError(f"{folder} holds no shards")
         self._bits = len(paths).bit_length() - 1
-        self._keys: list[npt.NDArray[np.uint64]] = []
-        self._digests: list[pa.Array] = []
-        self._values: list[pa.Array] = []
-        self._files = [MappedFile(path) for path in paths]
-        for file in self._files:
-            batches = pa.ipc.open_file(pa.py_buffer(file.data)).read_all().combine_chunks()
-            digests = _only_chunk(batches["sha256"], pa.binary(32))
-            raw = np.frombuffer(digests.buffers()[1] or b"", dtype=">u8")[: 4 * len(digests)]
-            self._keys.append(raw[::4].astype(np.uint64))
-            self._digests.append(digests)
-            self._values.append(_only_chunk(batches["value"], batches.schema.field("value").type))
+        self._files = [PlacesFile(path) for path in paths]
+        opened = [_open(path) for path in paths]
+        self._digests = [digests for digests, _, _ in opened]
+        self._keys = [digests[:, 0].astype(np.uint64) for digests in self._digests]
+        self._starts = [starts for _, starts, _ in opened]
+        self.width = opened[0][2]
+        """d of a vector store, else 0."""
 
     def __len__(self) -> int:
-        return sum(len(values) for values in self._values)
+        return sum(map(len, self._keys))
 
     def sha256s(self) -> Iterator[str]:
         """Every hex digest, in the order of the shards: ascending."""
-        for digests in self._digests:
-            for digest in digests:
-                yield digest.as_py().hex()
+        return (digest.tobytes().hex() for digests in self._digests for digest in digests)
 
     def locate(self, sha256: str) -> tuple[int, int]:
         """(shard, row) of a hex digest; KeyError where it is not stored."""
         shard = int(sha256[:8], 16) >> (32 - self._bits)
         row = int(np.searchsorted(self._keys[shard], np.uint64(int(sha256[:16], 16))))
         digests = self._digests[shard]
-        if row >= len(digests) or digests[row].as_py().hex() != sha256:
+        if row >= len(digests) or digests[row].tobytes().hex() != sha256:
             raise KeyError(sha256)
         return shard, row
 
-    def blob(self, sha256: str) -> memoryview:
-        """The stored bytes of a binary store, not copied."""
-        shard, row = self.locate(sha256)
-        blob = memoryview(self._values[shard][row].as_buffer())
-        self._files[shard].was_read(len(blob))
-        return blob
+    def blob(self, sha256: str) -> bytes:
+        """The stored bytes of a binary store."""
+        return self._read(*self.locate(sha256))
 
     def vectors(self, shard: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """float32 (n, d): rows of one shard of a vector store."""
-        found: npt.NDArray[np.float32] = np.asarray(self._values[shard].flatten()).reshape(-1, self.width)[rows]
-        self._files[shard].was_read(found.nbytes)
-        return found
+        found = b"".join(self._read(shard, int(row)) for row in rows)
+        return np.frombuffer(found, np.float32).reshape(-1, self.width)
 
-    @property
-    def width(self) -> int:
-        """d of a vector store."""
-        return int(self._values[0].type.list_size)
+    def _read(self, shard: int, row: int) -> bytes:
+        start, end = self._starts[shard][row : row + 2].tolist()
+        return self._files[shard].read(start, end - start)
 
 
-def _only_chunk(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
-    return column.chunk(0) if column.num_chunks else pa.array([], kind)
+def _open(path: Path) -> tuple[Digests, npt.NDArray[np.int64], int]:
+    """Digests as big-endian numbers (n, 4); where in the file each value starts and the last one ends; width or 0.
+
+    The map ends here, with what it holds.
+    """
+    mapped = pa.memory_map(str(path)).read_buffer()
+    file = pa.ipc.open_file(mapped)
+    kind = file.schema.field("value").type
+    is_vector = pa.types.is_fixed_size_list(kind)
+    width = kind.list_size if is_vector else 0
+    if not file.num_record_batches:
+        return np.empty((0, 4), ">u8"), np.zeros(1, np.int64), width
+    digests, values = file.get_batch(0).columns
+    n = len(digests)
+    *_, offsets, data = values.buffers()
+    ends = np.arange(n + 1) * 4 * width if is_vector else np.frombuffer(offsets, np.int32)[: n + 1].astype(np.int64)
+    first = data.address - mapped.address if data is not None else 0
+    return np.frombuffer(digests.buffers()[1], ">u8")[: 4 * n].reshape(n, 4).copy(), first + ends, width

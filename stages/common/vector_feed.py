@@ -13,7 +13,7 @@ from stages.common.shards import Shards
 
 @dataclass(frozen=True)
 class VectorFeed:
-    """Activations from their memory-mapped shards: float32 (batch_size, d)."""
+    """Activations from their shards: float32 (batch_size, d)."""
 
     shards: Shards
     sha256s: list[str]
