@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import traceback
+from pathlib import Path
 
 SHIM = """#!{python} -SE
 import array, json, os, signal, socket, sys
@@ -93,6 +94,7 @@ def serve(path: str) -> None:
             for target, fd in enumerate(fds):
                 os.dup2(fd, target)
                 os.close(fd)
+            sys.executable = str(Path(path).with_name("python"))  # a stage that starts others finds the shim too
             code = run_child(*json.loads(call))
             sys.stdout.flush()
             sys.stderr.flush()

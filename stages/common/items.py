@@ -152,7 +152,8 @@ class Items:
         with self._kept():
             for part in chunks(list(places.items())):
                 whole = {sha: value for sha, (segment, row) in part if (value := segment.value(row)) is not None}
-                self._open(write_segment(self.folder, list(whole), list(whole.values())))
+                if whole:
+                    self._open(write_segment(self.folder, list(whole), list(whole.values())))
             for segment in old:
                 segment.path.unlink(missing_ok=True)
 

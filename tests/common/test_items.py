@@ -80,6 +80,15 @@ def test_a_flipped_byte_is_found_and_mended(store: Path, place: float) -> None:
     assert use(SHAS[:500]) == []
 
 
+def test_the_only_value_of_a_file_is_damaged(store: Path) -> None:
+    one = next(sha for sha in SHAS if made_of(sha))
+    use([one])
+    (path,) = store.glob("*/*.seg")
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    assert use([one]) == [one]
+    assert len(list(store.glob("*/*.seg"))) == 1
+
+
 @pytest.mark.parametrize("length", [0, 3, 1000, -1])
 def test_a_file_that_is_cut_off_counts_for_nothing(store: Path, length: int) -> None:
     use(SHAS[:500])
