@@ -2,7 +2,7 @@
 
 Usage: python -m bench [--rounds N] [--name NAME] [--set SECTION.KEY=VALUE ...] [PART ...]; parts: limits, reruns,
 views, and versus (against fastai, which .venv-bench holds). `--set` says what pictures, if not the default ones,
-`--name` their name in the results. README.md shows medians, bench/RESULTS.md every round.
+`--name` their name in the results. README.md shows medians and views, bench/RESULTS.md every round of the others.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from bench.reruns import change, ingest_path, receipt, seconds
 from bench.versus import ROOT, versus
 from bench.views import views
 
+PARTS = ["limits", "reruns", "views", "versus"]
 RESULTS = ROOT / "bench/results.json"
 FASTAI = ROOT / ".venv-bench/bin/python"
 
@@ -43,11 +44,14 @@ def in_a_clone(part: str, rounds: int, changes: list[str]) -> tuple[str, dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("parts", nargs="*", default=["limits", "reruns", "views", "versus"])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--name", default="default")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("parts", nargs="*", default=PARTS, help=", ".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=3, help="of each part; of versus and views: folds")
+    parser.add_argument("--name", default="default", help="of the pictures, in the results")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="params")
     args = parser.parse_args()
+    if wrong := [part for part in args.parts if part not in PARTS]:
+        parser.error(f"no part {', '.join(wrong)}: there are {', '.join(PARTS)}")
+    os.environ.pop("UNFREEZE_HOME", None)  # what was remembered elsewhere would be no first run
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for part in args.parts:
         print(f"{part} {args.name}", flush=True)

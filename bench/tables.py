@@ -1,4 +1,4 @@
-"""bench/results.json as tables: medians and views in README.md, every round in bench/RESULTS.md."""
+"""bench/results.json as tables: medians and views in README.md, every round of the others in bench/RESULTS.md."""
 
 import statistics
 from collections.abc import Iterator

@@ -252,6 +252,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        run(main, with_receipt=False)
+        run(main, with_receipt=False, with_arguments=True)
     except BrokenPipeError:  # whoever read has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

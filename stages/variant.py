@@ -28,6 +28,7 @@ from safetensors import safe_open
 from stages.common import receipt, stop
 from stages.common.device import Compute, DeviceParams, compute_on
 from stages.common.graph import needs, outs_of, touched
+from stages.common.home import home
 from stages.common.inputs import PIPELINE, inputs_hash, stages_of
 from stages.common.outputs import outputs
 from stages.common.params import PARAMS, Seed, load, parse
@@ -45,7 +46,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 def main() -> None:
     out, changes = read_arguments(sys.argv[1:])
-    home = Path(os.environ.get("UNFREEZE_HOME", ".unfreeze")).absolute()
+    remembered = home().absolute()
     stages, folder = stages_of(), WORK / out
     check_is_free(out, stages)
     names = touched(stages, changes)
@@ -55,7 +56,7 @@ def main() -> None:
         lay_out(folder, stages, names, params)
         with chdir(folder):
             compute = compute_on(load("device", DeviceParams), load("seed", Seed))
-            ran = [name for name in names if bring_up_to_date(name, stages[name], compute, home)]
+            ran = [name for name in names if bring_up_to_date(name, stages[name], compute, remembered)]
         print(f"{out}: ran {', '.join(ran) or 'nothing'}; receipts in {folder / receipt.folder()}")
         about = {"changed": dict(sorted(changes.items())), "parameters": n_parameters(folder / MODEL)}
         with outputs(out) as staging:
@@ -141,7 +142,7 @@ def link(here: Path, there: Path) -> None:
     here.symlink_to(os.path.relpath(there, here.parent))
 
 
-def bring_up_to_date(name: str, declared: dict[str, Any], compute: Compute, home: Path) -> bool:
+def bring_up_to_date(name: str, declared: dict[str, Any], compute: Compute, remembered: Path) -> bool:
     """In the current folder; whether it had to run. Raises StageError, Stopped; SystemExit with the stage's code."""
     stamp, inputs = Stamp(name, outs_of(declared)), inputs_hash(name, compute)
     if stamp.holds(inputs):
@@ -149,16 +150,16 @@ def bring_up_to_date(name: str, declared: dict[str, Any], compute: Compute, home
         return False
     print(f"running '{name}'", flush=True)
     stamp.forget()
-    run_stage(name, shlex.split(declared["cmd"]), home)
+    run_stage(name, shlex.split(declared["cmd"]), remembered)
     if inputs_hash(name, compute) == inputs:  # else somebody changed the code while it ran
         stamp.set(inputs)
     stop.check()
     return True
 
 
-def run_stage(name: str, command: Sequence[str], home: Path) -> None:
+def run_stage(name: str, command: Sequence[str], remembered: Path) -> None:
     """To its end; asked to stop, we ask it to and wait until it has kept its checkpoint."""
-    environment = os.environ | {"UNFREEZE_HOME": str(home), "DVC_STAGE": name}  # it stops where we are killed
+    environment = os.environ | {"UNFREEZE_HOME": str(remembered), "DVC_STAGE": name}  # it stops where we are killed
     command = [sys.executable, *command[1:]] if command[0] == "python" else command
     process = subprocess.Popen(command, env=environment)  # noqa: S603 (dvc.yaml's own)
     try:
@@ -186,4 +187,4 @@ def n_parameters(model: Path) -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, with_arguments=True)

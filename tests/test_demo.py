@@ -42,6 +42,8 @@ def test_show_prints_steps_and_places(started: Project) -> None:
 def test_show_says_which_steps_did_harm() -> None:
     steps = pd.DataFrame({"step": ["head", "augment", "full 64 px", "TTA"], "log_loss": [0.33, 0.3688, 0.29, 0.29]})
     assert rises(steps) == ["augment (+0.0388)"]
+    aside = pd.DataFrame({"step": ["head's TTA"], "log_loss": [0.28]})  # nothing goes on from it
+    assert rises(pd.concat([steps[:2], aside, steps[2:]], ignore_index=True)) == ["augment (+0.0388)"]
 
 
 def test_metrics_and_plots_show(started: Project) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from stages.common.device import Compute
+from stages.common.home import home
 from stages.common.inputs import PIPELINE, inputs_hash
 from stages.common.outputs import sync
 from stages.common.params import Seconds, load
@@ -49,7 +50,7 @@ class Checkpoint:
         self.seconds, self.phase = load("checkpoint_seconds", Seconds), 0
         self.also: dict[str, Stateful] = {}
         self.has_begun = False
-        folder = Path(os.environ.get("UNFREEZE_HOME", ".unfreeze")) / "checkpoints"
+        folder = home() / "checkpoints"
         self.path = folder / self._name() if PIPELINE.exists() else None
         self.found = self._read()
         self.saved = time.monotonic()

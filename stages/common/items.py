@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from stages.common.home import home
 from stages.common.params import Section
 from stages.common.segment import Segment, digests, write_segment
 from stages.common.stage import track
@@ -38,8 +39,8 @@ class ItemsParams(Section):
     max_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def home() -> Path:
-    return Path(os.environ.get("UNFREEZE_HOME", ".unfreeze")) / "items"
+def store() -> Path:
+    return home() / "items"
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -52,7 +53,7 @@ class Items:
 
     def __init__(self, name: str, key: Mapping[str, Any], params: ItemsParams) -> None:
         about = json.dumps({"name": name, **key}, indent=2, sort_keys=True, default=str)
-        self.folder = home() / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
+        self.folder = store() / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
         self.max_bytes = int(params.max_gib * 2**30)
         self.segments: list[Segment] = []
         self.made = 0
@@ -60,15 +61,17 @@ class Items:
             with self._kept():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 (self.folder / "about.json").write_text(about + "\n")
-            for path in sorted(self.folder.glob("*.seg")):
+            for path in _glob(self.folder, "*.seg"):
                 self._open(path)
         self._index_is_old = True
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        """Raises StageError: no room, or no right to write."""
+        """Raises StageError: no room, or no right to write. What somebody deletes at this very moment is not kept."""
         try:
             yield
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise StageError(
                 f"what was made cannot be kept in {self.folder}: {error.strerror}; make room, set UNFREEZE_HOME to "
@@ -142,20 +145,27 @@ class Items:
 
     def _rewrite(self, old: Sequence[Segment]) -> None:
         """Their undamaged values in new segments, without those that are there twice."""
-        places = {
-            digest.tobytes().hex(): (segment, row)
-            for segment in old
-            for row, digest in enumerate(segment.table["sha256"])
-        }
+        copies: dict[str, list[tuple[Segment, int]]] = {}
+        for segment in old:
+            for row, digest in enumerate(segment.table["sha256"]):
+                copies.setdefault(digest.tobytes().hex(), []).append((segment, row))
         self.segments = [segment for segment in self.segments if segment not in old]
         self._index_is_old = True
         with self._kept():
-            for part in chunks(list(places.items())):
-                whole = {sha: value for sha, (segment, row) in part if (value := segment.value(row)) is not None}
+            for part in chunks(list(copies.items())):
+                read = ((sha, segment.value(row)) for sha, some in part for segment, row in some)
+                whole = {sha: value for sha, value in read if value is not None}
                 if whole:
                     self._open(write_segment(self.folder, list(whole), list(whole.values())))
             for segment in old:
                 segment.path.unlink(missing_ok=True)
+
+    def mark_used(self) -> None:
+        """`trim` takes what was used for what is newest."""
+        for segment in self.segments:
+            if segment.used:
+                with self._kept():
+                    os.utime(segment.path)
 
     def close(self) -> None:
         """Few files of much; what was used is the newest; no more than `max_gib`."""
@@ -164,17 +174,29 @@ class Items:
         small = [segment for segment in self.segments if len(segment.table) < SMALL]
         if len(small) > MOST_SMALL:
             self._rewrite(small)
+        self.mark_used()
+        gone = set[Path]()
         with self._kept():
-            for segment in self.segments:
-                if segment.used and segment.path.exists():
-                    segment.path.touch()
-            trim(self.max_bytes)
+            gone = trim(self.max_bytes)
+        if lost := [segment for segment in self.segments if segment.used and segment.path in gone]:
+            n = sum(len(segment.table) for segment in lost)
+            print(
+                f"items.max_gib is {self.max_bytes / 2**30:g}: too small to remember {n:,} results that were just used"
+            )
 
 
-def trim(max_bytes: int) -> None:
-    """Delete segments, those used longest ago first, until the store is no larger than that."""
-    found = []
-    for path in [*home().glob("*/*.seg"), *home().glob("*/*.tmp")]:
+def _glob(folder: Path, pattern: str) -> list[Path]:
+    """Sorted; none where a folder is deleted meanwhile."""
+    try:
+        return sorted(folder.glob(pattern))
+    except FileNotFoundError:
+        return []
+
+
+def trim(max_bytes: int) -> set[Path]:
+    """Delete segments, those used longest ago first, until the store is no larger than that; which."""
+    found, gone = [], set[Path]()
+    for path in [*_glob(store(), "*/*.seg"), *_glob(store(), "*/*.tmp")]:
         try:
             stat = path.stat()
         except FileNotFoundError:
@@ -188,7 +210,9 @@ def trim(max_bytes: int) -> None:
         if total <= max_bytes:
             break
         path.unlink(missing_ok=True)
+        gone.add(path)
         total -= size
+    return gone
 
 
 def complete(items: Items, sha256s: Iterable[str], make: Make) -> None:

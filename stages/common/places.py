@@ -2,6 +2,7 @@
 whole of a large folio, up to 2 MiB, around each byte that is read. A thousand scattered pictures held 48 MB of 61.
 """
 
+import mmap
 import os
 from pathlib import Path
 from weakref import finalize
@@ -18,6 +19,10 @@ class PlacesFile:
     def read(self, offset: int, n_bytes: int) -> bytes:
         """Fewer bytes where the file ends before. Threads do not disturb each other."""
         found = b""
-        while part := os.pread(self._number, n_bytes - len(found), offset + len(found)):  # 2 GiB at a time
-            found += part
+        while len(found) < n_bytes and (part := os.pread(self._number, n_bytes - len(found), offset + len(found))):
+            found += part  # Linux reads 2 GiB at a time
         return found
+
+    def mapped(self) -> mmap.mmap:
+        """All of it, for who looks into it and lets it go. Raises ValueError where it is empty."""
+        return mmap.mmap(self._number, 0, access=mmap.ACCESS_READ)

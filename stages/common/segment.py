@@ -25,9 +25,9 @@ class Segment:
         self.path, self.used = path, False
         self.file = PlacesFile(path)
         end = self.file.size - FOOTER.size
-        if end < 0:
+        if end < 0 or len(footer := self.file.read(end, FOOTER.size)) < FOOTER.size:
             raise ValueError("cut off")
-        rows, crc, magic = FOOTER.unpack(self.file.read(end, FOOTER.size))
+        rows, crc, magic = FOOTER.unpack(footer)
         start = end - rows * ROW.itemsize
         if magic != MAGIC or start < 0 or zlib.crc32(table := self.file.read(start, end - start)) != crc:
             raise ValueError("damaged")

@@ -17,6 +17,7 @@ from stages.common.trouble import StageError
 
 Digests = npt.NDArray[np.uint64]
 MOST_BYTES = 2**31 - 1  # of the values of a shard: Arrow counts them in 32 bits
+HOW_TO_MEND = "delete it, then `dvc checkout` brings it back, or `dvc repro` makes it anew"
 ITEMS_PER_SHARD = 1000  # about: the count of shards is a power of two, so that it seldom changes
 
 
@@ -85,9 +86,9 @@ class Shards:
         paths = sorted(folder.glob("*.arrow"))
         if not paths:
             raise FileNotFoundError(f"{folder} holds no shards")
-        self._bits = len(paths).bit_length() - 1
+        self._paths, self._bits = paths, len(paths).bit_length() - 1
         self._files = [PlacesFile(path) for path in paths]
-        opened = [_open(path) for path in paths]
+        opened = [_look_into(file, path) for file, path in zip(self._files, paths, strict=True)]
         self._digests = [digests for digests, _, _ in opened]
         self._keys = [digests[:, 0].astype(np.uint64) for digests in self._digests]
         self._starts = [starts for _, starts, _ in opened]
@@ -121,16 +122,22 @@ class Shards:
 
     def _read(self, shard: int, row: int) -> bytes:
         start, end = self._starts[shard][row : row + 2].tolist()
-        return self._files[shard].read(start, end - start)
+        found = self._files[shard].read(start, end - start)
+        if len(found) < end - start:
+            raise StageError(f"{self._paths[shard]} was cut off: {HOW_TO_MEND}")
+        return found
 
 
-def _open(path: Path) -> tuple[Digests, npt.NDArray[np.int64], int]:
+def _look_into(places: PlacesFile, path: Path) -> tuple[Digests, npt.NDArray[np.int64], int]:
     """Digests as big-endian numbers (n, 4); where in the file each value starts and the last one ends; width or 0.
 
-    The map ends here, with what it holds.
+    The map ends here, with what it holds. Raises StageError.
     """
-    mapped = pa.memory_map(str(path)).read_buffer()
-    file = pa.ipc.open_file(mapped)
+    try:
+        mapped = pa.py_buffer(places.mapped())
+        file = pa.ipc.open_file(mapped)
+    except (ValueError, pa.ArrowInvalid) as error:
+        raise StageError(f"{path} is no whole file of a packed store: {HOW_TO_MEND}") from error
     kind = file.schema.field("value").type
     is_vector = pa.types.is_fixed_size_list(kind)
     width = kind.list_size if is_vector else 0

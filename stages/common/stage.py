@@ -2,10 +2,12 @@
 
 import gc
 import os
+import resource
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,12 +19,16 @@ from stages.common.trouble import in_one_line
 Item = TypeVar("Item")
 
 
-def run(main: Callable[[], None], with_receipt: bool = True) -> None:
+def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: bool = False) -> None:
     """Run a stage's `main` and write its receipt. What a user can mend becomes one line on stderr and exit code 1."""
     gc.freeze()
     gc.enable()
-    stop.heed()
     stage, main_started = Path(sys.argv[0]).stem, time.monotonic()
+    if sys.argv[1:] and not with_arguments:
+        print(f"{sys.modules['__main__'].__doc__}\nIt takes no arguments: its settings are in params.yaml.")
+        sys.exit(0 if sys.argv[1] in ("-h", "--help") else 2)
+    stop.heed()
+    _open_many_files()
     try:
         main()
         if with_receipt:
@@ -36,6 +42,13 @@ def run(main: Callable[[], None], with_receipt: bool = True) -> None:
         if (line := in_one_line(error, stage)) is None:
             raise
         sys.exit(f"{stage}: {line}")
+
+
+def _open_many_files() -> None:
+    """Each shard and each segment of the item store keeps one open: the usual 1,024 are too few for a million."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS says "infinite" and means 10,240
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def track(items: Iterable[Item], total: int, unit: str, done: int = 0) -> Iterator[Item]:

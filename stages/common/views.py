@@ -1,8 +1,8 @@
 """Augmented views that are computed once: why can augmented pictures not be precomputed? They can, K views of each.
 
 fast.ai 0.7 draws an augmentation anew each epoch, so each epoch of the head runs the whole body. Here a picture has K
-views, drawn from the seed, K and the picture's own content, whose activations are remembered in the item store. An
-epoch of the head then costs no forward pass, nor does its TTA, and a new picture costs its own K views.
+views, each drawn from the seed, its number and the picture's own content, whose activations are remembered in the item
+store. An epoch of the head then costs no forward pass, nor does its TTA, and a new picture costs its own K views.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,6 +65,8 @@ class Views:
         return np.stack([np.frombuffer(vector, np.float32) for vector in found])
 
     def close(self) -> None:
+        for items in self.collections:
+            items.mark_used()  # of all, before the first one trims the store
         for items in self.collections:
             items.close()
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from stages.common import items as module
-from stages.common.items import Items, ItemsParams, complete, home, trim, values
+from stages.common.items import Items, ItemsParams, complete, trim, values
+from stages.common.items import store as store_of
 from stages.common.segment import write_segment
 from stages.common.trouble import StageError
 
@@ -24,7 +25,7 @@ SHAS = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(5000)]
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("UNFREEZE_HOME", str(tmp_path))
-    return home()
+    return store_of()
 
 
 def made_of(sha: str) -> bytes:
@@ -103,6 +104,23 @@ def test_many_small_files_become_one(store: Path) -> None:
         assert use(SHAS[: 5 * n + 5]) == SHAS[5 * n : 5 * n + 5]
     assert len(list(store.glob("*/*.seg"))) == 1
     assert use(SHAS[:85]) == []
+
+
+def test_merging_keeps_the_whole_one_of_two_copies(store: Path) -> None:
+    items = Items("test", {"key": "one"}, ROOM)
+    for _ in range(module.MOST_SMALL + 1):
+        items.put(SHAS[:10], [made_of(sha) for sha in SHAS[:10]])
+    last = items.segments[-1].path
+    last.write_bytes(b"xxx" + last.read_bytes()[3:])
+    items.close()
+    assert len(list(store.glob("*/*.seg"))) == 1
+    assert use(SHAS[:10]) == []
+
+
+def test_what_is_too_much_to_remember_is_said(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert use(SHAS[:100], params=ItemsParams(max_gib=1e-6)) == SHAS[:100]
+    assert "too small to remember 100 results that were just used" in capsys.readouterr().out
+    assert list(store.glob("*/*.seg")) == []
 
 
 def test_what_was_used_longest_ago_goes_first(store: Path) -> None:

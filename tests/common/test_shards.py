@@ -79,3 +79,31 @@ def test_vectors_are_rows_in_place(tmp_path: Path) -> None:
     for sha in shas[::100]:
         shard, row = shards.locate(sha)
         np.testing.assert_array_equal(shards.vectors(shard, np.array([row]))[0], value[sha])
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    shas = digests(10)
+    (path,) = write(tmp_path / "s", shas).iterdir()
+    whole, shards = path.read_bytes(), Shards(tmp_path / "s")
+    path.write_bytes(whole[:100])
+    with pytest.raises(StageError, match="00000-of-00001.arrow was cut off: delete it, then `dvc checkout`"):
+        shards.blob(shas[-1])
+    for bad in (b"", b"garbage", whole[:-20]):
+        path.write_bytes(bad)
+        with pytest.raises(StageError, match="is no whole file of a packed store: delete it"):
+            Shards(tmp_path / "s")
+
+
+def test_a_shard_that_is_replaced_meanwhile_is_read_as_it_was(tmp_path: Path) -> None:
+    shas = digests(10)
+    (path,) = write(tmp_path / "s", shas).iterdir()
+    shards = Shards(tmp_path / "s")
+    (other,) = write(tmp_path / "t", digests(12)).iterdir()
+    other.replace(path)
+    assert all(shards.blob(sha) == sha.encode() for sha in shas)
+
+
+def test_values_of_no_bytes(tmp_path: Path) -> None:
+    shas = digests(3)
+    write_shards(tmp_path / "s", shas, pa.binary(), lambda part: [b""] * len(part))
+    assert [Shards(tmp_path / "s").blob(sha) for sha in shas] == [b""] * 3
