@@ -102,6 +102,7 @@ def test_a_double_moves_when_doubles_are_grouped(project: Project) -> None:
     assert doubles[["id", "side", "other_id", "other_side"]].to_numpy().tolist() == [[other, "train", one, "train"]]
 
 
+@pytest.mark.slow
 def test_a_group_column_resizes_and_precomputes_nothing(project: Project) -> None:
     project.params({"split.group_column": "other", "split.valid_pct": 0.5})
     check(project, did=["ingest", "split", *TRAINING])
@@ -136,6 +137,7 @@ def test_a_comment_stops_where_the_bytes_are_equal(project: Project, module: str
     check(project, did)
 
 
+@pytest.mark.slow
 def test_forced_again_gives_the_same_bytes(project: Project) -> None:
     before = project.md5s()
     assert sorted(project.repro("--force", "evaluate", "lr_find")) == sorted(ALL)

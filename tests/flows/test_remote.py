@@ -78,6 +78,7 @@ def test_what_lies_nowhere_is_named(flows: Flows, other: Flows) -> None:
     assert "LOST" not in other.project.run(*settle).stdout
 
 
+@pytest.mark.slow
 def test_what_is_up_to_date_is_pushed_and_pull_brings_it(flows: Flows, other: Flows, tmp_path: Path) -> None:
     assert "12 unchanged" in flows.run("--push")
     assert kept_promises(tmp_path / "remote") > 12
