@@ -139,17 +139,30 @@ def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, An
     return result
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    def number(said: str) -> int:
+        if not said.isdecimal() or int(said) < least:
+            raise argparse.ArgumentTypeError(f"{said}: a whole number of at least {least} was expected")
+        return int(said)
+
+    return number
+
+
 def main() -> None:
+    import timm  # after `stages`, which keeps torch's compiler out
+
     parser = argparse.ArgumentParser(
         description="Pictures a second, medians of the rounds, and ratios to the limit; one line of JSON a backbone.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("backbones", nargs="*", default=BACKBONES, metavar="BACKBONE", help=", ".join(BACKBONES))
-    parser.add_argument("--pictures", type=int, default=4096, help="drawn ones; a few dozen for a trial")
-    parser.add_argument("--size-px", type=int, default=224, help="side that the network sees")
-    parser.add_argument("--batch-size", type=int, default=64, help="pictures")
-    parser.add_argument("--rounds", type=int, default=3, help="of each, in turns")
+    parser.add_argument("--pictures", type=at_least(1), default=4096, help="drawn ones; a few dozen for a trial")
+    parser.add_argument("--size-px", type=at_least(32), default=224, help="side that the network sees")
+    parser.add_argument("--batch-size", type=at_least(2), default=64, help="pictures")
+    parser.add_argument("--rounds", type=at_least(1), default=3, help="of each, in turns")
     args = parser.parse_args()
+    if wrong := [name for name in args.backbones if not timm.is_model(name)]:
+        parser.error(f"no model of timm {timm.__version__}: {', '.join(wrong)}")
     with tempfile.TemporaryDirectory() as folder:
         shards = made(Path(folder) / "shards", args.pictures)
         for name in args.backbones:

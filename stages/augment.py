@@ -80,7 +80,7 @@ def main() -> None:
     views = Views(body, both, transforms, params.views, key, items)
     train: TrainFeed = AugmentedActivations(body, pictures, labels, transforms, params.batch_size, key)
     if params.views:
-        receipt.remembered(len(views) * len(both), views.complete())
+        views.complete()
         train = ViewsFeed(views, shas, labels, params.batch_size, key)
     valid = VectorFeed(Shards(ACTIVATIONS), valid_shas, valid_labels, params.batch_size, compute.device, key)
     with enough_memory("precompute.batch_size", body_batch_size):
@@ -91,6 +91,8 @@ def main() -> None:
         tta(head, valid, views, compute).to_csv(folder / "tta.csv", index=False)
     views.close()
     checkpoint.forget()
+    if params.views:
+        receipt.remembered(len(views) * len(both), views.made())
 
 
 if __name__ == "__main__":

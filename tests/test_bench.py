@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from bench.__main__ import RESULTS
 from bench.reruns import add
@@ -31,6 +32,14 @@ def test_gpu_needs_torch_timm_pandas_pyarrow_and_pillow_alone() -> None:
     assert (figures["backbone"], figures["n"]) == ("test_efficientnet", 16)
     assert figures["train_full / forward_backward"] > 0
     assert figures["precompute / forward"] > 0
+
+
+@pytest.mark.parametrize("arguments", [["--batch-size", "1"], ["no_such_model"]])
+def test_gpu_refuses_what_makes_no_sense_in_one_line(arguments: list[str]) -> None:
+    done = subprocess.run([sys.executable, "bench/gpu.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: " in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_the_results_are_shown() -> None:

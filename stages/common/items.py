@@ -70,7 +70,7 @@ class Items:
         """Raises StageError: no room, or no right to write. What somebody deletes at this very moment is not kept."""
         try:
             yield
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # mkdir's word for a folder deleted in between is the latter
             return
         except OSError as error:
             raise StageError(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stages.common.places import PlacesFile
+from stages.common.random_access import RandomAccessFile
 
 ROW = np.dtype([("sha256", ">u8", 4), ("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
 FOOTER = struct.Struct("<QI4s")
@@ -23,7 +23,7 @@ class Segment:
 
     def __init__(self, path: Path) -> None:
         self.path, self.used = path, False
-        self.file = PlacesFile(path)
+        self.file = RandomAccessFile(path)
         end = self.file.size - FOOTER.size
         if end < 0 or len(footer := self.file.read(end, FOOTER.size)) < FOOTER.size:
             raise ValueError("cut off")

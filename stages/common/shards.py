@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.common.places import PlacesFile
+from stages.common.random_access import RandomAccessFile
 from stages.common.trouble import StageError
 
 Digests = npt.NDArray[np.uint64]
@@ -87,7 +87,7 @@ class Shards:
         if not paths:
             raise FileNotFoundError(f"{folder} holds no shards")
         self._paths, self._bits = paths, len(paths).bit_length() - 1
-        self._files = [PlacesFile(path) for path in paths]
+        self._files = [RandomAccessFile(path) for path in paths]
         opened = [_look_into(file, path) for file, path in zip(self._files, paths, strict=True)]
         self._digests = [digests for digests, _, _ in opened]
         self._keys = [digests[:, 0].astype(np.uint64) for digests in self._digests]
@@ -128,22 +128,22 @@ class Shards:
         return found
 
 
-def _look_into(places: PlacesFile, path: Path) -> tuple[Digests, npt.NDArray[np.int64], int]:
+def _look_into(file: RandomAccessFile, path: Path) -> tuple[Digests, npt.NDArray[np.int64], int]:
     """Digests as big-endian numbers (n, 4); where in the file each value starts and the last one ends; width or 0.
 
     The map ends here, with what it holds. Raises StageError.
     """
     try:
-        mapped = pa.py_buffer(places.mapped())
-        file = pa.ipc.open_file(mapped)
+        mapped = pa.py_buffer(file.mapped())
+        arrow = pa.ipc.open_file(mapped)
     except (ValueError, pa.ArrowInvalid) as error:
         raise StageError(f"{path} is no whole file of a packed store: {HOW_TO_MEND}") from error
-    kind = file.schema.field("value").type
+    kind = arrow.schema.field("value").type
     is_vector = pa.types.is_fixed_size_list(kind)
     width = kind.list_size if is_vector else 0
-    if not file.num_record_batches:
+    if not arrow.num_record_batches:
         return np.empty((0, 4), ">u8"), np.zeros(1, np.int64), width
-    digests, values = file.get_batch(0).columns
+    digests, values = arrow.get_batch(0).columns
     n = len(digests)
     *_, offsets, data = values.buffers()
     ends = np.arange(n + 1) * 4 * width if is_vector else np.frombuffer(offsets, np.int32)[: n + 1].astype(np.int64)

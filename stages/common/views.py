@@ -53,10 +53,13 @@ class Views:
         draws = draw_each(self.transforms, found, [*self.key, view])
         return (vector.tobytes() for vector in activations(self.body, feed, draws))
 
-    def complete(self) -> int:
-        """Make what is not remembered; how many views that were."""
+    def complete(self) -> None:
+        """Make what is not remembered."""
         for view, items in enumerate(self.collections):
             complete(items, self.picture, partial(self.make, view))
+
+    def made(self) -> int:
+        """How many were computed until now."""
         return sum(items.made for items in self.collections)
 
     def take(self, view: int, sha256s: Sequence[str]) -> npt.NDArray[np.float32]:

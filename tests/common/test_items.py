@@ -228,6 +228,15 @@ def test_a_store_that_is_deleted_meanwhile_is_made_anew(store: Path) -> None:
     assert use(SHAS[5:9]) == []
 
 
+def test_a_store_that_is_deleted_between_two_looks_of_mkdir_is_not_kept(store: Path) -> None:
+    items = Items("test", {"key": "one"}, ROOM)
+    shutil.rmtree(store)
+    store.mkdir()
+    items.folder.symlink_to(store / "nowhere")  # there for the first look, no folder for the second: FileExistsError
+    assert values(items, SHAS[:5], Maker()) == [made_of(sha) for sha in SHAS[:5]]
+    items.close()
+
+
 def test_what_another_process_is_writing_is_not_trimmed_away(store: Path) -> None:
     use(SHAS[:5])
     (folder,) = store.glob("*")

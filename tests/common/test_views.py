@@ -39,8 +39,13 @@ def make(pictures: Pictures, n_views: int, key: int = 1) -> Views:
     return Views(body, pictures, SIDE_ON, n_views, [key], ItemsParams(max_gib=1.0))
 
 
+def computed(views: Views) -> int:
+    views.complete()
+    return views.made()
+
+
 def test_a_view_is_what_the_body_says_of_the_picture_augmented_by_its_own_draws(views: Views) -> None:
-    assert views.complete() == 2 * len(views.pictures)
+    assert computed(views) == 2 * len(views.pictures)
     shas = views.pictures.sha256s[5:16]
     some = replace(views.pictures, sha256s=shas)
     draws = draw_each(SIDE_ON, list(contents(some.store, shas).values()), [1, 1])
@@ -53,13 +58,24 @@ def test_a_view_is_what_the_body_says_of_the_picture_augmented_by_its_own_draws(
 def test_only_what_is_new_is_computed(views: Views) -> None:
     n = len(views.pictures)
     few = make(replace(views.pictures, sha256s=views.pictures.sha256s[:-3]), 2)
-    assert few.complete() == 2 * (n - 3)
-    assert views.complete() == 2 * n  # this one has not seen what the other has made since
-    assert make(views.pictures, 2).complete() == 0
-    assert make(views.pictures, 3).complete() == n
-    assert make(views.pictures, 1, key=2).complete() == n
+    assert computed(few) == 2 * (n - 3)
+    assert computed(views) == 2 * n  # this one has not seen what the other has made since
+    assert computed(make(views.pictures, 2)) == 0
+    assert computed(make(views.pictures, 3)) == n
+    assert computed(make(views.pictures, 1, key=2)) == n
     shas = views.pictures.sha256s[:4]
     np.testing.assert_array_equal(few.take(0, shas), make(views.pictures, 2).take(0, shas))
+
+
+def test_what_was_damaged_later_is_computed_again_and_counted(views: Views) -> None:
+    shas = views.pictures.sha256s
+    n, before = computed(views), views.take(0, shas)
+    [segment] = views.collections[0].segments
+    data = bytearray(segment.path.read_bytes())
+    data[7] ^= 1
+    segment.path.write_bytes(data)
+    np.testing.assert_array_equal(views.take(0, shas), before)
+    assert views.made() == n + 1
 
 
 def test_an_epoch_sees_one_view_of_every_picture(views: Views) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.common.places import PlacesFile
+from stages.common.random_access import RandomAccessFile
 
 SIZE = 3 * 2**26
 
@@ -19,7 +19,7 @@ def resident_mib() -> float:
 def test_what_was_read_does_not_stay(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(bytes(SIZE))
-    file, before = PlacesFile(path), resident_mib()
+    file, before = RandomAccessFile(path), resident_mib()
     for offset in np.random.default_rng(0).integers(SIZE, size=3000).tolist():
         file.read(offset, 4096)
     assert resident_mib() - before < 8
@@ -28,7 +28,7 @@ def test_what_was_read_does_not_stay(tmp_path: Path) -> None:
 def test_a_part_is_read_whole_and_one_that_is_cut_off_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     path.write_bytes(bytes(range(100)))
-    file, pread = PlacesFile(path), os.pread
+    file, pread = RandomAccessFile(path), os.pread
     monkeypatch.setattr(os, "pread", lambda number, n, offset: pread(number, min(n, 7), offset))
     assert file.read(10, 50) == bytes(range(10, 60))
     path.unlink()

@@ -1,4 +1,4 @@
-"""A file read at places here and there, and not mapped into memory: of one that was just written the kernel maps the
+"""A file read here and there, and not mapped into memory: of one that was just written the kernel maps the
 whole of a large folio, up to 2 MiB, around each byte that is read. A thousand scattered pictures held 48 MB of 61.
 """
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from weakref import finalize
 
 
-class PlacesFile:
+class RandomAccessFile:
     """Open as long as it is referred to, and readable then also where it is deleted. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
