@@ -1,9 +1,7 @@
 """What the frozen body says of pictures, and what that depends on: the key under which it is remembered."""
 
 import hashlib
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from stages.common import backbone, depthwise, device, pictures, transforms
 from stages.common.backbone import Body
 from stages.common.code import code_version
 from stages.common.pictures import Pictures, Store
-from stages.common.threads import map_lots
+from stages.common.threads import until_stopped
 from stages.common.transforms import Draws
 
 
@@ -40,6 +38,4 @@ def depends_on(feed: Pictures) -> dict[str, Any]:
 
 def contents(resized: Store, sha256s: list[str]) -> dict[str, str]:
     """Picture's sha256: sha256 of its resized form, which is what the body sees."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashes = map_lots(pool, lambda sha: hashlib.sha256(resized.blob(sha)).hexdigest(), sha256s)
-        return dict(zip(sha256s, hashes, strict=True))
+    return {sha: hashlib.sha256(resized.blob(sha)).hexdigest() for sha in until_stopped(sha256s)}
