@@ -53,6 +53,8 @@ def repro(project: Path, what: str) -> None:
 
 
 def main() -> None:
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     project, root = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
     n = int(sys.argv[3]) if len(sys.argv) > 3 else 100_000
     (root / "train").mkdir(parents=True, exist_ok=True)

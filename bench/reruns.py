@@ -92,6 +92,8 @@ def full(project: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    if not sys.argv[1:]:
+        sys.exit(__doc__)
     project, rounds = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 3
     pictures, rng = project / "pictures", np.random.default_rng(0)
     shutil.copytree(project / ingest_path(project), pictures)  # the stage `fetch` would take new ones away again
