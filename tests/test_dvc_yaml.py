@@ -130,7 +130,8 @@ def test_a_stage_runs_with_its_data_deps_and_with_none_fewer(name: str, reproduc
 def test_no_stage_but_export_loads_torchs_compiler() -> None:
     """stages/__init__.py keeps it out; export has it, and no stage that imports the same modules."""
     names = ", ".join(f"stages.{name}" for name in STAGES)
-    program = f"import sys, {names}; print([m for m in ('torch._inductor', 'torch._refs', 'sympy') if m in sys.modules])"
+    unwanted = ("torch._inductor", "torch._refs", "sympy")
+    program = f"import sys, {names}; print([m for m in {unwanted} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     program = "import stages, sys; sys.exit('torch._dynamo' in sys.modules)"
