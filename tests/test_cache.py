@@ -38,7 +38,7 @@ def check(project: Project, did: list[str]) -> None:
         ("resize.jpeg_quality", 60, ["resize", "precompute", *TRAINING]),
         pytest.param("backbone.crop_pct", 0.9, ["backbone", "precompute", *TRAINING], marks=pytest.mark.slow),
         ("precompute.size_px", 40, ["precompute", *TRAINING]),
-        ("head.hidden", 8, TRAINING),
+        pytest.param("head.hidden", 8, TRAINING, marks=pytest.mark.slow),
         pytest.param("optimizer.weight_decay", 0.1, TRAINING, marks=pytest.mark.slow),
         ("transforms.max_zoom", 1.3, ["augment", "unfreeze", "train_full", "tta", "evaluate"]),
         ("lr_find.n_iterations", 10, ["lr_find"]),

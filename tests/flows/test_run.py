@@ -77,7 +77,7 @@ def test_force_executes_all_that_was_asked_for(flows: Flows) -> None:
     [
         ("echo out of luck; exit 1", "out of luck"),
         ("kill -9 $$", "exited with -9"),
-        ("'true'", "output 'data/tta/valid.parquet' does not exist"),
+        pytest.param("'true'", "output 'data/tta/valid.parquet' does not exist", marks=pytest.mark.slow),
     ],
     ids=["exits 1", "is killed", "leaves an output out"],
 )
