@@ -86,7 +86,7 @@ def resize_ratios(root: Path, rounds: int) -> list[float]:
 
 
 def main() -> None:
-    if not sys.argv[1:]:
+    if not sys.argv[1:] or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     root, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5
     ratios = {"precompute / its limit": precompute_ratios(rounds), "resize / its limit": resize_ratios(root, rounds)}

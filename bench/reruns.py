@@ -92,7 +92,7 @@ def full(project: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    if not sys.argv[1:]:
+    if not sys.argv[1:] or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     project, rounds = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 3
     pictures, rng = project / "pictures", np.random.default_rng(0)

@@ -77,5 +77,5 @@ def versus(python: str, rounds: int, changes: list[str]) -> tuple[str, dict[str,
         ratios = [one[step]["fastai"]["seconds"] / one[step]["ours"]["seconds"] for one in turns]
         found[step] = {"median": round(statistics.median(ratios), 2), "ratios": [round(ratio, 2) for ratio in ratios]}
         for side, figures in sides.items():
-            found[step][side] = {what: [round(one[step][side][what], 4) for one in turns] for what in figures}
+            found[step][side] = {what: [round(one[step][side][what], 6) for one in turns] for what in figures}
     return precision, found

@@ -45,5 +45,5 @@ def views(rounds: int, changes: list[str]) -> tuple[str, dict[str, Any]]:
             precision = str(receipt(clone, "augment")["precision"])
         print(turns[-1], flush=True)
     return precision, {
-        name: {what: [round(one[name][what], 4) for one in turns] for what in row} for name, row in turns[0].items()
+        name: {what: [round(one[name][what], 6) for one in turns] for what in row} for name, row in turns[0].items()
     }

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from stages.common.home import home
 from stages.common.params import Section
-from stages.common.segment import Segment, digests, write_segment
+from stages.common.segment import Segment, digests, make_folder, write_segment
 from stages.common.stage import track
 from stages.common.trouble import StageError
 
@@ -59,7 +59,7 @@ class Items:
         self.made = 0
         if self.max_bytes:
             with self._kept():
-                self.folder.mkdir(parents=True, exist_ok=True)
+                make_folder(self.folder)
                 (self.folder / "about.json").write_text(about + "\n")
             for path in _glob(self.folder, "*.seg"):
                 self._open(path)
@@ -70,7 +70,7 @@ class Items:
         """Raises StageError: no room, or no right to write. What somebody deletes at this very moment is not kept."""
         try:
             yield
-        except (FileNotFoundError, FileExistsError):  # mkdir's word for a folder deleted in between is the latter
+        except FileNotFoundError:
             return
         except OSError as error:
             raise StageError(

@@ -45,6 +45,14 @@ def digests(sha256s: Sequence[str]) -> npt.NDArray[np.uint64]:
     return np.frombuffer(bytes.fromhex("".join(sha256s)), ">u8").reshape(-1, 4)
 
 
+def make_folder(folder: Path) -> None:
+    """Raises OSError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # it was there for mkdir, and gone when mkdir looked whether it is a folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def write_segment(folder: Path, sha256s: Sequence[str], values: Sequence[bytes]) -> Path:
     """Raises OSError; the file is there whole or not at all. The folder is made anew where somebody has deleted it."""
     table = np.zeros(len(sha256s), ROW)
@@ -55,7 +63,7 @@ def write_segment(folder: Path, sha256s: Sequence[str], values: Sequence[bytes])
     table = table[np.lexsort(table["sha256"].T[::-1])]
     path = folder / f"{uuid.uuid4().hex}.seg"
     temporary = path.with_suffix(".tmp")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         with temporary.open("wb") as file:
             file.writelines(values)

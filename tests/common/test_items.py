@@ -228,13 +228,29 @@ def test_a_store_that_is_deleted_meanwhile_is_made_anew(store: Path) -> None:
     assert use(SHAS[5:9]) == []
 
 
-def test_a_store_that_is_deleted_between_two_looks_of_mkdir_is_not_kept(store: Path) -> None:
+def test_a_folder_deleted_between_two_looks_of_mkdir_is_made_again(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     items = Items("test", {"key": "one"}, ROOM)
     shutil.rmtree(store)
-    store.mkdir()
-    items.folder.symlink_to(store / "nowhere")  # there for the first look, no folder for the second: FileExistsError
+    mkdir, looked = os.mkdir, list[Path]()
+
+    def deleted_meanwhile(path: Path, mode: int) -> None:
+        if Path(path) == items.folder and not looked:
+            looked.append(path)
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+        mkdir(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", deleted_meanwhile)
     assert values(items, SHAS[:5], Maker()) == [made_of(sha) for sha in SHAS[:5]]
-    items.close()
+    assert looked
+    assert use(SHAS[:5]) == []
+
+
+def test_a_store_that_leads_nowhere_is_an_error(store: Path) -> None:
+    store.symlink_to(store.parent / "nowhere")
+    with pytest.raises(StageError, match="cannot be kept in .*: File exists"):
+        Items("test", {"key": "one"}, ROOM)
 
 
 def test_what_another_process_is_writing_is_not_trimmed_away(store: Path) -> None:
