@@ -73,4 +73,4 @@ def cut(jpeg: bytes, wants: dict[str, Any], enough_px: int | None = None) -> Ima
         left, top = (width - side) / 2, (height - side) / 2
         across, down = picture.width / width, picture.height / height
         box = (left * across, top * down, (left + side) * across, (top + side) * down)
-        return picture.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3])))
+        return picture.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3]))).convert("RGB")

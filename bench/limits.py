@@ -74,7 +74,7 @@ def resize_ratios(root: Path, rounds: int) -> list[float]:
         plain = image if image.mode == "L" else image.convert("RGB")
         small = plain.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
         buffer = io.BytesIO()
-        small.convert("RGB").save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
+        small.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
         return buffer.getvalue()
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

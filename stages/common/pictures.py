@@ -4,8 +4,8 @@ import io
 import math
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from stages.common.batches import Batch, Order
 from stages.common.device import Compute
 from stages.common.preprocessing import Backbone
-from stages.common.threads import threads
+from stages.common.threads import map_lots, threads
 from stages.common.transforms import Draws, augment_batch, square
 
-AT_ONCE = 64  # pictures cut before the network goes on: at the end of each lot cores wait for the last one
+AT_ONCE = 64  # pictures cut before the network goes on: at the end of them cores wait for the last one
+A_LOT = 4  # of them go to a thread together
 
 
 class Store(Protocol):
@@ -50,17 +51,16 @@ class Pictures:
         """All pictures in `order` (default: as listed), augmented by `draws` (row i belongs to picture i) or plain."""
         rows = np.arange(len(self)) if order is None else order
         many = max(1, AT_ONCE // self.batch_size) * self.batch_size
-        ahead: deque[tuple[Order, list[Future[torch.Tensor]]]] = deque()
+        ahead: deque[tuple[Order, Iterator[torch.Tensor]]] = deque()
         # On the CPU the network wants the same cores: threads beside it cost a sixth of its speed, and win nothing.
         n_ahead = 0 if self.compute.device.type == "cpu" else 1
         with threads() as pool:
             for some in [*(rows[start : start + many] for start in range(0, len(rows), many)), *[None] * n_ahead]:
                 if some is not None:
-                    ahead.append((some, [pool.submit(self.cut, int(row), draws) for row in some]))
+                    ahead.append((some, map_lots(pool, partial(self.cut, draws=draws), some.tolist(), A_LOT)))
                 if len(ahead) > n_ahead or (some is None and ahead):
-                    ready, futures = ahead.popleft()
-                    wait(futures)  # wakes once, not for each of them
-                    cut = [future.result() for future in futures]
+                    ready, results = ahead.popleft()
+                    cut = list(results)
                     for start in range(0, len(ready), self.batch_size):
                         part = slice(start, start + self.batch_size)
                         yield self._batch(ready[part], cut[part], draws)
@@ -81,9 +81,11 @@ class Pictures:
             image.load()
             scales = (image.width / width, image.height / height) * 2
             left, top, right, bottom = (round(edge * scale) for edge, scale in zip(box, scales, strict=True))
-            pixels = torch.from_numpy(np.array(image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))))
-        batch, size = pixels[None].permute(0, 3, 1, 2), (self.size_px, self.size_px)
-        return F.interpolate(batch, size, mode=self.about.interpolation, antialias=True)[0].permute(1, 2, 0)
+            pixels = np.array(image.crop((left, top, max(right, left + 1), max(bottom, top + 1))))
+        planes = torch.from_numpy(np.atleast_3d(pixels))[None].permute(0, 3, 1, 2)  # one of a grey picture
+        size = (self.size_px, self.size_px)
+        cut = F.interpolate(planes, size, mode=self.about.interpolation, antialias=True)[0]
+        return cut.permute(1, 2, 0).expand(-1, -1, 3)
 
     def _batch(self, rows: Order, cut: list[torch.Tensor], draws: Draws | None) -> Batch:
         padding = self.batch_size - len(rows)

@@ -12,13 +12,15 @@ if TYPE_CHECKING:  # the app, which has neither pydantic's models nor ruamel, pr
 
 
 def resized(data: bytes, params: ResizeParams, max_pixels: int) -> bytes:
-    """A picture file's bytes as those of a JPEG: upright, RGB, shorter side `size_px`.
+    """A picture file's bytes as those of a JPEG: upright, shorter side `size_px`, grey where the picture is.
+
+    A grey JPEG decodes to the very values of one in colour, in half the time.
 
     Raises:
         BadPictureError, MemoryError: as `images.decode`.
     """
     image = images.decode(data, max_pixels, draft_px=params.size_px)
-    image = images.resize_shorter(image, params.size_px).convert("RGB")
+    image = images.resize_shorter(image, params.size_px)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=params.jpeg_quality, subsampling=0)
     return buffer.getvalue()

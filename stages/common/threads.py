@@ -23,9 +23,9 @@ def threads() -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
-def map_lots(pool: Executor, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+def map_lots(pool: Executor, function: Callable[[T], R], items: Sequence[T], lot_size: int = A_LOT) -> Iterator[R]:
     """`pool.map` in lots: to hand one item over takes longer than to hash a small file."""
-    lots = (items[start : start + A_LOT] for start in range(0, len(items), A_LOT))
+    lots = (items[start : start + lot_size] for start in range(0, len(items), lot_size))
     results = pool.map(lambda lot: [function(item) for item in until_stopped(lot)], lots)
     return (result for lot in results for result in lot)
 

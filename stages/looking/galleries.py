@@ -91,12 +91,12 @@ def cropper(shards: Shards, crop_pct: float) -> Callable[[str], Image.Image]:
     def crop(sha256: str) -> Image.Image:
         with Image.open(io.BytesIO(shards.blob(sha256))) as image:
             box = square(*image.size, 1 / crop_pct, 0.5, 0.5)
-            return image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
+            return image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, box, reducing_gap=2.0).convert("RGB")
 
     return crop
 
 
 def data_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=70)
+    image.save(buffer, "JPEG", quality=70)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -8,6 +8,8 @@ from PIL import Image
 
 from stages.common.network import load_network
 from stages.common.pictures import Pictures
+from stages.common.preprocessing import ResizeParams
+from stages.common.resized import resized
 from stages.common.shards import Shards
 from tests.common.test_network import CPU
 from tests.conftest import Project
@@ -32,3 +34,22 @@ def test_pixels(reproduced: Project, interpolation: str) -> None:
         apart = np.abs(levels - np.asarray(cut))  # torch rounds other than Pillow, here and there
         assert apart.max() < 3.01
         assert apart.mean() < 0.05
+
+
+class Blobs(dict[str, bytes]):
+    def blob(self, sha256: str) -> bytes:
+        return self[sha256]
+
+
+def test_a_grey_picture_is_kept_grey_and_seen_as_if_it_were_kept_in_colour(reproduced: Project) -> None:
+    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").about
+    noise = np.random.default_rng(0).integers(0, 256, (90, 130), np.uint8)
+    grey, blobs = Image.fromarray(noise).resize((260, 180)), Blobs()
+    for mode in ("L", "RGB"):
+        buffer = io.BytesIO()
+        grey.convert(mode).save(buffer, "PNG")
+        blobs[mode] = resized(buffer.getvalue(), ResizeParams(size_px=150, jpeg_quality=95), 10**6)
+        assert Image.open(io.BytesIO(blobs[mode])).mode == mode
+    for size_px in (40, 100):  # decoded at half the size, and whole
+        (batch,) = Pictures(blobs, ["L", "RGB"], about, size_px, 2, CPU).batches()
+        assert np.array_equal(*batch.x.numpy())
