@@ -62,4 +62,4 @@ requirements: setup  ## compile all requirements*.txt
 
 clean:  ## remove the environment, the outputs of all stages and what is remembered (the DVC cache stays)
 	rm -rf .venv .venv-app .venv-bench .unfreeze .mypy_cache .pytest_cache .ruff_cache data/.*.tmp
-	git clean -qfdX data
+	git clean -qfdX $(patsubst stages/%.py,data/%,$(wildcard stages/*.py)) data/raw/elpv

@@ -27,7 +27,7 @@ from stages.common.head import Head, labels_to_indexes, load_head, save_head
 from stages.common.items import ItemsParams
 from stages.common.optim import OptimizerParams
 from stages.common.outputs import outputs
-from stages.common.params import Count, Positive, Seed, SizePx, load
+from stages.common.params import BatchSize, Count, Seed, SizePx, load
 from stages.common.pictures import Pictures
 from stages.common.predict import average, predict
 from stages.common.rows import read_rows
@@ -64,7 +64,7 @@ def main() -> None:
     checkpoint = Checkpoint("augment", compute)
     params = load("augment", AugmentParams)
     size_px = load("precompute.size_px", SizePx)
-    body_batch_size = compute.whole(load("precompute.batch_size", Positive))
+    body_batch_size = compute.whole(load("precompute.batch_size", BatchSize))
     transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")
     (about, body), head = load_backbone(), compute.place(load_head(HEAD))
     (shas, labels), (valid_shas, valid_labels) = (

@@ -9,6 +9,7 @@ Recipe: `tfms_from_model`: the weights' own mean and std.
 import difflib
 import hashlib
 import importlib.util
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 
+from stages.common import stop
 from stages.common.backbone import FOLDER, Body
 from stages.common.outputs import outputs
 from stages.common.params import Section, load
@@ -86,11 +88,22 @@ def from_file(path: Path, sha256: str | None, expected: Weights) -> tuple[Weight
     return match(read_weights(path), expected, path), found
 
 
+def sha256_of(path: Path) -> str:
+    """Of a file named by the first eight digits of it, as torch.hub's are. Raises StageError: it is not."""
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not path.stem.endswith(f"-{sha256[:8]}"):
+        raise StageError(f"{path} is damaged: its sha256 begins with {sha256[:8]}. Install its package again")
+    return sha256
+
+
 def from_hub(name: str, expected: Weights) -> Weights:
     """From timm's hub. Raises StageError without network: says both ways out."""
+    print(f"asking the hub for the weights of {name}", flush=True)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line a try, and it tries for most of a minute
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0, global_pool="")
     except Exception as error:  # requests, urllib3 and huggingface_hub each raise their own
+        stop.check()
         raise StageError(
             f"no weights for {name}: the hub cannot be reached ({type(error).__name__}). Either run this stage where "
             "there is internet and `dvc push` its output (others then `dvc pull backbone`), or set "
@@ -101,13 +114,13 @@ def from_hub(name: str, expected: Weights) -> Weights:
 
 def backbone(params: BackboneParams) -> tuple[Weights, Backbone]:
     """Weights and description. The offline package is asked first, then the hub; a weights_file beats both."""
+    if not timm.is_model(params.name):  # create_model would ask the hub for `hf-hub:...`
+        close = ", ".join(difflib.get_close_matches(params.name, timm.list_models(), n=5)) or "timm.list_models()"
+        raise StageError(f"backbone.name is {params.name!r}, which timm does not know; it knows {close}")
     try:
         net: Any = timm.create_model(params.name, pretrained=False, num_classes=0, global_pool="")
-    except Exception as error:  # unknown names, and hub names that cannot be looked up, each raise their own
-        if timm.is_model(params.name):
-            raise unfit(params.name, error) from None
-        close = ", ".join(difflib.get_close_matches(params.name, timm.list_models(), n=5)) or "timm.list_models()"
-        raise StageError(f"backbone.name is {params.name!r}, which timm does not know; it knows {close}") from None
+    except Exception as error:  # each model fails in a way of its own
+        raise unfit(params.name, error) from None
     expected: Weights = dict(net.state_dict())
     package, file = OFFLINE.get(params.name, ("", ""))
     spec = importlib.util.find_spec(package) if package else None
@@ -116,9 +129,7 @@ def backbone(params: BackboneParams) -> tuple[Weights, Backbone]:
         source = Path(params.weights_file).name
     elif spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / file
-        weights, sha256 = from_file(
-            path, params.weights_sha256 or hashlib.sha256(path.read_bytes()).hexdigest(), expected
-        )
+        weights, sha256 = from_file(path, params.weights_sha256 or sha256_of(path), expected)
         source = package.replace("_", "-")
     else:
         weights = from_hub(params.name, expected)

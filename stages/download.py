@@ -21,7 +21,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Annotated
+from typing import IO, Annotated, Any, Self
 
 import pandas as pd
 from pydantic import Field
@@ -37,6 +37,9 @@ Member = tuple[PurePosixPath, IO[bytes]]
 BAD_ARCHIVE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError,
     NotImplementedError, ValueError, LookupError,
+)  # fmt: skip
+HEADERS = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
 MOST_TIMES, AT_LEAST, A_FILE = 20, 1 << 26, 1 << 12  # pictures hardly shrink; bytes; bytes that an empty file takes
 
@@ -118,7 +121,7 @@ def members(path: Path, room: Room, within: bool = False) -> Iterator[Member]:
                     if not info.is_dir():
                         yield from inner(checked(info.filename, path), archive.open(info), room, within)
         else:
-            with tarfile.open(path) as archive_:
+            with tarfile.open(path, tarinfo=Entry) as archive_:
                 for entry in archive_:
                     room.take(entry.size)
                     file = archive_.extractfile(entry) if entry.isfile() else None
@@ -126,6 +129,20 @@ def members(path: Path, room: Room, within: bool = False) -> Iterator[Member]:
                         yield checked(entry.name, path), file
     except BAD_ARCHIVE as error:
         raise StageError(f"{path.name} cannot be unpacked: {error}") from None
+
+
+class Entry(tarfile.TarInfo):
+    """tarfile reads the bodies of some headers into memory before it names the entry: here they stay small."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> Self:
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type == tarfile.GNUTYPE_SPARSE or (entry.type in HEADERS and entry.size > CHUNK):
+            raise StageError("a header of the archive is larger than 1 MiB, or a file has holes: not unpacked")
+        return entry
+
+    def _proc_gnusparse_10(self, *_: Any) -> None:  # tarfile's own: the list of holes stands in the file's body
+        raise StageError("a file of the archive has holes: not unpacked")
 
 
 def inner(name: PurePosixPath, file: IO[bytes], room: Room, within: bool) -> Iterator[Member]:

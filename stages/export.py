@@ -31,7 +31,7 @@ from stages.common.model_card import card
 from stages.common.network import Network, load_network
 from stages.common.onnx_graph import INPUT, OUTPUTS, write_onnx
 from stages.common.outputs import outputs
-from stages.common.params import Count, Positive, Section, Seed, load
+from stages.common.params import BatchSize, Count, Positive, Section, Seed, load
 from stages.common.pictures import Pictures
 from stages.common.predict import predict
 from stages.common.rows import Rows, read_rows
@@ -102,7 +102,7 @@ def describe(network: Network, params: ExportParams, train: Rows, valid: Rows, s
             "pixels": "uint8 (n, 3, size_px, size_px), RGB; normalises itself",
         },
         "prediction": {
-            "batch_size": load("tta.batch_size", Positive),
+            "batch_size": load("tta.batch_size", BatchSize),
             "precision": load("device.precision", str),
             "n_aug": load("tta.n_aug", Count),
             "seed": load("seed", Seed),

@@ -18,7 +18,7 @@ from stages.common.backbone import load_backbone
 from stages.common.device import DeviceParams, compute_on, enough_memory
 from stages.common.items import Items, ItemsParams, complete, values
 from stages.common.outputs import outputs
-from stages.common.params import Positive, Section, SizePx, load
+from stages.common.params import BatchSize, Section, SizePx, load
 from stages.common.pictures import Pictures
 from stages.common.shards import Shards, write_shards
 from stages.common.stage import run
@@ -28,7 +28,7 @@ RESIZED, OUT = Path("data/resize/shards"), Path("data/precompute")
 
 class PrecomputeParams(Section):
     size_px: SizePx
-    batch_size: Positive
+    batch_size: BatchSize
 
 
 def main() -> None:

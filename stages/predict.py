@@ -34,7 +34,7 @@ from stages.common.device import Compute, DeviceParams, compute_on, enough_memor
 from stages.common.listed import Listed, listed
 from stages.common.network import Network, load_network
 from stages.common.outputs import whole_file
-from stages.common.params import Count, Positive, Section, Seed
+from stages.common.params import BatchSize, Count, Section, Seed
 from stages.common.pictures import Pictures
 from stages.common.predict import Floats
 from stages.common.preprocessing import ResizeParams
@@ -53,7 +53,7 @@ Write = Callable[[pd.DataFrame], None]
 class Prediction(Section):
     """`prediction` in model.json: what the model file does not say, and its results depend on."""
 
-    batch_size: Positive
+    batch_size: BatchSize
     precision: Literal["auto", "float32", "bfloat16"]
     n_aug: Count
     seed: Seed

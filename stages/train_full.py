@@ -21,7 +21,7 @@ from stages.common.keep import Keep, Keeper
 from stages.common.network import N_GROUPS, load_network, save_network
 from stages.common.optim import OptimizerParams, make_optimizer
 from stages.common.outputs import outputs
-from stages.common.params import Fraction, Positive, Rate, Section, Seed, SizePx, TrainBatchSize, load
+from stages.common.params import Few, Fraction, Rate, Section, Seed, SizePx, TrainBatchSize, load
 from stages.common.picture_feed import picture_feed
 from stages.common.rows import read_rows
 from stages.common.schedule import ScheduleParams, cycle_ends, make_schedule, total_epochs
@@ -40,7 +40,7 @@ def _one_learns(lrs: list[float]) -> list[float]:
 
 
 Lrs = Annotated[list[Rate], Field(min_length=N_GROUPS, max_length=N_GROUPS), AfterValidator(_one_learns)]
-PerSize = Annotated[int, Field(ge=1)] | list[Positive]
+PerSize = Few | list[Few]
 
 
 class TrainFullParams(Section):

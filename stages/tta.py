@@ -17,7 +17,7 @@ from stages.common.batches import stage_key
 from stages.common.device import Compute, DeviceParams, compute_on, enough_memory
 from stages.common.network import Network, load_network
 from stages.common.outputs import outputs
-from stages.common.params import Count, Positive, Section, Seed, load
+from stages.common.params import BatchSize, Count, Section, Seed, load
 from stages.common.pictures import Pictures
 from stages.common.predict import Floats, average, predict
 from stages.common.rows import Rows, read_rows
@@ -30,7 +30,7 @@ MODEL, RESIZED, OUT = Path("data/train_full/model.safetensors"), Path("data/resi
 
 class TtaParams(Section):
     n_aug: Count
-    batch_size: Positive
+    batch_size: BatchSize
 
 
 def tta(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from stages.common.params import NO_RESULT, NOT_SHOWN
+from stages.common.params import NO_RESULT, NOT_SHOWN, SECTIONS
 from tests.conftest import Project
 
 ROOT = Path(__file__).parent.parent
@@ -42,11 +42,12 @@ def sections_read(paths: set[Path]) -> set[str]:
     Without NO_RESULT: more room must not mean to train again."""
     found = set[str]()
     for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text()))):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        if not isinstance(node, ast.Call):
             continue
-        if node.func.id == "load_all":
+        called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        if called == "load_all":
             found |= set(ALL_PARAMS) - set(NOT_SHOWN)
-        elif node.func.id == "load" and isinstance(node.args[0], ast.Constant):
+        elif called == "load" and node.args and isinstance(node.args[0], ast.Constant):
             found.add(str(node.args[0].value))
     return found - set(NO_RESULT)
 
@@ -59,6 +60,23 @@ def test_deps_are_the_modules_that_are_imported(name: str) -> None:
     expected |= {name for path in modules for name in re.findall(r'Path\("(examples/[^"]+)"\)', path.read_text())}
     declared = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")}
     assert declared == expected, f"mend deps of {name} in dvc.yaml"
+
+
+def test_deps_of_the_downloads_are_the_modules_that_are_imported() -> None:
+    module = ROOT / "stages/download.py"
+    expected = {str(path.relative_to(ROOT)) for path in first_party_imports(module, {module})}
+    stages = YAML(typ="safe").load((ROOT / "data/dvc.yaml").read_text())["stages"]
+    assert [set(stage["deps"]) for stage in stages.values()] == [expected] * 3
+
+
+def test_files_that_are_no_deps_hold_no_code() -> None:
+    for package in ("common", "looking"):
+        (only,) = ast.parse((ROOT / f"stages/{package}/__init__.py").read_text()).body
+        assert isinstance(only, ast.Expr)
+
+
+def test_the_sections_are_those_of_params_yaml() -> None:
+    assert list(SECTIONS) == list(ALL_PARAMS)
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import gzip
 import hashlib
 import io
 import os
@@ -9,6 +10,7 @@ import pickle
 import re
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -325,3 +327,18 @@ def test_every_promise_is_held_by_tests_that_there_are() -> None:
         for given, name in names:
             file = given or file
             assert f"def {name}(" in (ROOT / "tests" / file).read_text(), (file, name)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_SPARSE])
+def test_a_header_of_a_tar_is_not_read_into_memory_whatever_its_size(tmp_path: Path, kind: bytes) -> None:
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = kind, 50_000_000
+    with gzip.open(tmp_path / "a", "wb", compresslevel=1) as archive:
+        archive.write(
+            header.tobuf() + bytes(header.size) + tarfile.TarInfo("images/Bengal_1.jpg").tobuf() + bytes(1024)
+        )
+    tracemalloc.start()
+    with pytest.raises(StageError, match=r"not unpacked$"):
+        unpack(tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()

@@ -14,7 +14,7 @@ from stages.common.params import Fraction, Positive, Section
 
 
 class HeadParams(Section):
-    hidden: Positive
+    hidden: Annotated[int, Field(ge=1, le=65536)]
     dropout: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | Fraction
 
 

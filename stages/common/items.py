@@ -36,7 +36,7 @@ SMALL, MOST_SMALL = VALUES_PER_SEGMENT // 4, 16
 class ItemsParams(Section):
     """`max_gib`: the size of all collections together; what was used longest ago goes first. 0: remember nothing."""
 
-    max_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    max_gib: Annotated[float, Field(ge=0, le=1_000_000)]
 
 
 def store() -> Path:

@@ -3,6 +3,7 @@
 Read with ruamel in YAML 1.2, as DVC does: PyYAML makes `1e-3` a string and `no` a bool.
 """
 
+import difflib
 import re
 import reprlib
 from datetime import date
@@ -18,6 +19,10 @@ from stages.common.trouble import StageError
 PARAMS = Path("params.yaml")
 NO_RESULT = ("items", "checkpoint_seconds")  # sections that no output depends on
 NOT_SHOWN = (*NO_RESULT, "export")
+SECTIONS = (
+    "seed", "device", "checkpoint_seconds", "items", "ingest", "split", "resize", "backbone", "precompute", "head",
+    "optimizer", "transforms", "lr_find", "train_head", "augment", "unfreeze", "train_full", "tta", "export",
+)  # fmt: skip
 MOST_NODES = 5000  # ours has 150; libyaml takes a minute or its stack overflows where 50,000 lie in each other
 MOST_ALIASES = 30  # beside merges: ten levels of three merge 59,049 maps, and thirty levels all of memory
 
@@ -25,9 +30,11 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SizePx = Annotated[int, Field(ge=32, le=4096)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-TrainBatchSize = Annotated[int, Field(ge=2)]  # BatchNorm has no spread of one
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Few = Annotated[int, Field(ge=1, le=1000)]
+BatchSize = Annotated[int, Field(ge=1, le=65536)]
+TrainBatchSize = Annotated[int, Field(ge=2, le=65536)]  # BatchNorm has no spread of one
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -44,6 +51,12 @@ T = TypeVar("T")
 def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
     """The section (or dotted key) of a params file as `kind`; a StageError names the key, the value and the rule."""
     value = parse(path)
+    if path == PARAMS and isinstance(value, dict) and (unknown := [str(key) for key in value if key not in SECTIONS]):
+        close = difflib.get_close_matches(unknown[0], SECTIONS, n=1)
+        raise StageError(
+            f"{path}: unknown section {_short.repr(unknown[0])}: remove it or mend its spelling"
+            + (f" ({close[0]}?)" if close else "")
+        )
     try:
         for key in section.split("."):
             value = value[key]

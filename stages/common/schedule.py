@@ -7,20 +7,27 @@ from typing import Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from stages.common.params import Fraction, Positive, Section
+from stages.common.params import Few, Fraction, Section
+from stages.common.trouble import StageError
+
+MOST_EPOCHS = 100_000
 
 
 class ScheduleParams(Section):
     schedule: Literal["sgdr", "one_cycle"]
-    n_cycles: Positive
-    cycle_len: Positive
-    cycle_mult: Positive
+    n_cycles: Few
+    cycle_len: Few
+    cycle_mult: Few
     hold_pct: Fraction
 
 
 def total_epochs(n_cycles: int, cycle_len: int, cycle_mult: int) -> int:
-    """Epochs of all cycles: n_cycles=3, cycle_len=1, cycle_mult=2 is 1 + 2 + 4 = 7."""
-    return sum(cycle_len * cycle_mult**cycle for cycle in range(n_cycles))
+    """Epochs of all cycles: n_cycles=3, cycle_len=1, cycle_mult=2 is 1 + 2 + 4 = 7. Raises StageError: too many."""
+    total: int = sum(cycle_len * cycle_mult**cycle for cycle in range(n_cycles))
+    if total > MOST_EPOCHS:
+        asked = f"n_cycles {n_cycles}, cycle_len {cycle_len} and cycle_mult {cycle_mult}"
+        raise StageError(f"{asked} are more than {MOST_EPOCHS:,} epochs: lower one in params.yaml")
+    return total
 
 
 def cycle_ends(params: ScheduleParams) -> list[int]:
@@ -48,7 +55,8 @@ def make_schedule(params: ScheduleParams, steps_per_epoch: int) -> Callable[[Opt
     """The schedule for an optimiser whose groups hold their peak rates.
 
     `one_cycle` (Smith 2018, as the later course uses it) is one rise and one fall over all the epochs that the cycles
-    would take; momentum goes the opposite way, 0.05 to either side of the optimiser's own.
+    would take; momentum goes the opposite way, 0.05 to either side of the optimiser's own,
+    within 0 and 0.99.
     """
 
     def sgdr(optimizer: Optimizer) -> LRScheduler:

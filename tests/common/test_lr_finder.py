@@ -87,3 +87,9 @@ def test_suggestion_is_one_order_below_the_minimum() -> None:
 def test_a_range_that_does_not_grow_is_refused() -> None:
     with pytest.raises(ValueError, match="lr_start must be below lr_end"):
         RangeTestParams(lr_start=1, lr_end=1, n_iterations=20)
+
+
+def test_a_loss_that_is_no_number_ends_it(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([1.0, 0.9, float("nan"), 0.8, 0.7])
+    monkeypatch.setattr(lr_finder, "train_step", lambda *_: next(losses))
+    assert len(range_test(network, TensorFeed(), optimizer_of(network), PARAMS, CPU, bn_freeze=True)) == 2

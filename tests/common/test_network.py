@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.common.backbone import Body
 from stages.common.batches import Batch
-from stages.common.device import Compute
+from stages.common.device import Compute, DeviceParams, compute_on
 from stages.common.freeze import train_mode, train_only
 from stages.common.head import HeadParams, load_head, new_head, save_head
 from stages.common.network import Network, load_network, save_network
@@ -164,3 +164,31 @@ def test_predict_drops_padding(network: Network, images: torch.Tensor) -> None:
     padded = predict(network, iter([Batch(images, np.arange(8), 3)]), 5, 1, CPU)
     np.testing.assert_array_equal(padded, whole[:5])
     np.testing.assert_allclose(whole.sum(1), 1, rtol=1e-6)
+
+
+def test_a_fresh_head_is_kaimings() -> None:
+    """He et al. 2015, eq. 10: a standard deviation of sqrt(2 / inputs), no bias."""
+    head = new_head(HeadParams(hidden=400, dropout=0.5), 600, ["a", "b", "c"], seed=1)
+    for layer, inputs in ((head[2], 600), (head[6], 400)):
+        assert isinstance(layer, nn.Linear)
+        assert float(layer.weight.detach().std()) == pytest.approx((2 / inputs) ** 0.5, rel=0.05)
+        assert not layer.bias.any()
+
+
+def test_the_optimisers_get_what_params_say(network: Network) -> None:
+    made = [
+        make_optimizer(OptimizerParams(name=name, momentum=0.7, weight_decay=0.2), network.groups(), [0.1, 0, 0.3])
+        for name in ("sgd", "adamw")
+    ]
+    groups = [group for optimizer in made for group in optimizer.param_groups]
+    assert [group["lr"] for group in groups] == [0.1, 0.3] * 2
+    assert [group["weight_decay"] for group in groups] == [0.2] * 4
+    assert [group.get("momentum", group.get("betas")) for group in groups] == [0.7, 0.7, (0.7, 0.99), (0.7, 0.99)]
+
+
+def test_to_choose_the_device_seeds_what_dropout_draws_from() -> None:
+    drawn = []
+    for seed in (3, 3, 4):
+        compute_on(DeviceParams(name="cpu", precision="float32"), seed)
+        drawn.append(torch.rand(4).tolist())
+    assert drawn[0] == drawn[1] != drawn[2]

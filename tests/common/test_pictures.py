@@ -4,13 +4,16 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stages.common.network import load_network
+from stages.common.picture_feed import PictureFeed
 from stages.common.pictures import Pictures
 from stages.common.preprocessing import ResizeParams
 from stages.common.resized import resized
 from stages.common.shards import Shards
+from stages.common.transforms import TransformsParams
 from tests.common.test_network import CPU
 from tests.conftest import Project
 
@@ -53,3 +56,35 @@ def test_a_grey_picture_is_kept_grey_and_seen_as_if_it_were_kept_in_colour(repro
     for size_px in (40, 100):  # decoded at half the size, and whole
         (batch,) = Pictures(blobs, ["L", "RGB"], about, size_px, 2, CPU).batches()
         assert np.array_equal(*batch.x.numpy())
+
+
+def test_the_crop_is_the_share_that_the_backbone_wants(reproduced: Project) -> None:
+    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").about
+    gradient, blobs, seen = np.tile(np.arange(200, dtype=np.uint8), (200, 1)), Blobs(), []
+    buffer = io.BytesIO()
+    Image.fromarray(gradient).save(buffer, "JPEG", quality=100)
+    blobs["ramp"] = buffer.getvalue()
+    for crop_pct in (1.0, 0.5):
+        some = about.model_copy(update={"mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": crop_pct})
+        (batch,) = Pictures(blobs, ["ramp"], some, 50, 1, CPU).batches()
+        seen.append(float(batch.x[0, 0, :, -1].mean() - batch.x[0, 0, :, 0].mean()) * 255)
+    assert seen == pytest.approx([196, 98], abs=3)
+
+
+def test_each_epoch_has_an_order_and_an_augmentation_of_its_own(reproduced: Project) -> None:
+    network = load_network(reproduced.folder / "data/unfreeze/model.safetensors")
+    shards = Shards(reproduced.folder / "data/resize/shards")
+    shas = list(shards.sha256s())[:16]
+    transforms = TransformsParams(kind="side_on", max_zoom=1.1, max_rotate_deg=10, max_lighting=0.05)
+    pictures = Pictures(shards, shas, network.about, 40, 8, CPU)
+    feed = PictureFeed(pictures, torch.zeros(16, dtype=torch.int64), transforms, [0])
+
+    def pixels(epoch: int) -> tuple[list[int], torch.Tensor]:
+        batches = list(feed.epoch(epoch))
+        rows = np.concatenate([batch.rows for batch in batches])
+        return rows.tolist(), torch.cat([batch.x for batch in batches])[np.argsort(rows)]
+
+    (order, first), (again, same), (other, second) = pixels(0), pixels(0), pixels(1)
+    assert order == again != other
+    assert torch.equal(first, same)
+    assert all(not torch.equal(one, two) for one, two in zip(first, second, strict=True))

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from torch.optim import SGD
+from torch.optim import SGD, AdamW
 
 from stages.common.schedule import ScheduleParams, make_schedule, sgdr_factor, total_epochs
+from stages.common.trouble import StageError
 
 
 def sgdr(cycle_mult: int, **changes: object) -> ScheduleParams:
@@ -85,3 +86,26 @@ def test_one_cycle_of_few_steps_starts_low_and_keeps_to_its_peak(steps: int) -> 
     assert lrs[0] == pytest.approx(0.1 / 25)
     assert max(lrs) <= 0.1
     assert all(0.45 <= momentum <= 0.55 for momentum in momenta)
+
+
+def test_the_hold_is_kept_by_sgdr() -> None:
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    make_schedule(sgdr(1, hold_pct=0.1), steps_per_epoch=20)(optimizer)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.001)
+
+
+def test_one_cycle_moves_adams_first_beta() -> None:
+    optimizer = AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1, betas=(0.9, 0.99))
+    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1), steps_per_epoch=20)(optimizer)
+    betas = []
+    for _ in range(20):
+        betas.append(optimizer.param_groups[0]["betas"])
+        optimizer.step()
+        schedule.step()
+    assert betas[0] == pytest.approx((0.95, 0.99))
+    assert min(first for first, _ in betas) == pytest.approx(0.85, abs=0.01)
+
+
+def test_more_epochs_than_anybody_can_mean_are_refused() -> None:
+    with pytest.raises(StageError, match="more than 100,000 epochs"):
+        total_epochs(n_cycles=1000, cycle_len=1, cycle_mult=2)

@@ -85,3 +85,13 @@ def test_the_files_of_a_run(reproduced: Project) -> None:
     np.testing.assert_allclose(submission.drop(columns="id").sum(axis=1), 1, atol=1e-5)
     valid = pd.read_csv(reproduced.folder / "data/split/valid.csv")
     assert pd.read_csv(folder / "confusion.csv")["actual"].tolist() == valid["label"].tolist()
+
+
+def test_the_submission_is_of_the_averaged_predictions(reproduced: Project) -> None:
+    submission = pd.read_csv(reproduced.folder / "data/evaluate/submission.csv").drop(columns="id")
+    test = pd.read_parquet(reproduced.folder / "data/tta/test.parquet")
+    averaged, plain = (
+        test[[f"{kind}:{name}" for name in submission.columns]].to_numpy(np.float64) for kind in ("tta", "plain")
+    )
+    np.testing.assert_allclose(submission, averaged / averaged.sum(axis=1, keepdims=True), atol=1e-6)
+    assert np.abs(averaged - plain).max() > 1e-4
