@@ -3,7 +3,8 @@
 In:   data/tta/{valid,test}.parquet, the histories of train_head, augment and train_full, data/augment/tta.csv
 Out:  data/evaluate/metrics.json    flat keys, on valid: accuracy, log_loss, balanced_accuracy, macro_f1, mcc of the
                                     plain predictions; accuracy_tta, log_loss_tta of the averaged ones
-      data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch
+      data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch; seconds would make no two runs alike:
+                                    they stand in .unfreeze/receipts, in the report and in what stages.show prints
       data/evaluate/confusion.csv   actual, predicted: one row a valid picture; confusion.png
       data/evaluate/submission.csv  id and a probability a class for every test picture; the header alone without them
       data/evaluate/steps.png, history.png
