@@ -113,7 +113,7 @@ def test_every_long_stage_leaves_when_told(project: Project, stage: str) -> None
 def test_a_stage_whose_dvc_was_killed_stops_and_replaces_nothing(project: Project) -> None:
     """The parent of the real Python is DVC itself (a shell that ends with one command becomes it)."""
     project.shim = None
-    project.params({"train_head.cycle_len": 2000})
+    project.params({"train_head.cycle_len": 1000, "train_head.n_cycles": 50})
     repro = subprocess.Popen(
         ["dvc", "repro", "train_head"], cwd=project.folder, env=project.environment() | {"SHELL": "/bin/bash"},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
