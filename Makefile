@@ -49,10 +49,11 @@ bench: setup .venv-bench/ready  ## ratios against limits, full reruns and fastai
 	.venv/bin/uv pip sync --quiet --python .venv-bench/bin/python --compile-bytecode bench/requirements.txt
 	touch $@
 
-lint: setup  ## style and types
+lint: setup  ## style, types, and that imports go one way
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 
 requirements: setup  ## compile all requirements*.txt
 	$(COMPILE) --extra demo --extra dev pyproject.toml -o requirements.txt

@@ -11,11 +11,11 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from stages.common.overlay import overlay
-from stages.common.resized import resized
+from stages.reporting.results.overlay import overlay
+from stages.vision.files.resized import resized
 
 if TYPE_CHECKING:
-    from stages.common.preprocessing import ResizeParams
+    from stages.vision.batches.preprocessing import ResizeParams
 
 MAX_PIXELS = 100_000_000  # at 15 bytes each while it is decoded, one picture at a time
 

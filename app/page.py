@@ -8,7 +8,7 @@ import gradio as gr
 from PIL import Image
 
 from app.model import Model
-from stages.common.images import FORMATS, BadPictureError
+from stages.vision.files.images import FORMATS, BadPictureError
 
 MAX_FILE_MB = 20
 KEPT_SECONDS = 300  # of what was dropped and shown

@@ -49,19 +49,19 @@ for missing in ("pydantic", "ruamel", "ruamel.yaml", "ruamel.yaml.error"):
     except ModuleNotFoundError:
         sys.modules[missing] = Anything(missing)
 
-from stages.common.activations import activations  # noqa: E402
-from stages.common.backbone import Body  # noqa: E402
-from stages.common.device import Compute, DeviceParams, compute_on  # noqa: E402
-from stages.common.freeze import train_mode  # noqa: E402
-from stages.common.head import Head, HeadShape  # noqa: E402
-from stages.common.network import Network  # noqa: E402
-from stages.common.optim import OptimizerParams, make_optimizer  # noqa: E402
-from stages.common.picture_feed import PictureFeed  # noqa: E402
-from stages.common.pictures import Pictures  # noqa: E402
-from stages.common.preprocessing import Backbone, ResizeParams  # noqa: E402
-from stages.common.shards import Shards, write_shards  # noqa: E402
-from stages.common.step import train_step  # noqa: E402
-from stages.common.transforms import TransformsParams  # noqa: E402
+from stages.models.frozen.activations import activations  # noqa: E402
+from stages.models.networks.backbone import Body  # noqa: E402
+from stages.models.networks.head import Head, HeadShape  # noqa: E402
+from stages.models.networks.network import Network  # noqa: E402
+from stages.store.shards import Shards, write_shards  # noqa: E402
+from stages.training.compute.device import Compute, DeviceParams, compute_on  # noqa: E402
+from stages.training.loop.freeze import train_mode  # noqa: E402
+from stages.training.loop.optimizer import OptimizerParams, make_optimizer  # noqa: E402
+from stages.training.loop.step import train_step  # noqa: E402
+from stages.vision.batches.picture_feed import PictureFeed  # noqa: E402
+from stages.vision.batches.pictures import Pictures  # noqa: E402
+from stages.vision.batches.preprocessing import Backbone, ResizeParams  # noqa: E402
+from stages.vision.batches.transforms import TransformsParams  # noqa: E402
 
 CLASSES = ["one", "two"]
 BACKBONES = ["tf_efficientnet_lite0", "resnet34", "resnext50_32x4d"]

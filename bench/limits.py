@@ -18,15 +18,15 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from stages.common.activations import activations
-from stages.common.backbone import load_backbone
-from stages.common.device import DeviceParams, compute_on
-from stages.common.params import load
-from stages.common.pictures import Pictures
-from stages.common.preprocessing import ResizeParams
-from stages.common.shards import Shards
+from stages.models.frozen.activations import activations
+from stages.models.networks.backbone import load_backbone
 from stages.precompute import RESIZED, PrecomputeParams
 from stages.resize import FILES, resize
+from stages.runtime.params import load
+from stages.store.shards import Shards
+from stages.training.compute.device import DeviceParams, compute_on
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.preprocessing import ResizeParams
 
 N_PICTURES = 512
 

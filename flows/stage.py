@@ -37,7 +37,7 @@ class Outcome:
 
 
 def read_receipt(stage: str) -> dict[str, Any]:
-    """What the stage wrote when it last ran here; see stages/common/receipt.py. Empty where it cannot be read."""
+    """What the stage wrote when it last ran here; see stages/runtime/receipt.py. Empty where it cannot be read."""
     path = Path(".unfreeze/receipts") / f"{stage}.json"
     try:
         return dict(json.loads(path.read_text()))

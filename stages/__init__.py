@@ -16,7 +16,7 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is imported, ONNX Runtime would tell its maker of each session
-STARTED = time.monotonic()  # of this process, nearly: what `stages.common.receipt` counts from
+STARTED = time.monotonic()  # of this process, nearly: what `stages.runtime.receipt` counts from
 
 
 def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

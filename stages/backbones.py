@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.common.outputs import outputs
-from stages.common.plots import figures, short
-from stages.common.stage import run
-from stages.common.variants import read, table
+from stages.reporting.figures.plots import figures, short
+from stages.runtime.outputs import outputs
+from stages.runtime.stage import run
+from stages.runtime.variants import read, table
 
 OUT = Path("data/backbones")
 

@@ -26,10 +26,10 @@ from typing import IO, Annotated, Any, Self
 import pandas as pd
 from pydantic import Field
 
-from stages.common.outputs import outputs
-from stages.common.params import Section, load
-from stages.common.stage import run, track
-from stages.common.trouble import StageError
+from stages.runtime.errors import StageError
+from stages.runtime.outputs import outputs
+from stages.runtime.params import Section, load
+from stages.runtime.stage import run, track
 
 PARAMS, RAW = Path("data/params.yaml"), Path("data/raw")
 CHUNK = 1 << 20

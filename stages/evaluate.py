@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score, log_loss, matthews_corrcoef, recall_score
 
-from stages.common.outputs import outputs
-from stages.common.plots import figure, figures
-from stages.common.stage import run
-from stages.common.submission import submission
-from stages.looking.draw import draw_confusion, draw_history, draw_steps
-from stages.looking.predictions import Predictions, probabilities
+from stages.dataset.tables.submission import submission
+from stages.reporting.figures.plots import figure, figures
+from stages.reporting.results.draw import draw_confusion, draw_history, draw_steps
+from stages.reporting.results.predictions import Predictions, probabilities
+from stages.runtime.outputs import outputs
+from stages.runtime.stage import run
 
 TTA, OUT = Path("data/tta"), Path("data/evaluate")
 HEAD_TTA = Path("data/augment/tta.csv")

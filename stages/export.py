@@ -3,7 +3,7 @@
 In:   data/train_full/{model.safetensors,history.csv}, data/evaluate/metrics.json, data/split/{train,valid}.csv,
       data/tta/valid.parquet, data/resize/shards (for the check)
 Out:  data/export/model.safetensors  the network as train_full left it
-      data/export/model.onnx         the same in float32: stages/common/onnx_graph.py
+      data/export/model.onnx         the same in float32: stages/models/serving/onnx_graph.py
       data/export/model.json         classes, preprocessing, backbone, metrics, data, versions: see `describe`
       data/export/README.md          the model card, as Hugging Face reads it
       data/export/classify.py        the example that uses them
@@ -25,20 +25,20 @@ import pandas as pd
 import timm
 import torch
 
-from stages.common import receipt
-from stages.common.device import Compute
-from stages.common.model_card import card
-from stages.common.network import Network, load_network
-from stages.common.onnx_graph import INPUT, OUTPUTS, write_onnx
-from stages.common.outputs import outputs
-from stages.common.params import BatchSize, Count, Positive, Section, Seed, load
-from stages.common.pictures import Pictures
-from stages.common.predict import predict
-from stages.common.rows import Rows, read_rows
-from stages.common.shards import Shards
-from stages.common.stage import run
-from stages.common.transforms import TransformsParams
-from stages.common.trouble import StageError
+from stages.dataset.tables.split_tables import Rows, read_rows
+from stages.models.networks.network import Network, load_network
+from stages.models.serving.model_card import card
+from stages.models.serving.onnx_graph import INPUT, OUTPUTS, write_onnx
+from stages.runtime import receipt
+from stages.runtime.errors import StageError
+from stages.runtime.outputs import outputs
+from stages.runtime.params import BatchSize, Count, Positive, Section, Seed, load
+from stages.runtime.stage import run
+from stages.store.shards import Shards
+from stages.training.compute.device import Compute
+from stages.training.compute.predict import predict
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.transforms import TransformsParams
 
 MODEL, HISTORY = Path("data/train_full/model.safetensors"), Path("data/train_full/history.csv")
 METRICS, VALID, RESIZED = Path("data/evaluate/metrics.json"), Path("data/tta/valid.parquet"), Path("data/resize/shards")

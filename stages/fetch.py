@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.common.outputs import outputs
-from stages.common.stage import run
-from stages.common.trouble import StageError
+from stages.runtime.errors import StageError
+from stages.runtime.outputs import outputs
+from stages.runtime.stage import run
 
 OUT = Path("data/raw/elpv")
 

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.common.outputs import outputs
-from stages.common.plots import figures
-from stages.common.stage import run
-from stages.common.trouble import StageError
-from stages.common.variants import Variant, read, table
-from stages.looking.predictions import Floats, Predictions, probabilities
-from stages.looking.scores import Z95, wilson
+from stages.reporting.figures.plots import figures
+from stages.reporting.results.predictions import Floats, Predictions, probabilities
+from stages.reporting.results.scores import Z95, wilson
+from stages.runtime.errors import StageError
+from stages.runtime.outputs import outputs
+from stages.runtime.stage import run
+from stages.runtime.variants import Variant, read, table
 
 OUT = Path("data/folds")
 

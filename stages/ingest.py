@@ -1,8 +1,8 @@
 """Ingest: read a folder of pictures, decode every one whole, hash it, and say what was rejected and why.
 
-In:   ingest.path, laid out as stages/common/layouts.py says
+In:   ingest.path, laid out as stages/dataset/reading/layouts.py says
 Out:  data/ingest/images.parquet  one row a picture, sorted by part and id: id, file, label, part, sha256, width,
-                                  height (upright, px), format, mode, orientation, thumb (stages/common/thumb.py),
+                                  height (upright, px), format, mode, orientation, thumb (16 x 16 int8),
                                   group (what split.group_column says, else "")
       data/ingest/files.parquet   sha256, file: what resize reads. No labels, so a new label resizes nothing.
       data/ingest/rejected.csv    file, reason
@@ -25,15 +25,16 @@ from typing import Any, Literal
 import pandas as pd
 import PIL
 
-from stages.common import images, receipt, thumb
-from stages.common.code import code_version
-from stages.common.items import Items, ItemsParams, complete, values
-from stages.common.layouts import NO_PICTURE, Candidate, read_csv_layout, read_folders_layout
-from stages.common.outputs import outputs
-from stages.common.params import Positive, Rate, Section, load
-from stages.common.stage import run, track
-from stages.common.threads import map_lots, threads
-from stages.common.trouble import StageError
+from stages.dataset.reading.layouts import NO_PICTURE, Candidate, read_csv_layout, read_folders_layout
+from stages.runtime import receipt
+from stages.runtime.code_version import code_version
+from stages.runtime.errors import StageError
+from stages.runtime.outputs import outputs
+from stages.runtime.params import Positive, Rate, Section, load
+from stages.runtime.stage import run, track
+from stages.runtime.threads import map_lots, threads
+from stages.store.items import Items, ItemsParams, complete, values
+from stages.vision.files import images, thumbnail
 
 OUT, LIST = Path("data/ingest"), Path(".unfreeze/rejected.csv")
 
@@ -115,7 +116,7 @@ def decode(path: Path, sha256: str, max_pixels: int) -> bytes:
         raise StageError(f"{path} changed while ingest was reading: start it again when the folder is at rest")
     try:
         facts, image = images.facts(data, max_pixels)
-        return json.dumps({"facts": facts, "thumb": thumb.thumb(image).hex()}).encode()
+        return json.dumps({"facts": facts, "thumb": thumbnail.thumbnail(image).hex()}).encode()
     except MemoryError:
         raise StageError(f"no memory left to open {path}: lower ingest.max_megapixels or end other programs") from None
     except images.BadPictureError as error:
@@ -197,7 +198,7 @@ def counted(rejected: list[dict[str, str]]) -> str:
 
 
 def plot_sizes(table: pd.DataFrame, path: Path) -> None:
-    from stages.common.plots import figures, short
+    from stages.reporting.figures.plots import figures, short
 
     with figures(path, f"{len(table):,} pictures", 2) as (sizes, classes):
         for column, name in (("height", "rows"), ("width", "columns")):
@@ -213,7 +214,7 @@ def main() -> None:
     params = load("ingest", IngestParams)
     key = {
         "max_megapixels": params.max_megapixels,
-        "code": code_version(images, thumb, decode),
+        "code": code_version(images, thumbnail, decode),
         "pillow": PIL.__version__,
     }
     items = Items("ingest", key, load("items", ItemsParams))

@@ -7,17 +7,18 @@ Recipe: step 2. The rate is then set by hand in train_head.lr, as in the course:
 
 from pathlib import Path
 
-from stages.common.batches import stage_key
-from stages.common.device import DeviceParams, compute_on
-from stages.common.head import HeadParams, labels_to_indexes, new_head
-from stages.common.lr_finder import RangeTestParams, range_test, write_curve
-from stages.common.optim import OptimizerParams, make_optimizer
-from stages.common.outputs import outputs
-from stages.common.params import Seed, TrainBatchSize, load
-from stages.common.rows import classes_of, read_rows
-from stages.common.shards import Shards
-from stages.common.stage import run
-from stages.common.vector_feed import VectorFeed
+from stages.dataset.tables.split_tables import classes_of, read_rows
+from stages.models.networks.head import HeadParams, labels_to_indexes, new_head
+from stages.reporting.figures.range_test import write_curve
+from stages.runtime.outputs import outputs
+from stages.runtime.params import Seed, TrainBatchSize, load
+from stages.runtime.stage import run
+from stages.store.shards import Shards
+from stages.training.compute.batches import stage_key
+from stages.training.compute.device import DeviceParams, compute_on
+from stages.training.loop.lr_finder import RangeTestParams, range_test
+from stages.training.loop.optimizer import OptimizerParams, make_optimizer
+from stages.training.loop.vector_feed import VectorFeed
 
 ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/lr_find")
 

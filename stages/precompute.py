@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from stages.common import receipt
-from stages.common.activations import activations, contents, depends_on
-from stages.common.backbone import load_backbone
-from stages.common.device import DeviceParams, compute_on, enough_memory
-from stages.common.items import Items, ItemsParams, complete, values
-from stages.common.outputs import outputs
-from stages.common.params import BatchSize, Section, SizePx, load
-from stages.common.pictures import Pictures
-from stages.common.shards import Shards, write_shards
-from stages.common.stage import run
+from stages.models.frozen.activations import activations, contents, depends_on
+from stages.models.networks.backbone import load_backbone
+from stages.runtime import receipt
+from stages.runtime.outputs import outputs
+from stages.runtime.params import BatchSize, Section, SizePx, load
+from stages.runtime.stage import run
+from stages.store.items import Items, ItemsParams, complete, values
+from stages.store.shards import Shards, write_shards
+from stages.training.compute.device import DeviceParams, compute_on, enough_memory
+from stages.vision.batches.pictures import Pictures
 
 RESIZED, OUT = Path("data/resize/shards"), Path("data/precompute")
 

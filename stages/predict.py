@@ -3,7 +3,7 @@
     python -m stages.predict data/export pictures/ --out predictions.csv
 
 No stage of the pipeline: it reads neither params.yaml nor data/, and runs wherever the model is. A picture goes through
-what it went through before training (stages/common/resized.py), then through the code of the stage tta: the
+what it went through before training (stages/vision/files/resized.py), then through the code of the stage tta: the
 probabilities are its `plain` ones to the bit, on the same machine, whatever other pictures there are.
 Out:  file, predicted, probability, and `probability:<class>` for each class: float32, a row a picture, as listed
       <stem of --out>.rejected.csv: file, reason
@@ -28,23 +28,23 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from stages.common import images
-from stages.common.batches import stage_key
-from stages.common.device import Compute, DeviceParams, compute_on, enough_memory
-from stages.common.listed import Listed, listed
-from stages.common.network import Network, load_network
-from stages.common.outputs import whole_file
-from stages.common.params import BatchSize, Count, Section, Seed
-from stages.common.pictures import Pictures
-from stages.common.predict import Floats
-from stages.common.preprocessing import ResizeParams
-from stages.common.resized import resized
-from stages.common.stage import run
-from stages.common.submission import submission
-from stages.common.threads import map_lots, threads
-from stages.common.transforms import TransformsParams, draw_each
-from stages.common.trouble import StageError, one_line
+from stages.dataset.reading.input_files import Listed, listed
+from stages.dataset.tables.submission import submission
+from stages.models.networks.network import Network, load_network
+from stages.runtime.errors import StageError, one_line
+from stages.runtime.outputs import whole_file
+from stages.runtime.params import BatchSize, Count, Section, Seed
+from stages.runtime.stage import run
+from stages.runtime.threads import map_lots, threads
+from stages.training.compute.batches import stage_key
+from stages.training.compute.device import Compute, DeviceParams, compute_on, enough_memory
+from stages.training.compute.predict import Floats
 from stages.tta import over_views
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.preprocessing import ResizeParams
+from stages.vision.batches.transforms import TransformsParams, draw_each
+from stages.vision.files import images
+from stages.vision.files.resized import resized
 
 CHUNK = 512  # resized pictures in memory at a time
 Write = Callable[[pd.DataFrame], None]

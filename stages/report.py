@@ -14,18 +14,18 @@ from typing import Any
 
 import pandas as pd
 
-from stages.common import receipt
-from stages.common.device import DeviceParams, compute_on
-from stages.common.network import load_network
-from stages.common.outputs import outputs
-from stages.common.params import Seed, load, load_all
-from stages.common.rows import read_rows
-from stages.common.shards import Shards
-from stages.common.stage import run
-from stages.looking import page
-from stages.looking.galleries import Gallery, cropper, data_uri, galleries
-from stages.looking.predictions import Predictions
-from stages.looking.scores import by_class
+from stages.dataset.tables.split_tables import read_rows
+from stages.models.networks.network import load_network
+from stages.reporting.results import page
+from stages.reporting.results.galleries import Gallery, cropper, data_uri, galleries
+from stages.reporting.results.predictions import Predictions
+from stages.reporting.results.scores import by_class
+from stages.runtime import receipt
+from stages.runtime.outputs import outputs
+from stages.runtime.params import Seed, load, load_all
+from stages.runtime.stage import run
+from stages.store.shards import Shards
+from stages.training.compute.device import DeviceParams, compute_on
 
 DATA, OUT = Path("data"), Path("data/evaluate")
 TRAININGS = ("train_head", "augment", "train_full")

@@ -15,17 +15,18 @@ import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.common import images, receipt
-from stages.common.code import code_version
-from stages.common.items import Items, ItemsParams, complete, values
-from stages.common.outputs import outputs
-from stages.common.params import load
-from stages.common.preprocessing import ResizeParams
-from stages.common.resized import resized
-from stages.common.shards import write_shards
-from stages.common.stage import run
-from stages.common.threads import map_lots, threads
-from stages.common.trouble import StageError
+from stages.runtime import receipt
+from stages.runtime.code_version import code_version
+from stages.runtime.errors import StageError
+from stages.runtime.outputs import outputs
+from stages.runtime.params import load
+from stages.runtime.stage import run
+from stages.runtime.threads import map_lots, threads
+from stages.store.items import Items, ItemsParams, complete, values
+from stages.store.shards import write_shards
+from stages.vision.batches.preprocessing import ResizeParams
+from stages.vision.files import images
+from stages.vision.files.resized import resized
 
 FILES, OUT = Path("data/ingest/files.parquet"), Path("data/resize")
 

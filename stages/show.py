@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.common import receipt
+from stages.runtime import receipt
 
 OUT = Path("data/evaluate")
 

@@ -20,13 +20,13 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from stages.common.doubles import doubles
-from stages.common.folds import get_cv_idxs, group_idxs, stratified_group_idxs, stratified_idxs
-from stages.common.groups import Groups
-from stages.common.outputs import outputs
-from stages.common.params import Count, Fraction, Section, Seed, load
-from stages.common.stage import run
-from stages.common.trouble import StageError
+from stages.dataset.splitting.duplicates import doubles
+from stages.dataset.splitting.folds import get_cv_idxs, group_idxs, stratified_group_idxs, stratified_idxs
+from stages.dataset.splitting.groups import Groups
+from stages.runtime.errors import StageError
+from stages.runtime.outputs import outputs
+from stages.runtime.params import Count, Fraction, Section, Seed, load
+from stages.runtime.stage import run
 
 IMAGES, OUT = Path("data/ingest/images.parquet"), Path("data/split")
 A_LOT = 0.1  # of all pictures: more doubles may be pictures that only look alike

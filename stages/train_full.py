@@ -12,25 +12,29 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from stages.common.checkpoint import Checkpoint
-from stages.common.device import DeviceParams, compute_on, enough_memory
-from stages.common.fit import fit
-from stages.common.freeze import train_only
-from stages.common.history import History
-from stages.common.keep import Keep, Keeper
-from stages.common.network import N_GROUPS, load_network, save_network
-from stages.common.optim import OptimizerParams, make_optimizer
-from stages.common.outputs import outputs
-from stages.common.params import Few, Fraction, Rate, Section, Seed, SizePx, TrainBatchSize, load
-from stages.common.picture_feed import picture_feed
-from stages.common.rows import read_rows
-from stages.common.schedule import ScheduleParams, cycle_ends, make_schedule, total_epochs
-from stages.common.stage import run
-from stages.common.transforms import TransformsParams
-from stages.common.trouble import StageError
+from stages.dataset.tables.split_tables import read_rows
+from stages.models.networks.head import labels_to_indexes
+from stages.models.networks.network import N_GROUPS, load_network, save_network
+from stages.runtime.errors import StageError
+from stages.runtime.outputs import outputs
+from stages.runtime.params import Few, Fraction, Rate, Section, Seed, SizePx, TrainBatchSize, load
+from stages.runtime.stage import run
+from stages.store.shards import Shards
+from stages.training.compute.batches import stage_key
+from stages.training.compute.device import DeviceParams, compute_on, enough_memory
+from stages.training.loop.best_weights import Keep, Keeper
+from stages.training.loop.checkpoint import Checkpoint
+from stages.training.loop.fit import fit
+from stages.training.loop.freeze import train_only
+from stages.training.loop.history import History
+from stages.training.loop.optimizer import OptimizerParams, make_optimizer
+from stages.training.loop.schedule import ScheduleParams, cycle_ends, make_schedule, total_epochs
+from stages.vision.batches.picture_feed import PictureFeed
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.transforms import TransformsParams
 
 MODEL, OUT = Path("data/unfreeze/model.safetensors"), Path("data/train_full")
-BEFORE = Path("data/augment/history.csv")
+BEFORE, RESIZED = Path("data/augment/history.csv"), Path("data/resize/shards")
 
 
 def _one_learns(lrs: list[float]) -> list[float]:
@@ -98,6 +102,7 @@ def main() -> None:
     network = compute.place(load_network(MODEL))
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
+    resized, parts = Shards(RESIZED), [read_rows(part) for part in ("train", "valid")]
     plan = phases(params)
     history = History([as_it_came()])
     keeper = Keeper(network, params.keep, ends(plan), history)
@@ -113,8 +118,13 @@ def main() -> None:
             continue
         network.size_px = size_px
         train, valid = (
-            picture_feed(read_rows(part), "train_full", network, params.batch_size, transforms, seed, compute)
-            for part in ("train", "valid")
+            PictureFeed(
+                Pictures(resized, rows.sha256s, network.about, size_px, params.batch_size, compute),
+                labels_to_indexes(rows.labels, network.head.shape.classes),
+                transforms,
+                stage_key(seed, "train_full"),
+            )
+            for rows in parts
         )
         optimizer = make_optimizer(optimizer_params, network.groups(), params.lrs)
         epochs = total_epochs(phase.n_cycles, phase.cycle_len, phase.cycle_mult)

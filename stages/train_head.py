@@ -8,18 +8,18 @@ Recipe: step 3.
 
 from pathlib import Path
 
-from stages.common.batches import stage_key
-from stages.common.checkpoint import Checkpoint
-from stages.common.device import DeviceParams, compute_on
-from stages.common.fit_head import FitHeadParams, fit_head
-from stages.common.head import HeadParams, labels_to_indexes, new_head, save_head
-from stages.common.optim import OptimizerParams
-from stages.common.outputs import outputs
-from stages.common.params import Seed, load
-from stages.common.rows import classes_of, read_rows
-from stages.common.shards import Shards
-from stages.common.stage import run
-from stages.common.vector_feed import VectorFeed
+from stages.dataset.tables.split_tables import classes_of, read_rows
+from stages.models.networks.head import HeadParams, labels_to_indexes, new_head, save_head
+from stages.runtime.outputs import outputs
+from stages.runtime.params import Seed, load
+from stages.runtime.stage import run
+from stages.store.shards import Shards
+from stages.training.compute.batches import stage_key
+from stages.training.compute.device import DeviceParams, compute_on
+from stages.training.loop.checkpoint import Checkpoint
+from stages.training.loop.fit_head import FitHeadParams, fit_head
+from stages.training.loop.optimizer import OptimizerParams
+from stages.training.loop.vector_feed import VectorFeed
 
 ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/train_head")
 

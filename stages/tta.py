@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.common import receipt
-from stages.common.batches import stage_key
-from stages.common.device import Compute, DeviceParams, compute_on, enough_memory
-from stages.common.network import Network, load_network
-from stages.common.outputs import outputs
-from stages.common.params import BatchSize, Count, Section, Seed, load
-from stages.common.pictures import Pictures
-from stages.common.predict import Floats, average, predict
-from stages.common.rows import Rows, read_rows
-from stages.common.shards import Shards
-from stages.common.stage import run
-from stages.common.transforms import Draws, TransformsParams, draw
+from stages.dataset.tables.split_tables import Rows, read_rows
+from stages.models.networks.network import Network, load_network
+from stages.runtime import receipt
+from stages.runtime.outputs import outputs
+from stages.runtime.params import BatchSize, Count, Section, Seed, load
+from stages.runtime.stage import run
+from stages.store.shards import Shards
+from stages.training.compute.batches import stage_key
+from stages.training.compute.device import Compute, DeviceParams, compute_on, enough_memory
+from stages.training.compute.predict import Floats, average, predict
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.transforms import Draws, TransformsParams, draw
 
 MODEL, RESIZED, OUT = Path("data/train_full/model.safetensors"), Path("data/resize/shards"), Path("data/tta")
 

@@ -11,21 +11,26 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.common.backbone import load_backbone
-from stages.common.device import DeviceParams, compute_on, enough_memory
-from stages.common.head import load_head
-from stages.common.lr_finder import RangeTestParams, range_test, write_curve
-from stages.common.network import N_GROUPS, Network, save_network
-from stages.common.optim import OptimizerParams, make_optimizer
-from stages.common.outputs import outputs
-from stages.common.params import Seed, SizePx, TrainBatchSize, load
-from stages.common.picture_feed import picture_feed
-from stages.common.preprocessing import ResizeParams
-from stages.common.rows import read_rows
-from stages.common.stage import run
-from stages.common.transforms import TransformsParams
+from stages.dataset.tables.split_tables import read_rows
+from stages.models.networks.backbone import load_backbone
+from stages.models.networks.head import labels_to_indexes, load_head
+from stages.models.networks.network import N_GROUPS, Network, save_network
+from stages.reporting.figures.range_test import write_curve
+from stages.runtime.outputs import outputs
+from stages.runtime.params import Seed, SizePx, TrainBatchSize, load
+from stages.runtime.stage import run
+from stages.store.shards import Shards
+from stages.training.compute.batches import stage_key
+from stages.training.compute.device import DeviceParams, compute_on, enough_memory
+from stages.training.loop.lr_finder import RangeTestParams, range_test
+from stages.training.loop.optimizer import OptimizerParams, make_optimizer
+from stages.vision.batches.picture_feed import PictureFeed
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.preprocessing import ResizeParams
+from stages.vision.batches.transforms import TransformsParams
 
 HEAD, OUT = Path("data/augment/head.safetensors"), Path("data/unfreeze")
+RESIZED = Path("data/resize/shards")
 
 
 class UnfreezeParams(RangeTestParams):
@@ -41,9 +46,10 @@ def main() -> None:
     resize = load("resize", ResizeParams)
     about, body = load_backbone()
     network = compute.place(Network(about, resize, body, load_head(HEAD), size_px).requires_grad_(True))
-    network.size_px = params.size_px  # the range test runs at the size of train_full; the network was made at another
-    feed = picture_feed(read_rows("train"), "unfreeze", network, params.batch_size, transforms, seed, compute)
-    network.size_px = size_px
+    rows = read_rows("train")
+    labels = labels_to_indexes(rows.labels, network.head.shape.classes)
+    pictures = Pictures(Shards(RESIZED), rows.sha256s, about, params.size_px, params.batch_size, compute)
+    feed = PictureFeed(pictures, labels, transforms, stage_key(seed, "unfreeze"))
     lrs = [params.lr_start / params.lr_factor ** (N_GROUPS - 1 - group) for group in range(N_GROUPS)]
     optimizer = make_optimizer(load("optimizer", OptimizerParams), network.groups(), lrs)
     with outputs(OUT) as folder, enough_memory("unfreeze.batch_size", params.batch_size):

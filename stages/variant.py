@@ -25,16 +25,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from safetensors import safe_open
 
-from stages.common import receipt, stop
-from stages.common.device import Compute, DeviceParams, compute_on
-from stages.common.graph import needs, outs_of, touched
-from stages.common.home import home
-from stages.common.inputs import PIPELINE, inputs_hash, stages_of
-from stages.common.outputs import outputs
-from stages.common.params import PARAMS, Seed, load, parse
-from stages.common.stage import run
-from stages.common.stamps import Stamp
-from stages.common.trouble import StageError
+from stages.runtime import receipt, signals
+from stages.runtime.errors import StageError
+from stages.runtime.graph import needs, outs_of, touched
+from stages.runtime.inputs import PIPELINE, inputs_hash, stages_of
+from stages.runtime.outputs import outputs
+from stages.runtime.params import PARAMS, Seed, load, parse
+from stages.runtime.stage import run
+from stages.runtime.stamps import Stamp
+from stages.runtime.state_dir import state_dir
+from stages.training.compute.device import Compute, DeviceParams, compute_on
 
 WORK = Path(".unfreeze/variants")
 OURS = [Path("stages"), Path("flows"), Path(".unfreeze"), Path(".git"), Path(".dvc")]
@@ -46,7 +46,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 def main() -> None:
     out, changes = read_arguments(sys.argv[1:])
-    remembered = home().absolute()
+    remembered = state_dir().absolute()
     stages, folder = stages_of(), WORK / out
     check_is_free(out, stages)
     names = touched(stages, changes)
@@ -144,16 +144,16 @@ def link(here: Path, there: Path) -> None:
 
 def bring_up_to_date(name: str, declared: dict[str, Any], compute: Compute, remembered: Path) -> bool:
     """In the current folder; whether it had to run. Raises StageError, Stopped; SystemExit with the stage's code."""
-    stamp, inputs = Stamp(name, outs_of(declared)), inputs_hash(name, compute)
+    stamp, inputs = Stamp(name, outs_of(declared)), inputs_hash(name, compute.describe())
     if stamp.holds(inputs):
         print(f"'{name}' did not change")
         return False
     print(f"running '{name}'", flush=True)
     stamp.forget()
     run_stage(name, shlex.split(declared["cmd"]), remembered)
-    if inputs_hash(name, compute) == inputs:  # else somebody changed the code while it ran
+    if inputs_hash(name, compute.describe()) == inputs:  # else somebody changed the code while it ran
         stamp.set(inputs)
-    stop.check()
+    signals.check()
     return True
 
 
@@ -167,13 +167,13 @@ def run_stage(name: str, command: Sequence[str], remembered: Path) -> None:
             try:
                 process.wait(timeout=0.2)
             except subprocess.TimeoutExpired:
-                stop.check()
+                signals.check()
     except BaseException:
         process.terminate()
         process.wait()
         raise
-    if process.returncode == stop.EXIT_CODE:
-        raise stop.Stopped
+    if process.returncode == signals.EXIT_CODE:
+        raise signals.Stopped
     if process.returncode < 0:
         raise StageError(f"stage {name} was killed by signal {-process.returncode} in {Path.cwd()}: run it again")
     if process.returncode:

@@ -23,9 +23,9 @@ def picture() -> Target:
     """What ingest and resize do with a file; what ingest takes, resize must be able to resize."""
     from PIL import Image
 
-    from stages.common import images
-    from stages.common.preprocessing import ResizeParams
     from stages.resize import resize
+    from stages.vision.batches.preprocessing import ResizeParams
+    from stages.vision.files import images
 
     path, params = Path("picture"), ResizeParams(size_px=SIDE, jpeg_quality=95)
 
@@ -60,8 +60,8 @@ def csv() -> Target:
     from PIL import Image
 
     from stages import ingest, split
-    from stages.common import rows
-    from stages.common.trouble import StageError
+    from stages.dataset.tables import split_tables as rows
+    from stages.runtime.errors import StageError
 
     Path("params.yaml").write_text(SMALL)
     for number, name in enumerate(strange.PICTURES):
@@ -93,8 +93,8 @@ def csv() -> Target:
 
 def archive() -> Target:
     """Unpacking: pictures below out/, and nothing anywhere else."""
-    from stages.common.trouble import StageError
     from stages.download import lay_out
+    from stages.runtime.errors import StageError
 
     path, out = Path("archive"), Path("deep/out")
 
@@ -132,8 +132,8 @@ def sections() -> list[tuple[str, Any]]:
 
 def params() -> Target:
     """Every section of params.yaml, as its stage loads it."""
-    from stages.common import params as code
-    from stages.common.trouble import StageError
+    from stages.runtime import params as code
+    from stages.runtime.errors import StageError
 
     path, wanted, parse, parsed = Path("params.yaml"), sections(), code.parse, list[Any]()
     code.parse = lambda path: parsed[0]

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from app.model import Model, cut, pixels
-from stages.common.device import Compute
-from stages.common.pictures import Pictures
-from stages.common.preprocessing import Backbone
+from stages.training.compute.device import Compute
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.preprocessing import Backbone
 
 
 class OnePicture:

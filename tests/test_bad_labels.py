@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.common.items import Items, ItemsParams
-from stages.common.trouble import StageError
 from stages.ingest import IngestParams, ingest
+from stages.runtime.errors import StageError
+from stages.store.items import Items, ItemsParams
 from tests.conftest import draw_picture
 
 IDS = ("a", "b", "c", "d")

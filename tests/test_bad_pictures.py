@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageFile, features
 
-from stages.common.images import decode
-from stages.common.items import Items, ItemsParams
-from stages.common.trouble import StageError
 from stages.ingest import IngestParams, ingest
+from stages.runtime.errors import StageError
+from stages.store.items import Items, ItemsParams
+from stages.vision.files.images import decode
 
 Colours = list[tuple[int, int, int]]
 
@@ -382,7 +382,7 @@ def test_a_bomb_is_refused_by_its_header(kind: str, folder: Path, monkeypatch: p
             decode(path.read_bytes(), LIMIT)
     program = r"""
 import re, sys
-from stages.common.images import BadPictureError, decode
+from stages.vision.files.images import BadPictureError, decode
 peak = lambda: int(re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1]) // 1024
 before = peak()
 try:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.common import device
+from stages.training.compute import device
 from tests.conftest import Project, draw_picture
 
 ALL = [
@@ -123,10 +123,15 @@ def test_shuffled_csv_stops_at_ingest(project: Project) -> None:
     [
         ("stages/ingest.py", ["ingest"]),
         ("stages/train_head.py", ["train_head"]),
-        ("stages/common/lr_finder.py", ["lr_find", "unfreeze"]),
+        ("stages/reporting/results/draw.py", ["evaluate"]),
         pytest.param(
-            "stages/common/transforms.py",
-            ["precompute", "augment", "unfreeze", "train_full", "tta"],
+            "stages/training/loop/lr_finder.py",
+            ["lr_find", "train_head", "augment", "unfreeze", "train_full"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "stages/vision/batches/transforms.py",
+            ["resize", "backbone", "precompute", "augment", "unfreeze", "train_full", "tta"],
             marks=pytest.mark.slow,
         ),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from stages.common.params import NO_RESULT, NOT_SHOWN, SECTIONS
+from stages.runtime.params import NO_RESULT, NOT_SHOWN, SECTIONS
 from tests.conftest import Project
 
 ROOT = Path(__file__).parent.parent
@@ -20,7 +20,7 @@ ALL_PARAMS: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_t
 
 def first_party_imports(path: Path, seen: set[Path]) -> set[Path]:
     """Modules of ours that `path` imports, at any depth, wherever the import stands."""
-    seen.add(ROOT / "stages/__init__.py")  # runs before any of them; the one of stages/common holds a line of text
+    seen.add(ROOT / "stages/__init__.py")  # runs before any of them
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -52,43 +52,70 @@ def sections_read(paths: set[Path]) -> set[str]:
     return found - set(NO_RESULT)
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_deps_are_the_modules_that_are_imported(name: str) -> None:
+def packages(modules: set[Path]) -> set[str]:
+    """What dvc.yaml names: stage modules themselves, of others the package that they lie in."""
+    return {
+        str(path.relative_to(ROOT) if path.parent == ROOT / "stages" else path.parent.relative_to(ROOT))
+        for path in modules
+    }
+
+
+def code_deps(name: str) -> set[str]:
     module = ROOT / f"stages/{name}.py"
     modules = first_party_imports(module, {module})
-    expected = {str(path.relative_to(ROOT)) for path in modules}
-    expected |= {name for path in modules for name in re.findall(r'Path\("(examples/[^"]+)"\)', path.read_text())}
-    declared = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")}
-    assert declared == expected, f"mend deps of {name} in dvc.yaml"
+    examples = {name for path in modules for name in re.findall(r'Path\("(examples/[^"]+)"\)', path.read_text())}
+    return packages(modules) | examples
 
 
-def test_deps_of_the_downloads_are_the_modules_that_are_imported() -> None:
-    module = ROOT / "stages/download.py"
-    expected = {str(path.relative_to(ROOT)) for path in first_party_imports(module, {module})}
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_are_the_packages_that_are_imported(name: str) -> None:
+    declared = {dep for dep in STAGES[name]["deps"] if dep.startswith(("stages/", "examples/"))}
+    assert declared == code_deps(name), f"mend deps of {name} in dvc.yaml"
+
+
+def test_how_many_stages_each_package_reruns() -> None:
+    """`pytest -s` prints the table. What people see, and how a model is given away, trains nothing."""
+    users: dict[str, list[str]] = {}
+    for name in STAGES:
+        for dep in code_deps(name):
+            users.setdefault(dep, []).append(name)
+    found = {dep: names for dep, names in users.items() if not dep.endswith(".py")}
+    for dep, names in sorted(found.items(), key=lambda item: -len(item[1])):
+        print(f"{dep}: {len(names)} of {len(STAGES)} stages: {', '.join(names)}")
+    trainings = {"precompute", "train_head", "augment", "train_full", "tta"}
+    for dep in (
+        "stages/reporting/figures",
+        "stages/reporting/results",
+        "stages/models/serving",
+        "stages/dataset/reading",
+    ):
+        assert not trainings & set(found[dep]), dep
+
+
+def test_no_package_that_is_a_dep_holds_another() -> None:
+    """DVC takes a folder with all that lies below it: a stage would rerun for what it does not use."""
+    deps = {dep for name in STAGES for dep in code_deps(name)}
+    assert not [(one, other) for one in deps for other in deps if other.startswith(f"{one}/")]
+
+
+def test_dvc_yaml_is_short() -> None:
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 350
+
+
+def test_deps_of_the_downloads_are_the_packages_that_are_imported() -> None:
     stages = YAML(typ="safe").load((ROOT / "data/dvc.yaml").read_text())["stages"]
-    assert [set(stage["deps"]) for stage in stages.values()] == [expected] * 3
+    assert [set(stage["deps"]) for stage in stages.values()] == [code_deps("download")] * 3
 
 
 def test_files_that_are_no_deps_hold_no_code() -> None:
-    for package in ("common", "looking"):
-        (only,) = ast.parse((ROOT / f"stages/{package}/__init__.py").read_text()).body
+    """A package's parent is imported with it and is no dep."""
+    for parent in ("dataset", "training", "vision", "models", "reporting"):
+        (only,) = ast.parse((ROOT / f"stages/{parent}/__init__.py").read_text()).body
         assert isinstance(only, ast.Expr)
 
 
 def test_the_sections_are_those_of_params_yaml() -> None:
     assert list(SECTIONS) == list(ALL_PARAMS)
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_deps_are_the_templates_that_lie_beside_them(name: str) -> None:
-    """A module names its own as `Path(__file__).with_name("...")`."""
-    module = ROOT / f"stages/{name}.py"
-    expected = {
-        str(path.with_name(template).relative_to(ROOT))
-        for path in first_party_imports(module, {module})
-        for template in re.findall(r'with_name\("([^"]+)"\)', path.read_text())
-    }
-    assert {dep for dep in STAGES[name]["deps"] if dep.startswith("stages/") and not dep.endswith(".py")} == expected
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.common.items import Items, ItemsParams
 from stages.ingest import IngestParams, ingest
 from stages.split import SplitParams, split
-from tests.common.test_alike import copied, photo
+from stages.store.items import Items, ItemsParams
+from tests.dataset.test_near_duplicates import copied, photo
 
 SCALES, QUALITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.3), (50, 60, 70, 80, 90)
 

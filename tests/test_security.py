@@ -23,8 +23,8 @@ from PIL import Image
 from flows.table import Row, markdown
 from stages import download
 from stages.backbone import BackboneParams, backbone
-from stages.common.images import BadPictureError, decode, facts
-from stages.common.trouble import StageError
+from stages.runtime.errors import StageError
+from stages.vision.files.images import BadPictureError, decode, facts
 from tests.conftest import BODY, CLASSES, ROOT, Project, make_project
 
 # --- weights ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages.common.stop import EXIT_CODE
+from stages.runtime.signals import EXIT_CODE
 from tests.conftest import Project
 
 LONG = {"train_head": 40, "augment": 12, "train_full": 6}  # epochs: some seconds
@@ -100,7 +100,7 @@ def test_every_long_stage_leaves_when_told(project: Project, stage: str) -> None
     """Told at its very start: before its first item it looks."""
     before = contents(project.folder / "data" / stage)
     program = (
-        "import runpy, signal, sys; sys.argv = [{module!r}]; import stages.common.stop as stop; stop._asked = True;"
+        "import runpy, signal, sys; sys.argv = [{module!r}]; import stages.runtime.signals as stop; stop._asked = True;"
         "runpy.run_module({module!r}, run_name='__main__')"
     ).format(module=f"stages.{stage}")
     (project.folder / "told.py").write_text(program)

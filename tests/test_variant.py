@@ -15,9 +15,9 @@ import torch
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
-from stages.common.graph import outs_of, touched
-from stages.common.network import load_network
-from stages.common.trouble import StageError
+from stages.models.networks.network import load_network
+from stages.runtime.errors import StageError
+from stages.runtime.graph import outs_of, touched
 from stages.variant import alone_in, check_is_free
 from tests.conftest import BODY, Project
 from tests.test_dvc_yaml import STAGES

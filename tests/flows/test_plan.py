@@ -80,10 +80,11 @@ def test_a_picture_and_how_many_there_are(project: Project) -> None:
 
 
 def test_code(project: Project) -> None:
-    path = project.folder / "stages/common/lr_finder.py"
+    path = project.folder / "stages/training/loop/lr_finder.py"
     path.write_text(path.read_text() + "# a comment\n")
-    assert verdicts(project) == {"run": ["lr_find", "unfreeze"], "depends": ["train_full", "tta", "evaluate"]}
-    assert plan(project)["lr_find"][1].startswith("dep stages/common/lr_finder.py: ")
+    below = ["augment", "unfreeze", "train_full", "tta", "evaluate"]
+    assert verdicts(project) == {"run": ["lr_find", "train_head"], "depends": below}
+    assert plan(project)["lr_find"][1].startswith("dep stages/training/loop: ")
 
 
 def test_a_command(project: Project) -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stages.backbone import BackboneParams, backbone
-from stages.common.trouble import StageError
+from stages.runtime.errors import StageError
 from tests.conftest import BODY, small_body
 
 

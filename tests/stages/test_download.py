@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import download
-from stages.common.trouble import StageError
+from stages.runtime.errors import StageError
 from tests.conftest import ROOT, Project, draw_picture
 
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from stages.common.device import Compute
-from stages.common.model_card import card
-from stages.common.network import load_network
-from stages.common.onnx_graph import Standalone
-from stages.common.pictures import Pictures
-from stages.common.predict import predict
-from stages.common.rows import Rows
-from stages.common.shards import Shards
+from stages.dataset.tables.split_tables import Rows
 from stages.export import data_sha256
+from stages.models.networks.network import load_network
+from stages.models.serving.model_card import card
+from stages.models.serving.onnx_graph import Standalone
+from stages.store.shards import Shards
+from stages.training.compute.device import Compute
+from stages.training.compute.predict import predict
+from stages.vision.batches.pictures import Pictures
 from tests.conftest import Project
 
 FILES = ["README.md", "classify.py", "model.json", "model.onnx", "model.safetensors"]

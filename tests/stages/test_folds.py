@@ -5,9 +5,9 @@ import math
 import pandas as pd
 import pytest
 
-from stages.common.trouble import StageError
-from stages.common.variants import Variant, table
 from stages.folds import pooled, spread, vote
+from stages.runtime.errors import StageError
+from stages.runtime.variants import Variant, table
 
 
 def fold(name: str, ids: str, said: list[float], metric: float = 0.5) -> Variant:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stages import train_full, unfreeze
-from stages.common.network import Network
+from stages.models.networks.network import Network
 from tests.conftest import Project
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.common.items import Items, ItemsParams
-from stages.common.trouble import StageError
 from stages.ingest import IngestParams, ingest
+from stages.runtime.errors import StageError
+from stages.store.items import Items, ItemsParams
 from tests.conftest import CLASSES, draw_picture, draw_pictures
 
 NO_ITEMS = Items("ingest", {}, ItemsParams(max_gib=0))

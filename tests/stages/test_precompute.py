@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from stages.common.activations import activations
-from stages.common.network import load_network
-from stages.common.pictures import Pictures
-from stages.common.shards import Shards
-from tests.common.test_network import CPU
+from stages.models.frozen.activations import activations
+from stages.models.networks.network import load_network
+from stages.store.shards import Shards
+from stages.vision.batches.pictures import Pictures
 from tests.conftest import Project
+from tests.models.test_network import CPU
 
 
 def test_head_on_stored_activations_equals_the_whole_network_on_the_picture(reproduced: Project) -> None:

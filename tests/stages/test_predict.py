@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import stages.predict as predict_stage
-from stages.common.trouble import StageError
+from stages.runtime.errors import StageError
 from tests.conftest import ROOT, Project, draw_pictures
 
 MODEL = "data/train_full/model.safetensors"
@@ -126,7 +126,7 @@ def test_a_submission_is_evaluates(project: Project, tmp_path: Path) -> None:
 
 
 def test_ids_that_two_files_share_keep_their_suffixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.common.listed import listed
+    from stages.dataset.reading.input_files import listed
 
     for name in ("a/1.jpg", "a/1.png", "a-1.jpg", "a/.hidden.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -231,7 +231,7 @@ def test_nothing_half_written_stays(reproduced: Project, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_memory_grows_by_a_name_a_picture(reproduced: Project, tmp_path: Path) -> None:
-    program = "import stages.predict as p; from stages.common.receipt import peak_mib; p.main(); print(peak_mib())"
+    program = "import stages.predict as p; from stages.runtime.receipt import peak_mib; p.main(); print(peak_mib())"
     peaks = []
     for n in (1_000, 100_000):
         folder = tmp_path / str(n)

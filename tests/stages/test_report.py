@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from markupsafe import escape
 
-from stages.looking.page import flat
+from stages.reporting.results.page import flat
 from tests.conftest import REPORT, Project
 
 EVIL = '<script>alert("1")</script>'

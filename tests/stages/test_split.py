@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.common.folds import get_cv_idxs, stratified_idxs
-from stages.common.trouble import StageError
+from stages.dataset.splitting.folds import get_cv_idxs, stratified_idxs
+from stages.runtime.errors import StageError
 from stages.split import SplitParams, remarks, split
 
 DOG_BREEDS = Path(__file__).parents[3] / "shared" / "data" / "dogbreeds_labels.csv"

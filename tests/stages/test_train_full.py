@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.common.fit import look
-from stages.common.network import load_network
-from stages.common.picture_feed import PictureFeed
-from stages.common.pictures import Pictures
-from stages.common.shards import Shards
-from stages.common.transforms import TransformsParams
+from stages.models.networks.network import load_network
+from stages.store.shards import Shards
 from stages.train_full import TrainFullParams, ends, phases
-from tests.common.test_network import CPU
+from stages.training.loop.fit import look
+from stages.vision.batches.picture_feed import PictureFeed
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.transforms import TransformsParams
 from tests.conftest import Project
+from tests.models.test_network import CPU
 
 NONE = TransformsParams(kind="none", max_zoom=1.0, max_rotate_deg=0.0, max_lighting=0.0)
 

@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 
-from stages.common.pictures import Pictures
-from stages.common.predict import predict
-from stages.common.shards import Shards
-from stages.common.transforms import TransformsParams, draw
+from stages.store.shards import Shards
+from stages.training.compute.predict import predict
 from stages.tta import tta
-from tests.common.test_network import CPU
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.transforms import TransformsParams, draw
 from tests.conftest import Project
+from tests.models.test_network import CPU
 
 SIDE_ON = TransformsParams(kind="side_on", max_zoom=1.1, max_rotate_deg=10.0, max_lighting=0.05)
 
 
 @pytest.fixture
 def pictures(reproduced: Project) -> Pictures:
-    from stages.common.network import load_network
+    from stages.models.networks.network import load_network
 
     network = load_network(reproduced.folder / "data/train_full/model.safetensors")
     shards = Shards(reproduced.folder / "data/resize/shards")
@@ -24,7 +24,7 @@ def pictures(reproduced: Project) -> Pictures:
 
 
 def test_n_aug_0_is_plain_and_n_aug_5_is_two_copies_and_five_views(reproduced: Project, pictures: Pictures) -> None:
-    from stages.common.network import load_network
+    from stages.models.networks.network import load_network
 
     network = CPU.place(load_network(reproduced.folder / "data/train_full/model.safetensors"))
     plain, averaged = tta(network, pictures, SIDE_ON, 0, [1], CPU)

@@ -1,1 +1,0 @@
-"""What two stages share: one concept a file."""

@@ -1,0 +1,1 @@
+"""Which pictures there are, what they are labelled, and which of them train and validate."""

@@ -1,0 +1,1 @@
+"""Tables that later stages read and people get: the parts of the split, Kaggle's submission."""

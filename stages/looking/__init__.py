@@ -1,1 +1,0 @@
-"""Looking at what was built: what `evaluate` and `report` draw, count and pick."""

@@ -1,0 +1,1 @@
+"""The frozen body over pictures: its activations, stored, or of augmented pictures."""

@@ -1,0 +1,43 @@
+"""What the frozen body says of pictures, and what that depends on: the key under which it is remembered."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+import timm
+import torch
+
+from stages.models.networks import backbone, depthwise
+from stages.models.networks.backbone import Body
+from stages.runtime.code_version import code_version
+from stages.runtime.threads import until_stopped
+from stages.training.compute import device
+from stages.vision.batches import pictures, transforms
+from stages.vision.batches.pictures import Pictures, Store
+from stages.vision.batches.transforms import Draws
+
+
+def activations(body: Body, feed: Pictures, draws: Draws | None = None) -> Iterator[npt.NDArray[np.float32]]:
+    """float32 (2C,) of each picture in the feed's order, augmented by `draws` or plain."""
+    for images, rows, padding in feed.batches(draws=draws):
+        with torch.inference_mode(), feed.compute.autocast():
+            pooled = body(images)
+        yield from pooled[: len(rows) - padding].float().cpu().numpy()
+
+
+def depends_on(feed: Pictures) -> dict[str, Any]:
+    """All that the activations of a picture depend on beside its resized form."""
+    return {
+        "size_px": feed.size_px, "batch_size": feed.batch_size,
+        "preprocessing": feed.about.model_dump(exclude={"source"}), "compute": feed.compute.describe(),
+        "weights": backbone.weights_sha256(), "pillow": PIL.__version__, "timm": timm.__version__,
+        "code": code_version(backbone, depthwise, device, pictures, transforms, activations),
+    }  # fmt: skip
+
+
+def contents(resized: Store, sha256s: list[str]) -> dict[str, str]:
+    """Picture's sha256: sha256 of its resized form, which is what the body sees."""
+    return {sha: hashlib.sha256(resized.blob(sha)).hexdigest() for sha in until_stopped(sha256s)}

@@ -1,0 +1,94 @@
+"""Augmented views that are computed once: why can augmented pictures not be precomputed? They can, K views of each.
+
+fast.ai 0.7 draws an augmentation anew each epoch, so each epoch of the head runs the whole body. Here a picture has K
+views, each drawn from the seed, its number and the picture's own content, whose activations are remembered in the item
+store. An epoch of the head then costs no forward pass, nor does its TTA, and a new picture costs its own K views.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from stages.models.frozen.activations import activations, contents, depends_on
+from stages.models.networks.backbone import Body
+from stages.store.items import Items, ItemsParams, complete, values
+from stages.training.compute.batches import Batch, Order, shuffled
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.transforms import TransformsParams, draw_each
+
+
+class Views:
+    """Activations of `n_views` augmented views of each of the pictures: float32 (2C,)."""
+
+    def __init__(
+        self,
+        body: Body,
+        pictures: Pictures,
+        transforms: TransformsParams,
+        n_views: int,
+        key: list[int],
+        items: ItemsParams,
+    ) -> None:
+        self.body, self.pictures, self.transforms, self.key = body, pictures, transforms, key
+        about = depends_on(pictures) | {"transforms": transforms.model_dump(), "key": key}
+        self.collections = [Items("views", about | {"view": view}, items) for view in range(n_views)]
+
+    def __len__(self) -> int:
+        return len(self.collections)
+
+    @cached_property
+    def content(self) -> dict[str, str]:
+        return contents(self.pictures.store, self.pictures.sha256s)
+
+    @cached_property
+    def picture(self) -> dict[str, str]:
+        return {content: sha for sha, content in self.content.items()}
+
+    def make(self, view: int, found: Sequence[str]) -> Iterator[bytes]:
+        feed = replace(self.pictures, sha256s=[self.picture[content] for content in found])
+        draws = draw_each(self.transforms, found, [*self.key, view])
+        return (vector.tobytes() for vector in activations(self.body, feed, draws))
+
+    def complete(self) -> None:
+        """Make what is not remembered."""
+        for view, items in enumerate(self.collections):
+            complete(items, self.picture, partial(self.make, view))
+
+    def made(self) -> int:
+        """How many were computed until now."""
+        return sum(items.made for items in self.collections)
+
+    def take(self, view: int, sha256s: Sequence[str]) -> npt.NDArray[np.float32]:
+        """float32 (n, 2C)."""
+        found = values(self.collections[view], [self.content[sha] for sha in sha256s], partial(self.make, view))
+        return np.stack([np.frombuffer(vector, np.float32) for vector in found])
+
+    def close(self) -> None:
+        for items in self.collections:
+            items.mark_used()  # of all, before the first one trims the store
+        for items in self.collections:
+            items.close()
+
+
+class ViewsFeed:
+    """Batches of remembered views, float32 (batch_size, 2C): epoch e sees view e mod K of every picture."""
+
+    def __init__(self, views: Views, sha256s: list[str], labels: torch.Tensor, batch_size: int, key: list[int]) -> None:
+        self.views, self.sha256s, self.labels, self.batch_size, self.key = views, sha256s, labels, batch_size, key
+
+    def n_batches(self) -> int:
+        return -(-len(self.sha256s) // self.batch_size)
+
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        order = shuffled(len(self.sha256s), self.batch_size, [*self.key, epoch])
+        return self.view(epoch % len(self.views), order[done * self.batch_size :])
+
+    def view(self, view: int, order: Order) -> Iterator[Batch]:
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            vectors = self.views.take(view, [self.sha256s[row] for row in rows])
+            yield Batch(torch.from_numpy(vectors).to(self.views.pictures.compute.device), rows, 0)

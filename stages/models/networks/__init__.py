@@ -1,0 +1,1 @@
+"""The networks: body, head, the two joined."""

@@ -1,0 +1,87 @@
+"""The head: BatchNorm, Dropout, Linear, ReLU, BatchNorm, Dropout, Linear, Kaiming-initialised (fast.ai 0.7)."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import AfterValidator, Field
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from stages.runtime.params import Fraction, Positive, Section
+
+
+class HeadParams(Section):
+    hidden: Annotated[int, Field(ge=1, le=65536)]
+    dropout: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | Fraction
+
+
+def _each_once(classes: list[str]) -> list[str]:
+    if len(set(classes)) < len(classes):
+        raise ValueError("a class is there twice")
+    return classes
+
+
+class HeadShape(Section):
+    """All that is needed to build a head again; travels in its file."""
+
+    n_features: Positive
+    hidden: Positive
+    dropout: tuple[Fraction, Fraction]
+    classes: Annotated[list[str], Field(min_length=2), AfterValidator(_each_once)]
+
+
+class Head(nn.Sequential):
+    """Features (n, 2C) to logits (n, classes)."""
+
+    def __init__(self, shape: HeadShape) -> None:
+        super().__init__(
+            nn.BatchNorm1d(shape.n_features),
+            nn.Dropout(shape.dropout[0]),
+            nn.Linear(shape.n_features, shape.hidden),
+            nn.ReLU(),
+            nn.BatchNorm1d(shape.hidden),
+            nn.Dropout(shape.dropout[1]),
+            nn.Linear(shape.hidden, len(shape.classes)),
+        )
+        self.shape = shape
+
+
+def new_head(params: HeadParams, n_features: int, classes: list[str], seed: int) -> Head:
+    """A fresh head from its own generator: Kaiming-normal weights, zero biases.
+
+    `dropout` is one number for both layers (0.7's `ps=0.5`) or a pair.
+    """
+    first, last = params.dropout if isinstance(params.dropout, list) else [params.dropout] * 2
+    shape = HeadShape(n_features=n_features, hidden=params.hidden, dropout=(first, last), classes=classes)
+    head = Head(shape)
+    import_module("torch._prims.rng_prims")  # Generator() raises without it; `stages` keeps its importer out
+    generator = torch.Generator().manual_seed(seed)
+    for layer in head:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
+    return head
+
+
+def save_head(head: Head, path: Path) -> None:
+    """Weights and shape in one safetensors file."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+    save_file(tensors, path, metadata={"head": head.shape.model_dump_json()})
+
+
+def load_head(path: Path) -> Head:
+    """The head that `save_head` wrote, on the CPU."""
+    with safe_open(path, framework="pt") as file:
+        shape = HeadShape.model_validate_json(file.metadata()["head"])
+        head = Head(shape)
+        head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
+    return head
+
+
+def labels_to_indexes(labels: list[str], classes: list[str]) -> torch.Tensor:
+    """int64 (n,): the place of each label in the sorted classes."""
+    index = {label: place for place, label in enumerate(classes)}
+    return torch.tensor([index[label] for label in labels], dtype=torch.int64)

@@ -1,0 +1,1 @@
+"""What people see: the report, its pictures, figures and scores."""

@@ -1,0 +1,1 @@
+"""The report: predictions, scores, galleries, the page."""

@@ -1,0 +1,102 @@
+"""Pictures worth looking at, with what the network said of them and, where it was wrong, where it looked."""
+
+import base64
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from stages.models.networks.network import Network
+from stages.models.serving.grad_cam import Explained
+from stages.reporting.results.overlay import overlay
+from stages.reporting.results.predictions import Predictions
+from stages.store.shards import Shards
+from stages.training.compute.device import Compute
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.transforms import square
+
+SIDE_PX = 136
+N_EACH, N_PER_CLASS, MOST_CLASSES = 8, 4, 10
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Shown:
+    """`thumb` and `heat` (where it was wrong) are data URIs of JPEGs."""
+
+    id: str
+    truth: str
+    said: str
+    probability: float
+    thumb: str
+    heat: str | None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    title: str
+    note: str
+    pictures: list[Shown]
+
+
+def choose(predictions: Predictions, worst_first: Sequence[str], seed: int) -> Iterator[tuple[str, str, list[int]]]:
+    """(title, note, rows). Of many classes those that stand first in `worst_first`."""
+    yield "Random, right", "", predictions.random(True, N_EACH, seed)
+    yield "Random, wrong", "", predictions.random(False, N_EACH, seed)
+    yield "Most uncertain", "smallest margin between the two likeliest classes", predictions.most_uncertain(N_EACH)
+    yield "Top losses", "what costs the log loss most", predictions.top_losses(N_EACH)
+    for name in worst_first[:MOST_CLASSES]:
+        label = predictions.classes.index(name)
+        yield f"Most correct: {name}", "said with the highest probability", predictions.most(True, label, N_PER_CLASS)
+        note = f"are {name}, but something else was said with the highest probability"
+        yield f"Most incorrect: {name}", note, predictions.most(False, label, N_PER_CLASS)
+
+
+def galleries(
+    predictions: Predictions, ids: Sequence[str], sha256s: Sequence[str], network: Network, shards: Shards,
+    compute: Compute, worst_first: Sequence[str], seed: int,
+) -> list[Gallery]:  # fmt: skip
+    """`ids` and `sha256s` as the rows of `predictions`; `network` placed by `compute`, in eval mode."""
+    chosen = list(choose(predictions, worst_first, seed))
+    wrong = sorted({row for _, _, rows in chosen for row in rows if not predictions.right[row]})
+    pictures = Pictures(shards, [sha256s[row] for row in wrong], network.about, network.size_px, BATCH_SIZE, compute)
+    heats = dict(zip(wrong, heat(network, pictures, predictions.said[wrong]), strict=True))
+    crop = cropper(shards, network.about.crop_pct)
+
+    def shown(row: int) -> Shown:
+        seen = crop(sha256s[row])
+        lit = data_uri(overlay(seen, heats[row])) if row in heats else None
+        truth, said = (predictions.classes[labels[row]] for labels in (predictions.truth, predictions.said))
+        return Shown(ids[row], truth, said, float(predictions.confidence[row]), data_uri(seen), lit)
+
+    return [Gallery(title, note, [shown(row) for row in rows]) for title, note, rows in chosen]
+
+
+def heat(network: Network, pictures: Pictures, labels: np.ndarray) -> Iterator[np.ndarray]:
+    """float32 (h, w) for each picture: where it shows `labels` (n,) to the network."""
+    explained = Explained(network.body, network.head)
+    with torch.inference_mode():
+        for x, rows, padding in pictures.batches() if len(pictures) else ():
+            with pictures.compute.autocast():
+                _, heats = explained(x, torch.from_numpy(labels[rows]).to(x.device))
+            yield from heats[: len(rows) - padding].float().cpu().numpy()
+
+
+def cropper(shards: Shards, crop_pct: float) -> Callable[[str], Image.Image]:
+    """Of a sha256: the square that the network sees, SIDE_PX wide."""
+
+    def crop(sha256: str) -> Image.Image:
+        with Image.open(io.BytesIO(shards.blob(sha256))) as image:
+            box = square(*image.size, 1 / crop_pct, 0.5, 0.5)
+            return image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR, box, reducing_gap=2.0).convert("RGB")
+
+    return crop
+
+
+def data_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=70)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,147 @@
+"""The report as one HTML file: charts, tables and pictures inside, no script, nothing that is fetched."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from stages.reporting.results import draw
+from stages.reporting.results.galleries import MOST_CLASSES, Gallery
+from stages.reporting.results.predictions import Predictions
+from stages.reporting.results.scores import calibration, confused, confusion, mean_interval, wilson
+from stages.reporting.results.svg import drawing
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+STYLE = Path(__file__).with_name("report.css")
+PARTS = ("train", "valid", "test")
+N_CONFUSED, N_REASONS, MOST_LISTED = 15, 12, 2000
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """`suggested` is None where the curve never falls."""
+
+    curve: pd.DataFrame
+    suggested: float | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the page shows. Tables as the stages wrote them; `sizes` counts the rows of each part of the split."""
+
+    predictions: Predictions
+    metrics: dict[str, float]
+    steps: pd.DataFrame
+    classes: pd.DataFrame
+    galleries: list[Gallery]
+    histories: dict[str, pd.DataFrame]
+    rates: dict[str, pd.DataFrame]
+    range_tests: dict[str, RangeTest]
+    images: pd.DataFrame
+    sizes: dict[str, int]
+    rejected: pd.DataFrame
+    duplicates: pd.DataFrame
+    doubles: list[dict[str, Any]]
+    receipts: list[dict[str, Any]]
+    params: dict[str, Any]
+    about: dict[str, Any]
+    versions: dict[str, str]
+
+
+def read_range_test(folder: Path) -> RangeTest:
+    suggested = json.loads((folder / "suggestion.json").read_text())["lr"]
+    return RangeTest(pd.read_csv(folder / "curve.csv"), suggested)
+
+
+def chart(draw_on: Callable[[Axes], None]) -> Markup:
+    with drawing() as (ax, result):
+        draw_on(ax)
+    return result.svg
+
+
+def charts(facts: Facts) -> dict[str, list[Markup]]:
+    chosen = {"lr_find": facts.params["train_head"]["lr"], "unfreeze": facts.params["train_full"]["lrs"][-1]}
+    bins, _ = calibration(facts.predictions)
+    return {
+        "steps": [
+            chart(lambda ax, column=column: draw.draw_steps(ax, facts.steps, column))  # type: ignore[misc]
+            for column in ("accuracy", "log_loss")
+        ],
+        "range_tests": [
+            chart(
+                lambda ax, name=name, test=test: draw.draw_range_test(  # type: ignore[misc]
+                    ax, test.curve, name, {"suggested": test.suggested, "in use": chosen[name]}
+                )
+            )
+            for name, test in facts.range_tests.items()
+        ],
+        "trainings": [
+            chart(lambda ax, name=name, make=make, table=table[name]: make(ax, table, name))  # type: ignore[misc]
+            for name in facts.histories
+            for make, table in ((draw.draw_rates, facts.rates), (draw.draw_history, facts.histories))
+        ],
+        "calibration": [chart(lambda ax: draw.draw_calibration(ax, bins))],
+        "sizes": [chart(lambda ax: draw.draw_sizes(ax, facts.images))],
+    }
+
+
+def summary(facts: Facts) -> dict[str, Any]:
+    """The figures of the first sentence, with their 95 % intervals."""
+    predictions, seed = facts.predictions, facts.params["seed"]
+    n, n_right = len(predictions.truth), int(predictions.right.sum())
+    shares = pd.Series(predictions.truth).value_counts(normalize=True)
+    return {
+        "n": n,
+        "n_right": n_right,
+        "accuracy": wilson(n_right, n),
+        "log_loss": mean_interval(predictions.losses, seed),
+        "most_common": predictions.classes[int(shares.index[0])],
+        "most_common_share": float(shares.iloc[0]),
+        "calibration_error": calibration(predictions)[1],
+    }
+
+
+def class_counts(images: pd.DataFrame) -> pd.DataFrame:
+    """label, pictures: the most common first; without test."""
+    counts = images.loc[images["part"] != "test", "label"].value_counts(sort=False).sort_index()
+    return counts.sort_values(ascending=False, kind="stable").rename_axis("label").reset_index(name="pictures")
+
+
+def render(facts: Facts) -> str:
+    matrix = confusion(facts.predictions)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template(TEMPLATE.name).render(
+        **{name: getattr(facts, name) for name in Facts.__dataclass_fields__},
+        summary=summary(facts),
+        charts=charts(facts),
+        confusion=matrix.tolist() if len(matrix) <= draw.MOST_CLASSES else None,
+        confused=confused(facts.predictions, N_CONFUSED),
+        counts=class_counts(facts.images),
+        reasons=Counter(sorted(facts.rejected["reason"])).most_common(N_REASONS),
+        n_reasons=facts.rejected["reason"].nunique(),
+        name=Path(facts.params["ingest"]["path"]).name,
+        most_listed=MOST_LISTED,
+        most_classes=MOST_CLASSES,
+        yaml_lines=list(flat(facts.params)),
+        style=Markup(STYLE.read_text()),  # noqa: S704 (ours)
+    )
+
+
+def flat(params: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, value as JSON) of every param; of an absolute path the last name alone."""
+    for key, value in params.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{before}{key}.")
+        else:
+            shown = Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+            yield f"{before}{key}", json.dumps(shown, default=str)

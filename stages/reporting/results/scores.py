@@ -1,0 +1,84 @@
+"""Figures of the report: intervals, a row a class, who is taken for whom, and whether probabilities can be believed."""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from stages.reporting.results.predictions import Floats, Predictions
+
+Z95 = NormalDist().inv_cdf(0.975)
+
+
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share of k in n (Wilson 1927): holds for small n and near 0 and 1 too."""
+    share, z2 = k / n, Z95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(values: Floats, seed: int, n_draws: int = 1000) -> tuple[float, float]:
+    """95 % interval of a mean: bootstrap percentiles."""
+    rng = np.random.default_rng(seed)
+    means = [float(rng.choice(values, len(values)).mean()) for _ in range(n_draws)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def by_class(predictions: Predictions, n_train: dict[str, int]) -> pd.DataFrame:
+    """label, train, valid (counts), precision, recall, f1, log_loss; NaN where nothing can be said.
+
+    The lowest recall stands first."""
+    labels = list(range(len(predictions.classes)))
+    precision, recall, f1, valid = precision_recall_fscore_support(
+        predictions.truth, predictions.said, labels=labels, zero_division=np.nan
+    )
+    mine = [predictions.losses[predictions.truth == label] for label in labels]
+    table = pd.DataFrame(
+        {
+            "label": predictions.classes,
+            "train": [n_train.get(name, 0) for name in predictions.classes],
+            "valid": valid,
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "log_loss": [losses.mean() if len(losses) else np.nan for losses in mine],
+        }
+    )
+    return table.sort_values("recall", kind="stable", ignore_index=True)
+
+
+def confused(predictions: Predictions, n: int) -> list[tuple[str, str, int, int]]:
+    """(truth, said, pictures, of how many with that truth): the most frequent first."""
+    counts = confusion(predictions)
+    totals = counts.sum(1)
+    np.fill_diagonal(counts, 0)
+    places = np.argsort(-counts, axis=None, kind="stable")[:n]
+    pairs = [divmod(int(place), len(counts)) for place in places]
+    names = predictions.classes
+    return [(names[a], names[b], int(counts[a, b]), int(totals[a])) for a, b in pairs if counts[a, b]]
+
+
+def confusion(predictions: Predictions) -> np.ndarray:
+    """int64 (classes, classes): rows are the truth."""
+    labels = range(len(predictions.classes))
+    counts: np.ndarray = confusion_matrix(predictions.truth, predictions.said, labels=list(labels))
+    return counts
+
+
+def calibration(predictions: Predictions, n_bins: int = 10) -> tuple[pd.DataFrame, float]:
+    """(a row a bin that is not empty: low, high, count, confidence, accuracy; expected calibration error).
+
+    Bins of equal width over the probability of the said class (Guo et al. 2017, arXiv 1706.04599)."""
+    bins = np.minimum((predictions.confidence * n_bins).astype(int), n_bins - 1)
+    table = pd.DataFrame({"bin": bins, "confidence": predictions.confidence, "accuracy": predictions.right})
+    rows = table.groupby("bin").agg(
+        count=("confidence", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean")
+    )
+    rows.insert(0, "low", rows.index / n_bins)
+    rows.insert(1, "high", (rows.index + 1) / n_bins)
+    error = (rows["count"] * (rows["accuracy"] - rows["confidence"]).abs()).sum() / rows["count"].sum()
+    return rows.reset_index(drop=True), float(error)

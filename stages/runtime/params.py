@@ -1,0 +1,119 @@
+"""Params: `params.yaml` is the one truth. Sections are read strictly and have no defaults in code.
+
+Read with ruamel in YAML 1.2, as DVC does: PyYAML makes `1e-3` a string and `no` a bool.
+"""
+
+import difflib
+import re
+import reprlib
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.runtime.errors import StageError
+
+PARAMS = Path("params.yaml")
+NO_RESULT = ("items", "checkpoint_seconds")  # sections that no output depends on
+NOT_SHOWN = (*NO_RESULT, "export")
+SECTIONS = (
+    "seed", "device", "checkpoint_seconds", "items", "ingest", "split", "resize", "backbone", "precompute", "head",
+    "optimizer", "transforms", "lr_find", "train_head", "augment", "unfreeze", "train_full", "tta", "export",
+)  # fmt: skip
+MOST_NODES = 5000  # ours has 150; libyaml takes a minute or its stack overflows where 50,000 lie in each other
+MOST_ALIASES = 30  # beside merges: ten levels of three merge 59,049 maps, and thirty levels all of memory
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SizePx = Annotated[int, Field(ge=32, le=4096)]
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Few = Annotated[int, Field(ge=1, le=1000)]
+BatchSize = Annotated[int, Field(ge=1, le=65536)]
+TrainBatchSize = Annotated[int, Field(ge=2, le=65536)]  # BatchNorm has no spread of one
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: strict types (no "1e-3", no true for 1), unknown keys refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+T = TypeVar("T")
+
+
+def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
+    """The section (or dotted key) of a params file as `kind`; a StageError names the key, the value and the rule."""
+    value = parse(path)
+    if path == PARAMS and isinstance(value, dict) and (unknown := [str(key) for key in value if key not in SECTIONS]):
+        close = difflib.get_close_matches(unknown[0], SECTIONS, n=1)
+        raise StageError(
+            f"{path}: unknown section {_short.repr(unknown[0])}: remove it or mend its spelling"
+            + (f" ({close[0]}?)" if close else "")
+        )
+    try:
+        for key in section.split("."):
+            value = value[key]
+    except (KeyError, TypeError):
+        raise StageError(f"{path}: section `{section}` is missing") from None
+    try:
+        return TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise StageError(f"{path}: " + "; ".join(_sentence(section, e) for e in error.errors())) from None
+
+
+def load_all() -> dict[str, Any]:
+    """All of params.yaml that the result depends on."""
+    return {name: value for name, value in parse(PARAMS).items() if name not in NOT_SHOWN}
+
+
+def parse(path: Path) -> Any:
+    """All of a params file. Raises StageError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if (n_nodes := len(re.findall(r"[\[{]|[-?:]\s", text))) > MOST_NODES:
+            raise StageError(f"{path} has {n_nodes:,} keys, dashes and brackets: {MOST_NODES:,} at most")
+        if "<<" in text and (n_aliases := len(re.findall(r"\*\w", text))) > MOST_ALIASES:
+            raise StageError(f"{path} merges (<<) and has {n_aliases} aliases (*name): {MOST_ALIASES} at most")
+        return YAML(typ="safe").load(text)
+    except FileNotFoundError:
+        raise StageError(f"no {path} in {Path.cwd()}: run stages from the top folder of the project") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise StageError(f"{path} is not valid YAML: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # what ruamel lets through of dates, numbers and tags that are none, and of depth
+        raise StageError(f"{path} is not valid YAML: {type(error).__name__}: {error}") from None
+
+
+class _Short(reprlib.Repr):
+    """Shows a value in a line: a few aliases can stand for more than memory holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 100, 100
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if abs(x) < 10**40 else "a huge number"
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        plain = isinstance(x, bool | float | bytes | date | None)
+        return super().repr_instance(x, level) if plain else f"a {type(x).__name__}"
+
+
+_short = _Short()
+
+
+def _sentence(section: str, error: Any) -> str:
+    parts = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        return f"unknown key `{'.'.join([section, *parts])}`: remove it or mend its spelling"
+    key = ".".join([section, *(part for part in parts if part.replace("_", "").isalnum())])  # no names of types
+    if error["type"] == "missing":
+        return f"`{key}` is missing: there are no defaults in code"
+    return f"`{key}` is {_short.repr(error['input'])}: {error['msg']}"

@@ -1,0 +1,60 @@
+"""What makes a program a stage: errors in one line, outputs whole or not at all, a receipt, an end when asked to."""
+
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from stages.runtime import receipt, signals
+from stages.runtime.errors import in_one_line
+
+Item = TypeVar("Item")
+
+
+def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: bool = False) -> None:
+    """Run a stage's `main` and write its receipt. What a user can mend becomes one line on stderr and exit code 1."""
+    gc.freeze()
+    gc.enable()
+    stage, main_started = Path(sys.argv[0]).stem, time.monotonic()
+    if sys.argv[1:] and not with_arguments:
+        print(f"{sys.modules['__main__'].__doc__}\nIt takes no arguments: its settings are in params.yaml.")
+        sys.exit(0 if sys.argv[1] in ("-h", "--help") else 2)
+    signals.install_handlers()
+    _open_many_files()
+    try:
+        main()
+        if with_receipt:
+            receipt.write(os.environ.get("DVC_STAGE", stage).rpartition(":")[2], main_started)
+    except signals.Stopped:
+        print(f"{stage}: stopped before its end: run it again", file=sys.stderr)
+        sys.exit(signals.EXIT_CODE)
+    except KeyboardInterrupt:  # Ctrl-C for the second time
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        if (line := in_one_line(error, stage)) is None:
+            raise
+        sys.exit(f"{stage}: {line}")
+
+
+def _open_many_files() -> None:
+    """Each shard and each segment of the item store keeps one open: the usual 1,024 are too few for a million."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS says "infinite" and means 10,240
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def track(items: Iterable[Item], total: int, unit: str, done: int = 0) -> Iterator[Item]:
+    """Progress bar with rate and time left on a terminal; silent where stderr is none (CI, logs). `done`: of `total`,
+    before these. Raises Stopped between two items."""
+    for item in tqdm(items, total=total, initial=done, unit=f" {unit}", disable=None, leave=False, smoothing=0.1):
+        signals.check()
+        yield item
+    signals.check()

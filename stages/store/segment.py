@@ -1,0 +1,74 @@
+"""A file of the item store: values one after the other, then a table (sha256 of the picture, offset, size, crc32;
+sorted by sha256), then a footer with the table's own crc32. Written whole, never changed; what is damaged says so.
+"""
+
+import struct
+import uuid
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.store.random_access import RandomAccessFile
+
+ROW = np.dtype([("sha256", ">u8", 4), ("offset", "<u8"), ("size", "<u4"), ("crc32", "<u4")])
+FOOTER = struct.Struct("<QI4s")
+MAGIC = b"unf1"
+
+
+class Segment:
+    """One file; its table is in memory, its values are not. Raises ValueError where it is not a whole one; OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.used = path, False
+        self.file = RandomAccessFile(path)
+        end = self.file.size - FOOTER.size
+        if end < 0 or len(footer := self.file.read(end, FOOTER.size)) < FOOTER.size:
+            raise ValueError("cut off")
+        rows, crc, magic = FOOTER.unpack(footer)
+        start = end - rows * ROW.itemsize
+        if magic != MAGIC or start < 0 or zlib.crc32(table := self.file.read(start, end - start)) != crc:
+            raise ValueError("damaged")
+        self.table = np.frombuffer(table, ROW)
+
+    def value(self, row: int) -> bytes | None:
+        """None where its bytes are not those that were written."""
+        _, offset, size, crc = self.table[row]
+        found = self.file.read(int(offset), int(size))
+        return found if zlib.crc32(found) == crc else None
+
+
+def digests(sha256s: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """(n, 4): hex digests as numbers that sort alike."""
+    return np.frombuffer(bytes.fromhex("".join(sha256s)), ">u8").reshape(-1, 4)
+
+
+def make_folder(folder: Path) -> None:
+    """Raises OSError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # it was there for mkdir, and gone when mkdir looked whether it is a folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_segment(folder: Path, sha256s: Sequence[str], values: Sequence[bytes]) -> Path:
+    """Raises OSError; the file is there whole or not at all. The folder is made anew where somebody has deleted it."""
+    table = np.zeros(len(sha256s), ROW)
+    table["sha256"] = digests(sha256s)
+    table["size"] = [len(value) for value in values]
+    table["offset"] = np.cumsum(table["size"], dtype=np.uint64) - table["size"]
+    table["crc32"] = [zlib.crc32(value) for value in values]
+    table = table[np.lexsort(table["sha256"].T[::-1])]
+    path = folder / f"{uuid.uuid4().hex}.seg"
+    temporary = path.with_suffix(".tmp")
+    make_folder(folder)
+    try:
+        with temporary.open("wb") as file:
+            file.writelines(values)
+            file.write(table.tobytes())
+            file.write(FOOTER.pack(len(table), zlib.crc32(table.tobytes()), MAGIC))
+        return temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

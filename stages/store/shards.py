@@ -1,0 +1,151 @@
+"""Packed store: one value a picture, in a few Arrow files, found by the picture's sha256.
+
+A picture lives in the shard named by the first bits of its sha256, rows sorted by it, so an added picture rewrites one
+shard and two pictures with equal bytes share one row. Memory holds 48 bytes a picture, and what is read.
+Columns: `sha256` (32 bytes), `value` (binary, or a fixed-size list of float32).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stages.runtime.errors import StageError
+from stages.store.random_access import RandomAccessFile
+
+Digests = npt.NDArray[np.uint64]
+MOST_BYTES = 2**31 - 1  # of the values of a shard: Arrow counts them in 32 bits
+HOW_TO_MEND = "delete it, then `dvc checkout` brings it back, or `dvc repro` makes it anew"
+ITEMS_PER_SHARD = 1000  # about: the count of shards is a power of two, so that it seldom changes
+
+
+def shard_bits(n_items: int) -> int:
+    """How many leading bits of the sha256 name the shard."""
+    return max(0, (max(n_items, 1) - 1) // ITEMS_PER_SHARD).bit_length()
+
+
+def shards_of(sha256s: Iterable[str]) -> list[list[str]]:
+    """Distinct hex digests, grouped by shard and sorted within."""
+    unique = sorted(set(sha256s))
+    bits = shard_bits(len(unique))
+    groups: list[list[str]] = [[] for _ in range(1 << bits)]
+    for sha in unique:
+        groups[int(sha[:8], 16) >> (32 - bits)].append(sha)
+    return groups
+
+
+def write_shards(
+    folder: Path,
+    sha256s: Iterable[str],
+    value_type: pa.DataType,
+    make: Callable[[list[str]], Iterable[bytes]],
+) -> None:
+    """Write `make(digests of a shard)`, values in the same order, shard by shard: memory holds one shard at a time.
+
+    A float32 list's value is its bytes. Raises StageError: a shard would be larger than 2 GiB, Arrow's limit.
+    """
+    folder.mkdir(parents=True)
+    groups = shards_of(sha256s)
+    schema = pa.schema([("sha256", pa.binary(32)), ("value", value_type)])
+    for number, shas in enumerate(groups):
+        values = list(make(shas))
+        if len(values) != len(shas):
+            raise RuntimeError(f"{folder}: {len(values)} values for {len(shas)} pictures")
+        table = pa.table([_array([bytes.fromhex(s) for s in shas], pa.binary(32)), _array(values, value_type)], schema)
+        path = folder / f"{number:05d}-of-{len(groups):05d}.arrow"
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(table, max_chunksize=max(len(shas), 1))
+
+
+def _array(values: list[bytes], kind: pa.DataType) -> pa.Array:
+    """pa.array would do, but it imports pandas: half a second a stage."""
+    data = pa.py_buffer(b"".join(values))
+    if pa.types.is_fixed_size_list(kind):
+        n = len(values) * kind.list_size
+        if 4 * n != data.size:  # from_buffers does not look
+            raise RuntimeError(f"{len(values)} vectors of {kind.list_size} in {data.size} bytes")
+        flat = pa.Array.from_buffers(kind.value_type, n, [None, data])
+        return pa.Array.from_buffers(kind, len(values), [None], children=[flat])
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.Array.from_buffers(kind, len(values), [None, data])
+    if data.size > MOST_BYTES:
+        raise StageError(
+            f"{len(values)} pictures take {data.size:,} bytes, and a shard holds {MOST_BYTES:,}: lower resize.size_px "
+            "or resize.jpeg_quality"
+        )
+    ends = np.cumsum([0, *map(len, values)]).astype(np.int32)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(ends), data])
+
+
+class Shards:
+    """Read-only view of a folder of shards."""
+
+    def __init__(self, folder: Path) -> None:
+        paths = sorted(folder.glob("*.arrow"))
+        if not paths:
+            raise FileNotFoundError(f"{folder} holds no shards")
+        self._paths, self._bits = paths, len(paths).bit_length() - 1
+        self._files = [RandomAccessFile(path) for path in paths]
+        opened = [_look_into(file, path) for file, path in zip(self._files, paths, strict=True)]
+        self._digests = [digests for digests, _, _ in opened]
+        self._keys = [digests[:, 0].astype(np.uint64) for digests in self._digests]
+        self._starts = [starts for _, starts, _ in opened]
+        self.width = opened[0][2]
+        """d of a vector store, else 0."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self._keys))
+
+    def sha256s(self) -> Iterator[str]:
+        """Every hex digest, in the order of the shards: ascending."""
+        return (digest.tobytes().hex() for digests in self._digests for digest in digests)
+
+    def locate(self, sha256: str) -> tuple[int, int]:
+        """(shard, row) of a hex digest; KeyError where it is not stored."""
+        shard = int(sha256[:8], 16) >> (32 - self._bits)
+        row = int(np.searchsorted(self._keys[shard], np.uint64(int(sha256[:16], 16))))
+        digests = self._digests[shard]
+        if row >= len(digests) or digests[row].tobytes().hex() != sha256:
+            raise KeyError(sha256)
+        return shard, row
+
+    def blob(self, sha256: str) -> bytes:
+        """The stored bytes of a binary store."""
+        return self._read(*self.locate(sha256))
+
+    def vectors(self, shard: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """float32 (n, d): rows of one shard of a vector store."""
+        found = b"".join(self._read(shard, int(row)) for row in rows)
+        return np.frombuffer(found, np.float32).reshape(-1, self.width)
+
+    def _read(self, shard: int, row: int) -> bytes:
+        start, end = self._starts[shard][row : row + 2].tolist()
+        found = self._files[shard].read(start, end - start)
+        if len(found) < end - start:
+            raise StageError(f"{self._paths[shard]} was cut off: {HOW_TO_MEND}")
+        return found
+
+
+def _look_into(file: RandomAccessFile, path: Path) -> tuple[Digests, npt.NDArray[np.int64], int]:
+    """Digests as big-endian numbers (n, 4); where in the file each value starts and the last one ends; width or 0.
+
+    The map ends here, with what it holds. Raises StageError.
+    """
+    try:
+        mapped = pa.py_buffer(file.mapped())
+        arrow = pa.ipc.open_file(mapped)
+    except (ValueError, pa.ArrowInvalid) as error:
+        raise StageError(f"{path} is no whole file of a packed store: {HOW_TO_MEND}") from error
+    kind = arrow.schema.field("value").type
+    is_vector = pa.types.is_fixed_size_list(kind)
+    width = kind.list_size if is_vector else 0
+    if not arrow.num_record_batches:
+        return np.empty((0, 4), ">u8"), np.zeros(1, np.int64), width
+    digests, values = arrow.get_batch(0).columns
+    n = len(digests)
+    *_, offsets, data = values.buffers()
+    ends = np.arange(n + 1) * 4 * width if is_vector else np.frombuffer(offsets, np.int32)[: n + 1].astype(np.int64)
+    first = data.address - mapped.address if data is not None else 0
+    return np.frombuffer(digests.buffers()[1], ">u8")[: 4 * n].reshape(n, 4).copy(), first + ends, width

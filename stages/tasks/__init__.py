@@ -1,0 +1,1 @@
+"""What is learnt: targets, loss, predictions, metrics."""

@@ -1,0 +1,1 @@
+"""Training and prediction. Knows no pixels: it takes batches, whatever is in them."""

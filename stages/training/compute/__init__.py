@@ -1,0 +1,1 @@
+"""What training and prediction share: device and precision, batches, the forward pass over all of them."""

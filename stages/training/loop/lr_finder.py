@@ -1,0 +1,106 @@
+"""The learning-rate range test (Smith 2015, arXiv 1506.01186) as fast.ai 0.7 does it."""
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import model_validator
+from torch import nn
+from torch.optim import Optimizer
+
+from stages.runtime.params import Positive, PositiveRate, Section
+from stages.runtime.stage import track
+from stages.training.compute.batches import TrainFeed
+from stages.training.compute.device import Compute
+from stages.training.loop.freeze import train_mode
+from stages.training.loop.step import train_step
+
+
+class RangeTestParams(Section):
+    lr_start: PositiveRate
+    lr_end: PositiveRate
+    n_iterations: Positive
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.lr_start >= self.lr_end:
+            raise ValueError("lr_start must be below lr_end")
+        return self
+
+
+@contextmanager
+def untouched(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
+    """Weights, buffers, modes, optimiser and torch's random state are as before, also after a raise."""
+    weights = copy.deepcopy(model.state_dict())
+    modes = {module: module.training for module in model.modules()}
+    optimiser = copy.deepcopy(optimizer.state_dict())
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            model.load_state_dict(weights)
+            optimizer.load_state_dict(optimiser)
+            optimizer.zero_grad(set_to_none=True)
+            for module, training in modes.items():
+                module.training = training
+
+
+def range_test(
+    model: nn.Module,
+    feed: TrainFeed,
+    optimizer: Optimizer,
+    params: RangeTestParams,
+    compute: Compute,
+    bn_freeze: bool,
+) -> pd.DataFrame:
+    """Loss at rates that grow geometrically, until it exceeds 4x the best or is not finite: columns lr, loss, smoothed.
+
+    `lr` is the last group's; the others keep their ratio to it. `smoothed` is the bias-corrected moving average of the
+    losses, with 0.7's beta of 0.98 for 100 iterations and the same share of the range for fewer.
+    """
+    beta = min(0.98, 0.98 ** (100 / params.n_iterations))
+    ratios = [group["lr"] / optimizer.param_groups[-1]["lr"] for group in optimizer.param_groups]
+    growth = (params.lr_end / params.lr_start) ** (1 / max(params.n_iterations - 1, 1))
+    rows: list[dict[str, float]] = []
+    average, best = 0.0, math.inf
+    with untouched(model, optimizer):
+        train_mode(model, bn_freeze)
+        batches = _endless(feed)
+        for step in track(range(params.n_iterations), params.n_iterations, "rates"):
+            lr = params.lr_start * growth**step
+            for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+                group["lr"] = lr * ratio
+            x, y = next(batches)
+            loss = train_step(model, x, y.to(compute.device), optimizer, compute)
+            average = beta * average + (1 - beta) * loss
+            smoothed = average / (1 - beta ** (step + 1))
+            if not math.isfinite(loss) or smoothed > 4 * best:
+                break
+            best = min(best, smoothed)
+            rows.append({"lr": lr, "loss": loss, "smoothed": smoothed})
+    return pd.DataFrame(rows, columns=["lr", "loss", "smoothed"])
+
+
+def _endless(feed: TrainFeed) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    epoch = 0
+    while True:
+        for x, rows, _ in feed.epoch(epoch):
+            yield x, feed.labels[rows]
+        epoch += 1
+
+
+def suggest(curve: pd.DataFrame) -> dict[str, float | None]:
+    """`lr_min` where the smoothed loss is lowest, `lr` one order below: there the loss still falls.
+
+    The first tenth is left out: an average of a few noisy losses can be lowest there by chance (0.7 skips 10 points).
+    No `lr` where that would lie below the range: the loss did not fall, as with a network that has learned already.
+    """
+    settled = curve.iloc[len(curve) // 10 :]
+    lr_min = float(settled["lr"].iloc[int(np.argmin(settled["smoothed"]))])
+    return {"lr": lr_min / 10 if lr_min / 10 >= curve["lr"].iloc[0] else None, "lr_min": lr_min}

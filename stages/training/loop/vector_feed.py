@@ -1,0 +1,50 @@
+"""Stored activations as a feed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from stages.store.shards import Shards
+from stages.training.compute.batches import Batch, Order, shuffled
+
+
+@dataclass(frozen=True)
+class VectorFeed:
+    """Activations from their shards: float32 (batch_size, d)."""
+
+    shards: Shards
+    sha256s: list[str]
+    labels: torch.Tensor
+    batch_size: int
+    device: torch.device
+    key: list[int]
+
+    def __post_init__(self) -> None:
+        places = [self.shards.locate(sha) for sha in self.sha256s]
+        object.__setattr__(self, "_places", np.array(places, dtype=np.int64).reshape(-1, 2))
+
+    def n_batches(self) -> int:
+        return -(-len(self.sha256s) // self.batch_size)
+
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        order = shuffled(len(self.sha256s), self.batch_size, [*self.key, epoch])
+        return self._batches(order[done * self.batch_size :])
+
+    def plain(self) -> Iterator[Batch]:
+        return self._batches(np.arange(len(self.sha256s)))
+
+    def _batches(self, order: Order) -> Iterator[Batch]:
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            yield Batch(torch.from_numpy(self._take(rows)).to(self.device), rows, 0)
+
+    def _take(self, rows: Order) -> npt.NDArray[np.float32]:
+        places: Order = self._places[rows]  # type: ignore[attr-defined]
+        vectors = np.empty((len(rows), self.shards.width), np.float32)
+        for shard in np.unique(places[:, 0]):
+            here = places[:, 0] == shard
+            vectors[here] = self.shards.vectors(int(shard), places[here, 1])
+        return vectors

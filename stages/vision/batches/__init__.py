@@ -1,0 +1,1 @@
+"""Batches of pictures on the device: preprocessing, augmentation, feeds."""

@@ -1,0 +1,102 @@
+"""Augmentation: fast.ai 0.7's three sets, drawn per picture from a seed, applied to a whole batch on the device.
+
+The draws are numbers of NumPy's, so they do not depend on the device, the batch or the order of the pictures.
+torchvision's transforms draw once a batch or run once a picture; one affine grid for the batch is what costs nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from stages.runtime.params import Fraction, Section
+
+Floats = npt.NDArray[np.float32]
+
+
+class TransformsParams(Section):
+    kind: Literal["none", "basic", "side_on", "top_down"]
+    max_zoom: Annotated[float, Field(ge=1, le=10)]
+    max_rotate_deg: Annotated[float, Field(ge=0, le=180)]
+    max_lighting: Fraction
+
+
+class Draws(NamedTuple):
+    """One row a picture, float32 (n,)."""
+
+    zoom: Floats  # 1 to max_zoom
+    place_x: Floats  # 0 (left) to 1 (right): where the square is cut out
+    place_y: Floats
+    angle: Floats  # radians
+    flip: Floats  # 1 or -1: mirrored
+    quarter_turns: Floats  # 0 to 3
+    brightness: Floats
+    contrast: Floats
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "Draws":
+        return Draws(*(column[rows] for column in self))
+
+
+def draw(params: TransformsParams, n: int, key: list[int]) -> Draws | None:
+    """Draw for n pictures from the key (seed, stage, epoch): row i depends on nothing else. None: no augmentation."""
+    return _drawn(params, np.random.default_rng(key).random((n, 9), dtype=np.float32))
+
+
+def draw_each(params: TransformsParams, sha256s: Sequence[str], key: list[int]) -> Draws | None:
+    """Draw for each picture from the key and its own content: the others, and its place among them, do not matter."""
+    each = [np.random.default_rng([*key, int(sha, 16)]).random(9, dtype=np.float32) for sha in sha256s]
+    return _drawn(params, np.reshape(each, (-1, 9)))
+
+
+def _drawn(params: TransformsParams, u: Floats) -> Draws | None:
+    """From uniform numbers, float32 (n, 9).
+
+    Rates as in 0.7: rotation in 3 of 4 pictures (RandomRotate p=0.75), the others always; a mirror in half of them.
+    """
+    if params.kind == "none":
+        return None
+    angle = np.deg2rad(params.max_rotate_deg) * (2 * u[:, 3] - 1) * (u[:, 4] < 0.75)
+    mirrored = params.kind in ("side_on", "top_down")
+    turned = params.kind == "top_down"
+    c = params.max_lighting * (2 * u[:, 8] - 1)
+    return Draws(
+        zoom=1 + (params.max_zoom - 1) * u[:, 0],
+        place_x=u[:, 1],
+        place_y=u[:, 2],
+        angle=angle.astype(np.float32),
+        flip=np.where((u[:, 5] < 0.5) & mirrored, np.float32(-1), np.float32(1)),
+        quarter_turns=np.floor(4 * u[:, 6]) * turned,
+        brightness=params.max_lighting * (2 * u[:, 7] - 1),
+        contrast=np.where(c < 0, 1 + c, 1 / (1 - c)).astype(np.float32),
+    )
+
+
+def square(width: int, height: int, zoom: float, place_x: float, place_y: float) -> tuple[float, float, float, float]:
+    """The box (left, top, right, bottom) in pixels of a square of the shorter side / zoom."""
+    side = min(width, height) / zoom
+    left, top = place_x * (width - side), place_y * (height - side)
+    return left, top, min(left + side, width), min(top + side, height)
+
+
+def augment_batch(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """Rotate, mirror, turn and light a batch: float (n, 3, s, s) in 0..1, before normalisation.
+
+    Corners that a rotation opens are filled by reflection. Lighting as 0.7: contrast about the picture's own mean,
+    then brightness, clipped. Every picture goes through all of it, also one that is drawn to stay as it is: to resample
+    moves the last bits, and what becomes of a picture must not depend on the others in its batch.
+    """
+    n, device = len(images), images.device
+    geometry = np.stack([draws.angle + np.pi / 2 * draws.quarter_turns, draws.flip], axis=1).astype(np.float32)
+    angle, flip = torch.from_numpy(geometry).to(device).unbind(1)
+    cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
+    theta = torch.stack([cos * flip, -sin, zero, sin * flip, cos, zero], dim=1).view(n, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    light = np.stack([draws.brightness, draws.contrast], axis=1).astype(np.float32)
+    brightness, contrast = torch.from_numpy(light).to(device).view(n, 2, 1, 1, 1).unbind(1)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return ((images - mean) * contrast + mean + brightness).clamp(0, 1)

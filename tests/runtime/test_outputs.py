@@ -1,0 +1,85 @@
+"""Outputs appear whole or not at all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.runtime.outputs import outputs
+from tests.conftest import ROOT
+
+
+def test_they_replace_their_namesakes_and_leave_the_rest(tmp_path: Path) -> None:
+    folder = tmp_path / "stage"
+    (folder / "shards").mkdir(parents=True)
+    (folder / "shards/old").write_text("old")
+    (folder / ".gitignore").write_text("/shards")
+    with outputs(folder) as staging:
+        (staging / "shards").mkdir()
+        (staging / "shards/new").write_text("new")
+        assert (folder / "shards/old").exists()
+    assert [path.name for path in (folder / "shards").iterdir()] == ["new"]
+    assert (folder / ".gitignore").read_text() == "/shards"
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+def write_half(folder: Path, kind: type[BaseException]) -> None:
+    with outputs(folder) as staging:
+        (staging / "result").write_text("half")
+        raise kind
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+def test_who_fails_leaves_nothing(tmp_path: Path, kind: type[BaseException]) -> None:
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    (folder / "result").write_text("old")
+    with pytest.raises(kind):
+        write_half(folder, kind)
+    assert (folder / "result").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+def test_what_the_dead_left_is_removed_and_what_the_living_write_is_not(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    living = os.getppid()
+    for pid in (dead.pid, living):
+        (tmp_path / f".stage.{pid}.tmp").mkdir()
+        (tmp_path / f".stage.{pid}.tmp" / "part").write_text("half")
+    (tmp_path / ".stage.notes.tmp").mkdir()
+    with outputs(tmp_path / "stage"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".stage.{living}.tmp", ".stage.notes.tmp", "stage"]
+
+
+def test_every_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("stages.runtime.outputs.sync", lambda path: done.append(path.name))
+    replace = Path.replace
+
+    def noted(path: Path, target: Path) -> Path:
+        done.append(f"-> {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    with outputs(tmp_path / "stage") as folder:
+        (folder / "a").write_text("a")
+    assert done == ["a", folder.name, "-> a", "stage"]
+
+
+def test_two_that_end_at_once_both_put_a_whole_folder_in_place(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from stages.runtime.outputs import outputs\n"
+        "for n in range(60):\n"
+        "    with outputs(Path(sys.argv[1])) as folder:\n"
+        "        (folder / 'shards').mkdir()\n"
+        "        for name in 'ab': (folder / 'shards' / name).write_text(f'{sys.argv[2]} {n}')\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "stage"), who], cwd=ROOT) for who in "12"]
+    assert [process.wait() for process in both] == [0, 0]
+    shards = tmp_path / "stage/shards"
+    assert (shards / "a").read_text() == (shards / "b").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]

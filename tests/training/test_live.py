@@ -1,0 +1,80 @@
+"""Live curves: what the history holds, each row once, and nothing of it in an output."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.training.loop import live
+from stages.training.loop.history import History
+from tests.conftest import Project
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def history(n_epochs: int, n_batches: int) -> History:
+    steps = [{"step": i, "lr": i / 10, "loss": i / 100} for i in range(n_epochs * n_batches)]
+    rows = [{"epoch": e + 1, "train_loss": e / 2, "valid_loss": e / 4, "accuracy": e / 8} for e in range(n_epochs)]
+    return History(rows, steps)
+
+
+def curve(name: str) -> pd.DataFrame:
+    return pd.read_csv(live.FOLDER / f"toy/plots/metrics/{name}.tsv", sep="\t")
+
+
+def test_curves_hold_the_epochs_and_a_few_steps() -> None:
+    whole = history(3, 60)
+    so_far = History()
+    curves = live.Curves("toy", so_far, 60)
+    for step in whole.steps:
+        so_far.steps.append(step)
+        curves.step()
+        if len(so_far.steps) % 60 == 0:
+            so_far.epochs.append(whole.epochs[len(so_far.epochs)])
+            curves.draw()
+    assert curve("accuracy").to_dict("list") == {"step": [1, 2, 3], "accuracy": [0, 0.125, 0.25]}
+    assert curve("batch/loss")["step"].tolist() == list(range(0, 180, 3))
+    assert curve("batch/lr")["lr"].tolist() == [i / 10 for i in range(0, 180, 3)]
+    assert json.loads((live.FOLDER / "toy/metrics.json").read_text())["valid_loss"] == 0.5
+
+
+def test_a_training_that_goes_on_has_no_row_twice() -> None:
+    live.Curves("toy", history(3, 40), 40)
+    live.Curves("toy", history(2, 40), 40)  # killed, and back at an earlier checkpoint
+    assert curve("valid_loss")["step"].tolist() == [1, 2]
+    assert curve("batch/loss")["step"].tolist() == list(range(0, 80, 2))
+
+
+def test_where_it_cannot_be_written_training_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".unfreeze").write_text("a file")
+    curves = live.Curves("toy", history(1, 40), 40)
+    curves.draw()
+    assert capsys.readouterr().err.startswith("no live curves: ")
+
+
+def test_it_looks_for_no_repository_and_no_studio(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STUDIO_TOKEN", "isat_token")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0" * 40)
+    from dvclive import live as library
+
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("asked")
+
+    for name in ("get_dvc_repo", "post_to_studio", "get_dvc_studio_config"):
+        monkeypatch.setattr(library, name, asked)
+    assert live.Curves("toy", history(1, 40), 40).live is not None
+
+
+def test_outputs_are_the_same_without_them(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = project.md5s()
+    assert (project.folder / ".unfreeze/live/train_full/plots/metrics/accuracy.tsv").exists()
+    monkeypatch.setenv("UNFREEZE_LIVE", "off")
+    for stage in ("train_head", "augment", "train_full"):
+        project.run("rm", "-rf", ".unfreeze/live")
+        project.repro("-f", "-s", stage)
+        assert not (project.folder / ".unfreeze/live").exists()
+    assert project.md5s() == before
