@@ -20,8 +20,9 @@ from PIL import Image
 
 from stages.models.frozen.activations import activations
 from stages.models.networks.backbone import load_backbone
-from stages.precompute import RESIZED, PrecomputeParams
-from stages.resize import FILES, resize
+from stages.precompute import PrecomputeParams
+from stages.resize import resize
+from stages.runtime.folders import stage_folder
 from stages.runtime.params import load
 from stages.store.shards import Shards
 from stages.training.compute.device import DeviceParams, compute_on
@@ -46,9 +47,9 @@ def in_turns(ours: Callable[[], object], limit: Callable[[], object], rounds: in
 def precompute_ratios(rounds: int) -> list[float]:
     params = load("precompute", PrecomputeParams)
     compute = compute_on(load("device", DeviceParams), seed=0)
-    about, body = load_backbone()
+    about, body = load_backbone(stage_folder("backbone"))
     compute.place(body)
-    shards = Shards(RESIZED)
+    shards = Shards(stage_folder("resize") / "shards")
     feed = Pictures(shards, list(shards.sha256s())[:N_PICTURES], about, params.size_px, params.batch_size, compute)
     batch = next(iter(feed.batches())).x
 
@@ -62,7 +63,7 @@ def precompute_ratios(rounds: int) -> list[float]:
 
 def resize_ratios(root: Path, rounds: int) -> list[float]:
     params = load("resize", ResizeParams)
-    table = pd.read_parquet(FILES).head(N_PICTURES)
+    table = pd.read_parquet(stage_folder("ingest") / "files.parquet").head(N_PICTURES)
     files = [(root / file, sha) for sha, file in zip(table["sha256"], table["file"], strict=True)]
     data = [path.read_bytes() for path, _ in files]
 

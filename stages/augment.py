@@ -10,7 +10,6 @@ Recipe: step 4 (`precompute=False`): augmentation has no effect on stored activa
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,10 +17,11 @@ import pandas as pd
 from stages.dataset.tables.split_tables import read_rows
 from stages.models.frozen.activation_feed import AugmentedActivations
 from stages.models.frozen.views import Views, ViewsFeed
-from stages.models.networks.backbone import load_backbone
+from stages.models.networks.backbone import load_backbone, weights_sha256
 from stages.models.networks.head import Head, labels_to_indexes, load_head, save_head
 from stages.runtime import receipt
 from stages.runtime.errors import StageError
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import BatchSize, Count, Seed, SizePx, load
 from stages.runtime.stage import run
@@ -37,9 +37,6 @@ from stages.training.loop.optimizer import OptimizerParams
 from stages.training.loop.vector_feed import VectorFeed
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import TransformsParams
-
-RESIZED, ACTIVATIONS = Path("data/resize/shards"), Path("data/precompute/shards")
-HEAD, OUT = Path("data/train_head/head.safetensors"), Path("data/augment")
 
 
 class AugmentParams(FitHeadParams):
@@ -66,26 +63,28 @@ def main() -> None:
     size_px = load("precompute.size_px", SizePx)
     body_batch_size = compute.whole(load("precompute.batch_size", BatchSize))
     transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")
-    (about, body), head = load_backbone(), compute.place(load_head(HEAD))
+    (about, body) = load_backbone(stage_folder("backbone"))
+    head = compute.place(load_head(stage_folder("train_head") / "head.safetensors"))
     (shas, labels), (valid_shas, valid_labels) = (
         (rows.sha256s, labels_to_indexes(rows.labels, head.shape.classes))
-        for rows in (read_rows("train"), read_rows("valid"))
+        for rows in (read_rows(stage_folder("split"), part) for part in ("train", "valid"))
     )
     compute.place(body)
-    pictures = Pictures(Shards(RESIZED), shas, about, size_px, body_batch_size, compute)
+    pictures = Pictures(Shards(stage_folder("resize") / "shards"), shas, about, size_px, body_batch_size, compute)
     both = replace(pictures, sha256s=list(dict.fromkeys([*shas, *valid_shas])))
     items = load("items", ItemsParams)
     if params.views and not items.max_gib:
         raise StageError("augment.views must be remembered, and items.max_gib is 0: set it higher, or the views to 0")
-    views = Views(body, both, transforms, params.views, key, items)
+    views = Views(body, both, transforms, params.views, key, items, weights_sha256(stage_folder("backbone")))
     train: TrainFeed = AugmentedActivations(body, pictures, labels, transforms, params.batch_size, key)
     if params.views:
         views.complete()
         train = ViewsFeed(views, shas, labels, params.batch_size, key)
-    valid = VectorFeed(Shards(ACTIVATIONS), valid_shas, valid_labels, params.batch_size, compute.device, key)
+    activations = Shards(stage_folder("precompute") / "shards")
+    valid = VectorFeed(activations, valid_shas, valid_labels, params.batch_size, compute.device, key)
     with enough_memory("precompute.batch_size", body_batch_size):
         history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute, checkpoint)
-    with outputs(OUT) as folder:
+    with outputs(stage_folder("augment")) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)
         tta(head, valid, views, compute).to_csv(folder / "tta.csv", index=False)

@@ -18,9 +18,10 @@ import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 
-from stages.models.networks.backbone import FOLDER, Body
+from stages.models.networks.backbone import Body
 from stages.runtime import signals
 from stages.runtime.errors import StageError
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Section, load
 from stages.runtime.stage import run
@@ -169,7 +170,7 @@ def check_form(name: str, size_px: int) -> None:
 
 def main() -> None:
     weights, about = backbone(load("backbone", BackboneParams))
-    with outputs(FOLDER) as folder:
+    with outputs(stage_folder("backbone")) as folder:
         save_file(weights, folder / "weights.safetensors")
         sha256 = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
         about = about.model_copy(update={"sha256": sha256})

@@ -27,11 +27,12 @@ import pandas as pd
 from pydantic import Field
 
 from stages.runtime.errors import StageError
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Section, load
 from stages.runtime.stage import run, track
 
-PARAMS, RAW = Path("data/params.yaml"), Path("data/raw")
+PARAMS = Path("data/params.yaml")
 CHUNK = 1 << 20
 Member = tuple[PurePosixPath, IO[bytes]]
 BAD_ARCHIVE = (
@@ -207,7 +208,8 @@ def label_by_name(name: str, stem: str) -> dict[str, str]:
 def main() -> None:
     name = sys.argv[1]
     source = load(name, SourceParams, PARAMS)
-    with outputs(RAW / name) as staging, tempfile.TemporaryDirectory(dir=RAW, prefix=".", suffix=".tmp") as download:
+    raw = stage_folder("raw")
+    with outputs(raw / name) as staging, tempfile.TemporaryDirectory(dir=raw, prefix=".", suffix=".tmp") as download:
         archive = Path(download) / source.archive
         if source.url is not None:
             from_url(source.url, archive)

@@ -22,12 +22,11 @@ from stages.dataset.tables.submission import submission
 from stages.reporting.figures.plots import figure, figures
 from stages.reporting.results.draw import draw_confusion, draw_history, draw_steps
 from stages.reporting.results.predictions import Predictions, probabilities
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.stage import run
 
-TTA, OUT = Path("data/tta"), Path("data/evaluate")
-HEAD_TTA = Path("data/augment/tta.csv")
-HISTORIES = {name: Path(f"data/{name}/history.csv") for name in ("train_head", "augment", "train_full")}
+TRAININGS = ("train_head", "augment", "train_full")
 
 
 def metrics(valid: pd.DataFrame) -> dict[str, float]:
@@ -100,13 +99,13 @@ def plot(table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.Data
 
 
 def main() -> None:
-    valid, test = (pd.read_parquet(TTA / f"{part}.parquet") for part in ("valid", "test"))
-    histories = {name: pd.read_csv(path) for name, path in HISTORIES.items()}
+    valid, test = (pd.read_parquet(stage_folder("tta") / f"{part}.parquet") for part in ("valid", "test"))
+    histories = {name: pd.read_csv(stage_folder(name) / "history.csv") for name in TRAININGS}
     result = metrics(valid)
-    table = steps(histories, pd.read_csv(HEAD_TTA), result)
+    table = steps(histories, pd.read_csv(stage_folder("augment") / "tta.csv"), result)
     classes, averaged = probabilities(valid, "tta")
     said = np.array(classes)[averaged.argmax(1)]
-    with outputs(OUT) as folder:
+    with outputs(stage_folder("evaluate")) as folder:
         (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
         table.to_csv(folder / "steps.csv", index=False)
         pd.DataFrame({"actual": valid["label"], "predicted": said}).to_csv(folder / "confusion.csv", index=False)

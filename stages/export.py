@@ -31,6 +31,7 @@ from stages.models.serving.model_card import card
 from stages.models.serving.onnx_graph import INPUT, OUTPUTS, write_onnx
 from stages.runtime import receipt
 from stages.runtime.errors import StageError
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import BatchSize, Count, Positive, Section, Seed, load
 from stages.runtime.stage import run
@@ -40,9 +41,7 @@ from stages.training.compute.predict import predict
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import TransformsParams
 
-MODEL, HISTORY = Path("data/train_full/model.safetensors"), Path("data/train_full/history.csv")
-METRICS, VALID, RESIZED = Path("data/evaluate/metrics.json"), Path("data/tta/valid.parquet"), Path("data/resize/shards")
-OUT, EXAMPLE = Path("data/export"), Path("examples/classify.py")
+EXAMPLE = Path("examples/classify.py")
 MOST_DIFFERENCE = 1e-4  # in probability
 PACKAGES = ("torch", "timm", "pillow", "onnx")
 
@@ -53,10 +52,10 @@ class ExportParams(Section):
     data_license: str
 
 
-def difference(network: Network, path: Path, sha256s: list[str]) -> float:
+def difference(network: Network, path: Path, resized: Shards, sha256s: list[str]) -> float:
     """The largest between the probabilities of torch and of the ONNX file at `path`, both in float32."""
     compute = Compute(torch.device("cpu"), torch.float32)
-    pictures = Pictures(Shards(RESIZED), sha256s, network.about, network.size_px, compute.whole(16), compute)
+    pictures = Pictures(resized, sha256s, network.about, network.size_px, compute.whole(16), compute)
     network.to(memory_format=torch.channels_last)
     by_torch = predict(network, pictures.batches(), len(pictures), pictures.n_batches(), compute)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -74,11 +73,12 @@ def data_sha256(*parts: Rows) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def describe(network: Network, params: ExportParams, train: Rows, valid: Rows, said: pd.DataFrame) -> dict[str, Any]:
+def describe(
+    network: Network, params: ExportParams, train: Rows, valid: Rows, said: pd.DataFrame, history: pd.DataFrame
+) -> dict[str, Any]:
     """What model.json holds, but for metrics and the check."""
     about, classes = network.about, network.head.shape.classes
     plain = said[[f"plain:{name}" for name in classes]].to_numpy(np.float64)
-    history = pd.read_csv(HISTORY)
     in_train, in_valid = Counter(train.labels), Counter(valid.labels)
     return {
         "classes": classes,
@@ -128,16 +128,21 @@ def describe(network: Network, params: ExportParams, train: Rows, valid: Rows, s
 
 def main() -> None:
     params = load("export", ExportParams)
-    network, (train, valid) = load_network(MODEL), (read_rows(part) for part in ("train", "valid"))
-    about = describe(network, params, train, valid, pd.read_parquet(VALID))
-    about["metrics"] = json.loads(METRICS.read_text())
+    model = stage_folder("train_full") / "model.safetensors"
+    network = load_network(model)
+    train, valid = (read_rows(stage_folder("split"), part) for part in ("train", "valid"))
+    said = pd.read_parquet(stage_folder("tta") / "valid.parquet")
+    history = pd.read_csv(stage_folder("train_full") / "history.csv")
+    about = describe(network, params, train, valid, said, history)
+    about["metrics"] = json.loads((stage_folder("evaluate") / "metrics.json").read_text())
     some = np.linspace(0, len(valid.ids) - 1, min(params.n_check, len(valid.ids)), dtype=int)
     receipt.note(items=len(some), computed=len(some))
-    with outputs(OUT) as folder:
-        shutil.copyfile(MODEL, folder / "model.safetensors")
+    resized = Shards(stage_folder("resize") / "shards")
+    with outputs(stage_folder("export")) as folder:
+        shutil.copyfile(model, folder / "model.safetensors")
         shutil.copyfile(EXAMPLE, folder / "classify.py")
         write_onnx(network, folder / "model.onnx")
-        largest = difference(network, folder / "model.onnx", [valid.sha256s[row] for row in some])
+        largest = difference(network, folder / "model.onnx", resized, [valid.sha256s[row] for row in some])
         print(f"ONNX and torch in float32 differ by {largest:.1e} at most, on {len(some)} valid pictures")
         if not largest < MOST_DIFFERENCE:
             raise StageError(

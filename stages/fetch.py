@@ -12,10 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from stages.runtime.errors import StageError
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.stage import run
-
-OUT = Path("data/raw/elpv")
 
 
 def fetch(package: Path, folder: Path) -> None:
@@ -38,7 +37,7 @@ def main() -> None:
             "the package elpv-dataset is not installed: `pip install elpv-dataset` for the default pictures, "
             "or point ingest.path at pictures of your own and run `dvc repro evaluate`"
         )
-    with outputs(OUT) as folder:
+    with outputs(stage_folder("raw") / "elpv") as folder:
         fetch(Path(spec.origin).parent / "data", folder)
 
 

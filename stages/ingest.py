@@ -29,6 +29,7 @@ from stages.dataset.reading.layouts import NO_PICTURE, Candidate, read_csv_layou
 from stages.runtime import receipt
 from stages.runtime.code_version import code_version
 from stages.runtime.errors import StageError
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Positive, Rate, Section, load
 from stages.runtime.stage import run, track
@@ -36,7 +37,7 @@ from stages.runtime.threads import map_lots, threads
 from stages.store.items import Items, ItemsParams, complete, values
 from stages.vision.files import images, thumbnail
 
-OUT, LIST = Path("data/ingest"), Path(".unfreeze/rejected.csv")
+LIST = Path(".unfreeze/rejected.csv")
 
 
 GroupColumn: Any = str | None
@@ -186,7 +187,7 @@ def check(root: Path, params: IngestParams, good: list[dict[str, Any]], rejected
 
 
 def counted(rejected: list[dict[str, str]]) -> str:
-    """How many for which reason, and where each is listed: OUT gets nothing from a stage that fails."""
+    """How many for which reason, and where each is listed: the outputs get nothing from a stage that fails."""
     reasons = Counter(one["reason"] for one in rejected).most_common()
     example = {one["reason"]: one["file"] for one in reversed(rejected)}
     said = [f"{count} x {reason} ({example[reason]})" for reason, count in reasons[:3]] + ["..."] * (len(reasons) > 3)
@@ -223,12 +224,12 @@ def main() -> None:
     items.close()
     receipt.remembered(len(table) + len(rejected), items.made)
     files = table[["sha256", "file"]].sort_values(["sha256", "file"]).drop_duplicates("sha256")
-    with outputs(OUT) as folder:
+    with outputs(stage_folder("ingest")) as folder:
         table.to_parquet(folder / "images.parquet", index=False)
         files.to_parquet(folder / "files.parquet", index=False)
         rejected.to_csv(folder / "rejected.csv", index=False)
         plot_sizes(table, folder / "sizes.png")
-    print(f"{len(table):,} pictures, {len(rejected)} rejected (see {OUT / 'rejected.csv'})")
+    print(f"{len(table):,} pictures, {len(rejected)} rejected (see {stage_folder('ingest') / 'rejected.csv'})")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ Out:  data/lr_find/curve.csv (lr, loss, smoothed), curve.png, suggestion.json (l
 Recipe: step 2. The rate is then set by hand in train_head.lr, as in the course: results do not move alone.
 """
 
-from pathlib import Path
-
 from stages.dataset.tables.split_tables import classes_of, read_rows
 from stages.models.networks.head import HeadParams, labels_to_indexes, new_head
 from stages.reporting.figures.range_test import write_curve
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Seed, TrainBatchSize, load
 from stages.runtime.stage import run
@@ -20,8 +19,6 @@ from stages.training.loop.lr_finder import RangeTestParams, range_test
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
 from stages.training.loop.vector_feed import VectorFeed
 
-ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/lr_find")
-
 
 class LrFindParams(RangeTestParams):
     batch_size: TrainBatchSize
@@ -30,13 +27,13 @@ class LrFindParams(RangeTestParams):
 def main() -> None:
     params, seed = load("lr_find", LrFindParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
-    train, shards = read_rows("train"), Shards(ACTIVATIONS)
+    train, shards = read_rows(stage_folder("split"), "train"), Shards(stage_folder("precompute") / "shards")
     classes = classes_of(train)
     head = compute.place(new_head(load("head", HeadParams), shards.width, classes, seed))
     labels = labels_to_indexes(train.labels, classes)
     feed = VectorFeed(shards, train.sha256s, labels, params.batch_size, compute.device, stage_key(seed, "lr_find"))
     optimizer = make_optimizer(load("optimizer", OptimizerParams), [list(head.parameters())], [params.lr_start])
-    with outputs(OUT) as folder:
+    with outputs(stage_folder("lr_find")) as folder:
         write_curve(
             range_test(head, feed, optimizer, params, compute, bn_freeze=False),
             "Head: learning-rate range test",

@@ -8,13 +8,13 @@ Recipe: `precompute=True`: no augmentation, BatchNorm in eval mode. It knows nei
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 
 from stages.models.frozen.activations import activations, contents, depends_on
-from stages.models.networks.backbone import load_backbone
+from stages.models.networks.backbone import load_backbone, weights_sha256
 from stages.runtime import receipt
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import BatchSize, Section, SizePx, load
 from stages.runtime.stage import run
@@ -22,8 +22,6 @@ from stages.store.items import Items, ItemsParams, complete, values
 from stages.store.shards import Shards, write_shards
 from stages.training.compute.device import DeviceParams, compute_on, enough_memory
 from stages.vision.batches.pictures import Pictures
-
-RESIZED, OUT = Path("data/resize/shards"), Path("data/precompute")
 
 
 class PrecomputeParams(Section):
@@ -34,14 +32,14 @@ class PrecomputeParams(Section):
 def main() -> None:
     params = load("precompute", PrecomputeParams)
     compute = compute_on(load("device", DeviceParams), seed=0)
-    about, body = load_backbone()
+    about, body = load_backbone(stage_folder("backbone"))
     compute.place(body)
-    resized = Shards(RESIZED)
+    resized = Shards(stage_folder("resize") / "shards")
     batch_size = compute.whole(params.batch_size)
     feed = Pictures(resized, list(resized.sha256s()), about, params.size_px, batch_size, compute)
     content = contents(resized, feed.sha256s)
     picture = {content: sha for sha, content in content.items()}
-    items = Items("precompute", depends_on(feed), load("items", ItemsParams))
+    items = Items("precompute", depends_on(feed, weights_sha256(stage_folder("backbone"))), load("items", ItemsParams))
 
     def make(found: Sequence[str]) -> Iterator[bytes]:
         some = replace(feed, sha256s=[picture[one] for one in found])
@@ -50,7 +48,7 @@ def main() -> None:
     def vectors(shas: Sequence[str]) -> list[bytes]:
         return values(items, [content[sha] for sha in shas], make)
 
-    with outputs(OUT) as folder, enough_memory("precompute.batch_size", params.batch_size):
+    with outputs(stage_folder("precompute")) as folder, enough_memory("precompute.batch_size", params.batch_size):
         complete(items, picture, make)
         write_shards(folder / "shards", content, pa.list_(pa.float32(), body.n_features), vectors)
     items.close()

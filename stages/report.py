@@ -9,7 +9,6 @@ Recipe: "the first thing to do after building a model is to find a way to look a
 
 import json
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,13 +20,13 @@ from stages.reporting.results.galleries import Gallery, cropper, data_uri, galle
 from stages.reporting.results.predictions import Predictions
 from stages.reporting.results.scores import by_class
 from stages.runtime import receipt
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Seed, load, load_all
 from stages.runtime.stage import run
 from stages.store.shards import Shards
 from stages.training.compute.device import DeviceParams, compute_on
 
-DATA, OUT = Path("data"), Path("data/evaluate")
 TRAININGS = ("train_head", "augment", "train_full")
 VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 N_DOUBLES = 6
@@ -36,8 +35,8 @@ N_DOUBLES = 6
 def looked_at(predictions: Predictions, worst_first: list[str], seed: int) -> tuple[list[Gallery], dict[str, Any]]:
     """(galleries of valid, what the model is)."""
     compute = compute_on(load("device", DeviceParams), seed)
-    network = compute.place(load_network(DATA / "train_full/model.safetensors")).eval()
-    rows, shards = read_rows("valid"), Shards(DATA / "resize/shards")
+    network = compute.place(load_network(stage_folder("train_full") / "model.safetensors")).eval()
+    rows, shards = read_rows(stage_folder("split"), "valid"), Shards(stage_folder("resize") / "shards")
     found = galleries(predictions, rows.ids, rows.sha256s, network, shards, compute, worst_first, seed)
     about = {
         "backbone": network.about.name,
@@ -52,7 +51,7 @@ def looked_at(predictions: Predictions, worst_first: list[str], seed: int) -> tu
 def doubles(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The first few pairs, with thumbnails."""
     sha256 = {id_: sha for part in page.PARTS for id_, sha in zip(*ids_and_sha256s(part), strict=True)}
-    crop = cropper(Shards(DATA / "resize/shards"), 1.0)
+    crop = cropper(Shards(stage_folder("resize") / "shards"), 1.0)
     pairs = table.head(N_DOUBLES).to_dict("records")
     return [
         {str(key): value for key, value in pair.items()}
@@ -62,7 +61,7 @@ def doubles(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def ids_and_sha256s(part: str) -> tuple[list[str], list[str]]:
-    rows = read_rows(part)
+    rows = read_rows(stage_folder("split"), part)
     return rows.ids, rows.sha256s
 
 
@@ -74,25 +73,25 @@ def receipts() -> list[dict[str, Any]]:
 
 def main() -> None:
     seed = load("seed", Seed)
-    valid = pd.read_parquet(DATA / "tta/valid.parquet")
+    valid = pd.read_parquet(stage_folder("tta") / "valid.parquet")
     predictions = Predictions.of(valid, "tta")
-    train = pd.read_csv(DATA / "split/train.csv", dtype=str, keep_default_na=False)
+    train = pd.read_csv(stage_folder("split") / "train.csv", dtype=str, keep_default_na=False)
     n_train = {str(label): int(count) for label, count in train["label"].value_counts().items()}
     classes = by_class(predictions, n_train)
     found, about = looked_at(predictions, classes["label"].tolist(), seed)
-    duplicates = pd.read_csv(DATA / "split/duplicates.csv", dtype=str, keep_default_na=False)
+    duplicates = pd.read_csv(stage_folder("split") / "duplicates.csv", dtype=str, keep_default_na=False)
     facts = page.Facts(
         predictions=predictions,
-        metrics=json.loads((OUT / "metrics.json").read_text()),
-        steps=pd.read_csv(OUT / "steps.csv"),
+        metrics=json.loads((stage_folder("evaluate") / "metrics.json").read_text()),
+        steps=pd.read_csv(stage_folder("evaluate") / "steps.csv"),
         classes=classes,
         galleries=found,
-        histories={name: pd.read_csv(DATA / name / "history.csv") for name in TRAININGS},
-        rates={name: pd.read_csv(DATA / name / "rates.csv") for name in TRAININGS},
-        range_tests={name: page.read_range_test(DATA / name) for name in ("lr_find", "unfreeze")},
-        images=pd.read_parquet(DATA / "ingest/images.parquet", columns=["label", "part", "width", "height"]),
-        sizes={part: len(read_rows(part).ids) for part in page.PARTS},
-        rejected=pd.read_csv(DATA / "ingest/rejected.csv", dtype=str, keep_default_na=False),
+        histories={name: pd.read_csv(stage_folder(name) / "history.csv") for name in TRAININGS},
+        rates={name: pd.read_csv(stage_folder(name) / "rates.csv") for name in TRAININGS},
+        range_tests={name: page.read_range_test(stage_folder(name)) for name in ("lr_find", "unfreeze")},
+        images=pd.read_parquet(stage_folder("ingest") / "images.parquet", columns=["label", "part", "width", "height"]),
+        sizes={part: len(read_rows(stage_folder("split"), part).ids) for part in page.PARTS},
+        rejected=pd.read_csv(stage_folder("ingest") / "rejected.csv", dtype=str, keep_default_na=False),
         duplicates=duplicates,
         doubles=doubles(duplicates),
         receipts=receipts(),
@@ -101,9 +100,9 @@ def main() -> None:
         versions={name: version(name) for name in VERSIONS},
     )
     html = page.render(facts)
-    with outputs(OUT) as folder:
+    with outputs(stage_folder("evaluate")) as folder:
         (folder / "report.html").write_text(html)
-    print(f"{OUT / 'report.html'}: {len(html) / 1e6:.1f} MB")
+    print(f"{stage_folder('evaluate') / 'report.html'}: {len(html) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

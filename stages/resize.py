@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from stages.runtime import receipt
 from stages.runtime.code_version import code_version
 from stages.runtime.errors import StageError
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import load
 from stages.runtime.stage import run
@@ -27,9 +28,6 @@ from stages.store.shards import write_shards
 from stages.vision.batches.preprocessing import ResizeParams
 from stages.vision.files import images
 from stages.vision.files.resized import resized
-
-FILES, OUT = Path("data/ingest/files.parquet"), Path("data/resize")
-
 
 ANY_SIZE = 1 << 62  # pixels: ingest has checked the limit on these very bytes
 
@@ -48,11 +46,12 @@ def resize(path: Path, sha256: str, params: ResizeParams) -> bytes:
 def main() -> None:
     params = load("resize", ResizeParams)
     root = Path(load("ingest.path", str))
-    table = pq.ParquetFile(FILES).read().to_pydict()  # pandas, and pq.read_table, take half a second to import
+    # pandas, and pq.read_table, take half a second to import
+    table = pq.ParquetFile(stage_folder("ingest") / "files.parquet").read().to_pydict()
     files = dict(zip(table["sha256"], table["file"], strict=True))
     key = {"params": params.model_dump(), "code": code_version(images, resized), "pillow": PIL.__version__}
     items = Items("resize", key, load("items", ItemsParams))
-    with outputs(OUT) as folder, threads() as pool:
+    with outputs(stage_folder("resize")) as folder, threads() as pool:
 
         def make(shas: Sequence[str]) -> Iterable[bytes]:
             return map_lots(pool, lambda sha: resize(root / files[sha], sha, params), shas)

@@ -2,13 +2,11 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pandas as pd
 
 from stages.runtime import receipt
-
-OUT = Path("data/evaluate")
+from stages.runtime.folders import stage_folder
 
 
 def rises(steps: pd.DataFrame) -> list[str]:
@@ -19,9 +17,10 @@ def rises(steps: pd.DataFrame) -> list[str]:
 
 
 def main() -> None:
-    if not (OUT / "steps.csv").exists():
-        sys.exit(f"show: no {OUT / 'steps.csv'}: run `dvc repro` first")
-    steps = pd.read_csv(OUT / "steps.csv", dtype={"kept_epoch": str}).fillna({"kept_epoch": ""})
+    out = stage_folder("evaluate")
+    if not (out / "steps.csv").exists():
+        sys.exit(f"show: no {out / 'steps.csv'}: run `dvc repro` first")
+    steps = pd.read_csv(out / "steps.csv", dtype={"kept_epoch": str}).fillna({"kept_epoch": ""})
     print("\nWhat each step gained, on the validation pictures:\n")
     print(steps.to_string(index=False, na_rep=""))
     if rose := rises(steps):
@@ -36,10 +35,10 @@ def main() -> None:
         print("\nWhere the time went, when each stage last ran here (seconds):")
         for one in sorted(receipts, key=lambda one: -one["seconds"]):
             print(f"  {one['stage']:12} {one['seconds']:7.1f}")
-    if (OUT / "report.html").exists():
-        print(f"\nTo look at it all, open {OUT / 'report.html'} in a browser.")
+    if (out / "report.html").exists():
+        print(f"\nTo look at it all, open {out / 'report.html'} in a browser.")
     print("\nWhere the results lie:")
-    for path in sorted(OUT.glob("[!.]*")):
+    for path in sorted(out.glob("[!.]*")):
         if path.name != "submission.csv" or path.read_text().count("\n") > 1:  # without test pictures its header alone
             print(f"  {path}")
     print("\nNext: `source .venv/bin/activate`, then `dvc metrics show`, `dvc plots show`, `python -m flows.plan`")

@@ -12,7 +12,6 @@ of its group goes: its doubles, or what `split.group_column` names, the patient,
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -24,11 +23,11 @@ from stages.dataset.splitting.duplicates import doubles
 from stages.dataset.splitting.folds import get_cv_idxs, group_idxs, stratified_group_idxs, stratified_idxs
 from stages.dataset.splitting.groups import Groups
 from stages.runtime.errors import StageError
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Count, Fraction, Section, Seed, load
 from stages.runtime.stage import run
 
-IMAGES, OUT = Path("data/ingest/images.parquet"), Path("data/split")
 A_LOT = 0.1  # of all pictures: more doubles may be pictures that only look alike
 
 
@@ -113,7 +112,7 @@ def remarks(parts: dict[str, pd.DataFrame]) -> Iterator[str]:
     classes = set(parts["train"]["label"])
     if missing := classes - set(parts["valid"]["label"]):
         yield f"no valid picture of {len(missing)} of {len(classes)} classes ({few(missing)}): nobody measures these"
-    found, see = parts["duplicates"], f"see {OUT / 'duplicates.csv'}"
+    found, see = parts["duplicates"], f"see {stage_folder('split') / 'duplicates.csv'}"
     sides = [
         " and ".join(sorted(pair)) for pair in zip(found["side"], found["other_side"], strict=True) if len({*pair}) == 2
     ]
@@ -128,8 +127,9 @@ def remarks(parts: dict[str, pd.DataFrame]) -> Iterator[str]:
 
 
 def main() -> None:
-    parts = split(pd.read_parquet(IMAGES), load("split", SplitParams), load("seed", Seed))
-    with outputs(OUT) as folder:
+    images = pd.read_parquet(stage_folder("ingest") / "images.parquet")
+    parts = split(images, load("split", SplitParams), load("seed", Seed))
+    with outputs(stage_folder("split")) as folder:
         for part, rows in parts.items():
             rows.to_csv(folder / f"{part}.csv", index=False)
     print(", ".join(f"{len(rows):,} {part}" for part, rows in parts.items()))

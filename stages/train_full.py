@@ -6,7 +6,6 @@ Out:  data/train_full/model.safetensors, rates.csv,
 Recipe: step 8, and lesson 2's progressive resizing (`set_data`): first small, then on at a larger size.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
@@ -16,6 +15,7 @@ from stages.dataset.tables.split_tables import read_rows
 from stages.models.networks.head import labels_to_indexes
 from stages.models.networks.network import N_GROUPS, load_network, save_network
 from stages.runtime.errors import StageError
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Few, Fraction, Rate, Section, Seed, SizePx, TrainBatchSize, load
 from stages.runtime.stage import run
@@ -32,9 +32,6 @@ from stages.training.loop.schedule import ScheduleParams, cycle_ends, make_sched
 from stages.vision.batches.picture_feed import PictureFeed
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import TransformsParams
-
-MODEL, OUT = Path("data/unfreeze/model.safetensors"), Path("data/train_full")
-BEFORE, RESIZED = Path("data/augment/history.csv"), Path("data/resize/shards")
 
 
 def _one_learns(lrs: list[float]) -> list[float]:
@@ -90,7 +87,7 @@ def ends(plan: list[tuple[int, ScheduleParams]]) -> set[int]:
 
 def as_it_came() -> dict[str, float]:
     """Epoch 0: what augment measured last. Body and head on pictures say what the head says on stored activations."""
-    last = pd.read_csv(BEFORE).iloc[-1]
+    last = pd.read_csv(stage_folder("augment") / "history.csv").iloc[-1]
     return {"epoch": 0, "valid_loss": float(last["valid_loss"]), "accuracy": float(last["accuracy"])}
 
 
@@ -99,10 +96,11 @@ def main() -> None:
     compute = compute_on(load("device", DeviceParams), seed)
     checkpoint = Checkpoint("train_full", compute)
     params = load("train_full", TrainFullParams)
-    network = compute.place(load_network(MODEL))
+    network = compute.place(load_network(stage_folder("unfreeze") / "model.safetensors"))
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
-    resized, parts = Shards(RESIZED), [read_rows(part) for part in ("train", "valid")]
+    resized = Shards(stage_folder("resize") / "shards")
+    parts = [read_rows(stage_folder("split"), part) for part in ("train", "valid")]
     plan = phases(params)
     history = History([as_it_came()])
     keeper = Keeper(network, params.keep, ends(plan), history)
@@ -133,7 +131,7 @@ def main() -> None:
         with enough_memory("train_full.batch_size", params.batch_size):
             fit(network, train, valid, optimizer, schedule, epochs, compute, *how, history, after_epoch, checkpoint)
     network.size_px = int(keeper.restore()["size_px"])
-    with outputs(OUT) as folder:
+    with outputs(stage_folder("train_full")) as folder:
         save_network(network, folder / "model.safetensors")
         history.write(folder)
     checkpoint.forget()

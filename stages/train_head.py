@@ -6,10 +6,9 @@ Out:  data/train_head/head.safetensors, history.csv (epoch, train_loss, valid_lo
 Recipe: step 3.
 """
 
-from pathlib import Path
-
 from stages.dataset.tables.split_tables import classes_of, read_rows
 from stages.models.networks.head import HeadParams, labels_to_indexes, new_head, save_head
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Seed, load
 from stages.runtime.stage import run
@@ -21,15 +20,14 @@ from stages.training.loop.fit_head import FitHeadParams, fit_head
 from stages.training.loop.optimizer import OptimizerParams
 from stages.training.loop.vector_feed import VectorFeed
 
-ACTIVATIONS, OUT = Path("data/precompute/shards"), Path("data/train_head")
-
 
 def main() -> None:
     seed = load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
     checkpoint = Checkpoint("train_head", compute)
     params = load("train_head", FitHeadParams)
-    shards, rows = Shards(ACTIVATIONS), [read_rows("train"), read_rows("valid")]
+    shards = Shards(stage_folder("precompute") / "shards")
+    rows = [read_rows(stage_folder("split"), part) for part in ("train", "valid")]
     classes, key = classes_of(rows[0]), stage_key(seed, "train_head")
     head = compute.place(new_head(load("head", HeadParams), shards.width, classes, seed))
     train, valid = (
@@ -37,7 +35,7 @@ def main() -> None:
         for r in rows
     )
     history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute, checkpoint)
-    with outputs(OUT) as folder:
+    with outputs(stage_folder("train_head")) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)
     checkpoint.forget()

@@ -7,7 +7,6 @@ Recipe: TTA. The centre crop and tta.n_aug random augmentations like those of tr
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ import pandas as pd
 from stages.dataset.tables.split_tables import Rows, read_rows
 from stages.models.networks.network import Network, load_network
 from stages.runtime import receipt
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import BatchSize, Count, Section, Seed, load
 from stages.runtime.stage import run
@@ -24,8 +24,6 @@ from stages.training.compute.device import Compute, DeviceParams, compute_on, en
 from stages.training.compute.predict import Floats, average, predict
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import Draws, TransformsParams, draw
-
-MODEL, RESIZED, OUT = Path("data/train_full/model.safetensors"), Path("data/resize/shards"), Path("data/tta")
 
 
 class TtaParams(Section):
@@ -61,14 +59,14 @@ def as_table(rows: Rows, classes: list[str], plain: Floats, averaged: Floats) ->
 def main() -> None:
     params, seed = load("tta", TtaParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
-    network = compute.place(load_network(MODEL))
+    network = compute.place(load_network(stage_folder("train_full") / "model.safetensors"))
     transforms = load("transforms", TransformsParams)
-    classes, shards, key = network.head.shape.classes, Shards(RESIZED), stage_key(seed, "tta")
+    classes, shards, key = network.head.shape.classes, Shards(stage_folder("resize") / "shards"), stage_key(seed, "tta")
     batch_size = compute.whole(params.batch_size)  # as at prediction, where a picture's neighbours are others
-    parts = {part: read_rows(part) for part in ("valid", "test")}
+    parts = {part: read_rows(stage_folder("split"), part) for part in ("valid", "test")}
     n = sum(len(rows.ids) for rows in parts.values())
     receipt.note(items=n, computed=n)
-    with outputs(OUT) as folder, enough_memory("tta.batch_size", params.batch_size):
+    with outputs(stage_folder("tta")) as folder, enough_memory("tta.batch_size", params.batch_size):
         for part, rows in parts.items():
             pictures = Pictures(shards, rows.sha256s, network.about, network.size_px, batch_size, compute)
             none = np.empty((0, len(classes)), np.float32)

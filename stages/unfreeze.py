@@ -6,7 +6,6 @@ Recipe: steps 5 to 7. Each earlier group gets a rate lower by unfreeze.lr_factor
         unlike ImageNet (medical, satellite, solar cells). The rates are then set by hand in train_full.lrs.
 """
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -16,6 +15,7 @@ from stages.models.networks.backbone import load_backbone
 from stages.models.networks.head import labels_to_indexes, load_head
 from stages.models.networks.network import N_GROUPS, Network, save_network
 from stages.reporting.figures.range_test import write_curve
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Seed, SizePx, TrainBatchSize, load
 from stages.runtime.stage import run
@@ -29,9 +29,6 @@ from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.preprocessing import ResizeParams
 from stages.vision.batches.transforms import TransformsParams
 
-HEAD, OUT = Path("data/augment/head.safetensors"), Path("data/unfreeze")
-RESIZED = Path("data/resize/shards")
-
 
 class UnfreezeParams(RangeTestParams):
     size_px: SizePx
@@ -44,15 +41,17 @@ def main() -> None:
     compute = compute_on(load("device", DeviceParams), seed)
     size_px, transforms = load("precompute.size_px", SizePx), load("transforms", TransformsParams)
     resize = load("resize", ResizeParams)
-    about, body = load_backbone()
-    network = compute.place(Network(about, resize, body, load_head(HEAD), size_px).requires_grad_(True))
-    rows = read_rows("train")
+    about, body = load_backbone(stage_folder("backbone"))
+    head = load_head(stage_folder("augment") / "head.safetensors")
+    network = compute.place(Network(about, resize, body, head, size_px).requires_grad_(True))
+    rows = read_rows(stage_folder("split"), "train")
     labels = labels_to_indexes(rows.labels, network.head.shape.classes)
-    pictures = Pictures(Shards(RESIZED), rows.sha256s, about, params.size_px, params.batch_size, compute)
+    resized = Shards(stage_folder("resize") / "shards")
+    pictures = Pictures(resized, rows.sha256s, about, params.size_px, params.batch_size, compute)
     feed = PictureFeed(pictures, labels, transforms, stage_key(seed, "unfreeze"))
     lrs = [params.lr_start / params.lr_factor ** (N_GROUPS - 1 - group) for group in range(N_GROUPS)]
     optimizer = make_optimizer(load("optimizer", OptimizerParams), network.groups(), lrs)
-    with outputs(OUT) as folder, enough_memory("unfreeze.batch_size", params.batch_size):
+    with outputs(stage_folder("unfreeze")) as folder, enough_memory("unfreeze.batch_size", params.batch_size):
         write_curve(
             range_test(network, feed, optimizer, params, compute, load("train_full.bn_freeze", bool)),
             "All layers: learning-rate range test",

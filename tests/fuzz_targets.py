@@ -82,7 +82,7 @@ def csv() -> Target:
         except StageError:
             return "refused"
         table = pd.read_parquet("data/ingest/images.parquet")
-        parts = [rows.read_rows(part) for part in ("train", "valid")]
+        parts = [rows.read_rows(Path("data/split"), part) for part in ("train", "valid")]
         read = sorted(row for one in parts for row in zip(one.ids, one.labels, one.sha256s, strict=True))
         assert read == sorted(table[["id", "label", "sha256"]].itertuples(index=False, name=None)), "rows have changed"
         pd.read_csv("data/ingest/rejected.csv")

@@ -10,6 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from stages.runtime.folders import in_this_run
 from stages.runtime.params import load
 
 PIPELINE = Path("dvc.yaml")
@@ -21,9 +22,9 @@ def stages_of(pipeline: Path = PIPELINE) -> dict[str, Any]:
     return stages
 
 
-def deps_of(declared: dict[str, Any]) -> list[str]:
-    """With the values of the params that DVC puts in."""
-    return [TEMPLATE.sub(lambda found: load(found[1], str), dep) for dep in declared["deps"]]
+def deps_of(declared: dict[str, Any]) -> list[Path]:
+    """Where this run has them, with the values of the params that DVC puts in."""
+    return [in_this_run(TEMPLATE.sub(lambda found: load(found[1], str), dep)) for dep in declared["deps"]]
 
 
 def inputs_hash(stage: str, machine: Mapping[str, str]) -> str:
@@ -34,7 +35,7 @@ def inputs_hash(stage: str, machine: Mapping[str, str]) -> str:
     for name in declared.get("params", []):
         value: Any = load(name, object)
         digest.update(json.dumps([name, value], sort_keys=True).encode())
-    for path in (path for dep in deps_of(declared) for path in files(Path(dep))):
+    for path in (path for dep in deps_of(declared) for path in files(dep)):
         with path.open("rb") as file:
             digest.update(f"{path}\0".encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -6,6 +6,7 @@ Read with ruamel in YAML 1.2, as DVC does: PyYAML makes `1e-3` a string and `no`
 import difflib
 import re
 import reprlib
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -48,9 +49,41 @@ class Section(BaseModel):
 T = TypeVar("T")
 
 
+_overrides: dict[str, Any] = {}
+
+
+def override(changes: Sequence[str]) -> None:
+    """`key=value` pairs of the command, in place of what params.yaml says. Raises StageError: no such key."""
+    _overrides.clear()
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise StageError(f"{change!r} is no param: write KEY=VALUE, as split.cv_idx=1")
+        try:
+            _overrides[key] = YAML(typ="safe").load(text)
+        except YAMLError as error:
+            raise StageError(f"{change!r} has no value that YAML can read: {error}") from None
+    if _overrides:
+        _with_overrides(parse(PARAMS))
+
+
+def _with_overrides(params: Any) -> Any:
+    for key, value in _overrides.items():
+        *sections, last = key.split(".")
+        section = params
+        for name in sections:
+            section = section.get(name) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or last not in section:
+            raise StageError(f"{PARAMS} has no key {key}: mend its spelling, or add it there")
+        section[last] = value
+    return params
+
+
 def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
     """The section (or dotted key) of a params file as `kind`; a StageError names the key, the value and the rule."""
     value = parse(path)
+    if path == PARAMS and _overrides:
+        value = _with_overrides(value)
     if path == PARAMS and isinstance(value, dict) and (unknown := [str(key) for key in value if key not in SECTIONS]):
         close = difflib.get_close_matches(unknown[0], SECTIONS, n=1)
         raise StageError(
@@ -70,7 +103,7 @@ def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
 
 def load_all() -> dict[str, Any]:
     """All of params.yaml that the result depends on."""
-    return {name: value for name, value in parse(PARAMS).items() if name not in NOT_SHOWN}
+    return {name: value for name, value in _with_overrides(parse(PARAMS)).items() if name not in NOT_SHOWN}
 
 
 def parse(path: Path) -> Any:

@@ -14,22 +14,25 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from stages.runtime import receipt, signals
+from stages.runtime.arguments import apply_arguments
 from stages.runtime.errors import in_one_line
 
 Item = TypeVar("Item")
 
 
 def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: bool = False) -> None:
-    """Run a stage's `main` and write its receipt. What a user can mend becomes one line on stderr and exit code 1."""
+    """Run a stage's `main` and write its receipt. What a user can mend becomes one line on stderr and exit code 1.
+
+    `with_arguments`: `main` reads the arguments of the command itself, and not `apply_arguments`.
+    """
     gc.freeze()
     gc.enable()
     stage, main_started = Path(sys.argv[0]).stem, time.monotonic()
-    if sys.argv[1:] and not with_arguments:
-        print(f"{sys.modules['__main__'].__doc__}\nIt takes no arguments: its settings are in params.yaml.")
-        sys.exit(0 if sys.argv[1] in ("-h", "--help") else 2)
     signals.install_handlers()
     _open_many_files()
     try:
+        if not with_arguments:
+            apply_arguments(sys.argv[1:], sys.modules["__main__"].__doc__)
         main()
         if with_receipt:
             receipt.write(os.environ.get("DVC_STAGE", stage).rpartition(":")[2], main_started)

@@ -36,7 +36,7 @@ def load() -> Pictures:
 
 def make(pictures: Pictures, n_views: int, key: int = 1) -> Views:
     body = CPU.place(load_network(Path("data/unfreeze/model.safetensors"))).eval().body
-    return Views(body, pictures, SIDE_ON, n_views, [key], ItemsParams(max_gib=1.0))
+    return Views(body, pictures, SIDE_ON, n_views, [key], ItemsParams(max_gib=1.0), "weights")
 
 
 def computed(views: Views) -> int:

@@ -1,11 +1,9 @@
-"""The rows that training stages read: data/split/{train,valid,test}.csv with columns id, label, sha256."""
+"""The rows that training stages read: {train,valid,test}.csv of the stage split, with columns id, label, sha256."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-
-FOLDER = Path("data/split")
 
 
 @dataclass(frozen=True)
@@ -17,9 +15,9 @@ class Rows:
     sha256s: list[str]
 
 
-def read_rows(part: str) -> Rows:
-    """`part` is train, valid or test."""
-    table = pd.read_csv(FOLDER / f"{part}.csv", dtype=str, keep_default_na=False)
+def read_rows(folder: Path, part: str) -> Rows:
+    """`folder`: of the stage split; `part`: train, valid or test."""
+    table = pd.read_csv(folder / f"{part}.csv", dtype=str, keep_default_na=False)
     return Rows(table["id"].tolist(), table["label"].tolist(), table["sha256"].tolist())
 
 

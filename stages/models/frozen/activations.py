@@ -28,12 +28,12 @@ def activations(body: Body, feed: Pictures, draws: Draws | None = None) -> Itera
         yield from pooled[: len(rows) - padding].float().cpu().numpy()
 
 
-def depends_on(feed: Pictures) -> dict[str, Any]:
+def depends_on(feed: Pictures, weights_sha256: str) -> dict[str, Any]:
     """All that the activations of a picture depend on beside its resized form."""
     return {
         "size_px": feed.size_px, "batch_size": feed.batch_size,
         "preprocessing": feed.about.model_dump(exclude={"source"}), "compute": feed.compute.describe(),
-        "weights": backbone.weights_sha256(), "pillow": PIL.__version__, "timm": timm.__version__,
+        "weights": weights_sha256, "pillow": PIL.__version__, "timm": timm.__version__,
         "code": code_version(backbone, depthwise, device, pictures, transforms, activations),
     }  # fmt: skip
 

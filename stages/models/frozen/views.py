@@ -32,9 +32,10 @@ class Views:
         n_views: int,
         key: list[int],
         items: ItemsParams,
+        weights_sha256: str,
     ) -> None:
         self.body, self.pictures, self.transforms, self.key = body, pictures, transforms, key
-        about = depends_on(pictures) | {"transforms": transforms.model_dump(), "key": key}
+        about = depends_on(pictures, weights_sha256) | {"transforms": transforms.model_dump(), "key": key}
         self.collections = [Items("views", about | {"view": view}, items) for view in range(n_views)]
 
     def __len__(self) -> int:

@@ -17,8 +17,6 @@ from torch import nn
 from stages.runtime.errors import StageError
 from stages.vision.batches.preprocessing import Backbone
 
-FOLDER = Path("data/backbone")
-
 
 def pool(maps: torch.Tensor) -> torch.Tensor:
     """(n, C, places) to (n, 2C): the largest, then the mean."""
@@ -67,14 +65,14 @@ class Body(nn.Module):
         )
 
 
-def load_backbone() -> tuple[Backbone, Body]:
-    """The description and the body with its pretrained weights, in eval mode, frozen."""
-    about = Backbone.model_validate(json.loads((FOLDER / "backbone.json").read_text()))
+def load_backbone(folder: Path) -> tuple[Backbone, Body]:
+    """From the stage backbone's folder: its description and the body with those weights, in eval mode, frozen."""
+    about = Backbone.model_validate(json.loads((folder / "backbone.json").read_text()))
     body = Body(about.name)
-    body.net.load_state_dict(load_file(FOLDER / "weights.safetensors"))
+    body.net.load_state_dict(load_file(folder / "weights.safetensors"))
     body.requires_grad_(False)
     return about, body.eval()
 
 
-def weights_sha256() -> str:
-    return hashlib.sha256((FOLDER / "weights.safetensors").read_bytes()).hexdigest()
+def weights_sha256(folder: Path) -> str:
+    return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()

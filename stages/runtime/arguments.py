@@ -1,0 +1,32 @@
+"""What a stage's command may say: `python -m stages.<stage> [--root FOLDER] [--shared STAGES] [KEY=VALUE ...]`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.runtime import folders, params
+from stages.runtime.errors import StageError
+
+
+def apply_arguments(arguments: Sequence[str], description: str | None) -> None:
+    """Sets where this run's folders lie, and params that differ from params.yaml. Raises StageError; SystemExit."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {sys.modules['__main__'].__spec__.name}" if sys.modules["__main__"].__spec__ else None,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Its settings are in params.yaml. Run it from the top folder of the project.",
+    )
+    parser.add_argument("--root", default="data", help="the folder of this run's stages (default: data)")
+    parser.add_argument(
+        "--shared", default="", metavar="STAGES", help="stages whose folders are taken from data, as resize,precompute"
+    )
+    parser.add_argument(
+        "changes", nargs="*", metavar="KEY=VALUE", help="a param in place of that in params.yaml, as split.cv_idx=1"
+    )
+    given = parser.parse_args(arguments)
+    root = Path(given.root)
+    if root.is_absolute() or ".." in root.parts or root.parts[:1] != ("data",):
+        raise StageError(f"--root {given.root}: it must be data or a folder below it, as data/folds/1")
+    folders.set_run(root, frozenset(name for name in given.shared.split(",") if name))
+    params.override(given.changes)

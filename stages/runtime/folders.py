@@ -1,0 +1,51 @@
+"""Where the folders of a run lie: decided here alone.
+
+A stage owns the folder `<root>/<stage>`. The root is `data`, unless the command says otherwise:
+
+    python -m stages.train_head --root data/folds/1 --shared precompute split.cv_idx=1
+
+is the stage train_head of another run, whose folders lie in data/folds/1. The folders of the stages after `--shared`
+(names with commas between them) it takes from `data`, so that two runs share what does not differ between them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MAIN_ROOT = Path("data")
+
+
+@dataclass
+class Run:
+    """`shared`: stages whose folders are those of the main pipeline."""
+
+    root: Path = MAIN_ROOT
+    shared: frozenset[str] = frozenset()
+
+
+_run = Run()
+
+
+def set_run(root: Path, shared: frozenset[str]) -> None:
+    _run.root, _run.shared = root, shared
+
+
+def root() -> Path:
+    return _run.root
+
+
+def stage_folder(stage: str) -> Path:
+    """The folder of a stage's outputs, relative to the top folder of the project."""
+    return (MAIN_ROOT if stage in _run.shared else _run.root) / stage
+
+
+def in_this_run(path: str) -> Path:
+    """A path below the main root, as dvc.yaml names it, in this run; any other path as it is."""
+    parts = Path(path).parts
+    if len(parts) < 2 or Path(parts[0]) != MAIN_ROOT:
+        return Path(path)
+    return stage_folder(parts[1]).joinpath(*parts[2:])
+
+
+def run_name(stage: str) -> str:
+    """The stage's name; in a run of its own with the root before it, as `data/folds/1/train_head`."""
+    return stage if _run.root == MAIN_ROOT else (_run.root / stage).as_posix()
