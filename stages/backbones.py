@@ -1,6 +1,6 @@
 """backbones: what the recipe reaches with several networks: `backbones NAME NAME ...`.
 
-In:   data/backbones/<name>/, as `variant` leaves it
+In:   data/backbones/<name>/{tta,evaluate,train_full}: pipelines/backbones/dvc.yaml runs the pipeline there
 Out:  data/backbones/backbones.csv: a row a network: backbone, n_valid, the metrics, parameters; backbones.png
 Recipe: the course's comparison of architectures, on one split of the pictures.
 """
@@ -11,11 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from stages.reporting.figures.plots import figures, short
+from stages.reporting.results.side_by_side import as_table, n_parameters, read_runs
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.stage import run
-from stages.runtime.variants import read, table
-
-OUT = Path("data/backbones")
 
 
 def plot(rows: pd.DataFrame, path: Path) -> None:
@@ -30,9 +29,10 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
 
 
 def main() -> None:
-    variants = read(OUT, sys.argv[1:])
-    rows = table(variants, "backbone").assign(parameters=[one.about["parameters"] for one in variants])
-    with outputs(OUT) as folder:
+    runs = read_runs(stage_folder("backbones"), sys.argv[1:])
+    sizes = [n_parameters(one.folder / "train_full/model.safetensors") for one in runs]
+    rows = as_table(runs, "backbone").assign(parameters=sizes)
+    with outputs(stage_folder("backbones")) as folder:
         rows.to_csv(folder / "backbones.csv", index=False)
         plot(rows, folder / "backbones.png")
     print(rows[["backbone", "accuracy_tta", "log_loss_tta", "parameters"]].to_string(index=False))

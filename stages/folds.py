@@ -1,6 +1,6 @@
 """folds: what the recipe reaches over the folds, and the vote of their models: `folds 0 1 2 ...`.
 
-In:   data/folds/<fold>/, as `variant` leaves it
+In:   data/folds/<fold>/{tta,evaluate}: pipelines/folds/dvc.yaml runs the pipeline there
 Out:  data/folds/summary.json    flat keys: n_folds; of each metric <name>_mean and <name>_sd (n - 1) over the folds; of
                                  the folds' valid pictures together, each said by the one model that has not seen it:
                                  n_pooled, accuracy_tta_pooled and log_loss_tta_pooled, and _low and _high, 95 %
@@ -23,12 +23,11 @@ import pandas as pd
 from stages.reporting.figures.plots import figures
 from stages.reporting.results.predictions import Floats, Predictions, probabilities
 from stages.reporting.results.scores import Z95, wilson
+from stages.reporting.results.side_by_side import RunResult, as_table, read_runs
 from stages.runtime.errors import StageError
+from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.stage import run
-from stages.runtime.variants import Variant, read, table
-
-OUT = Path("data/folds")
 
 
 def spread(rows: pd.DataFrame) -> dict[str, float]:
@@ -41,7 +40,7 @@ def spread(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def pooled(folds: Sequence[Variant]) -> dict[str, float]:
+def pooled(folds: Sequence[RunResult]) -> dict[str, float]:
     """All valid pictures together. Raises StageError: two folds have one in common."""
     ids = pd.concat([fold.valid["id"] for fold in folds])
     if (twice := ids[ids.duplicated()]).size:
@@ -61,13 +60,13 @@ def pooled(folds: Sequence[Variant]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def vote(folds: Sequence[Variant]) -> pd.DataFrame:
+def vote(folds: Sequence[RunResult]) -> pd.DataFrame:
     """id and a column a class: the mean of the models' probabilities. Raises StageError: not of the same pictures."""
     said: list[tuple[list[str], Floats]] = [probabilities(fold.test, "tta") for fold in folds]
     ids, (classes, _) = folds[0].test["id"], said[0]
     for fold, (others, _) in zip(folds, said, strict=True):
         if others != classes or fold.test["id"].tolist() != ids.tolist():
-            raise StageError(f"{OUT / fold.name} has other test pictures or classes than {OUT / folds[0].name}")
+            raise StageError(f"{fold.folder} has other test pictures or classes than {folds[0].folder}")
     table = pd.DataFrame(np.mean([p for _, p in said], axis=0), columns=classes)
     table.insert(0, "id", ids.to_numpy(), allow_duplicates=True)  # a class may be called id
     return table
@@ -86,12 +85,12 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
 
 
 def main() -> None:
-    folds = read(OUT, sys.argv[1:])
-    rows = table(folds, "fold")
+    folds = read_runs(stage_folder("folds"), sys.argv[1:])
+    rows = as_table(folds, "fold")
     summary = {"n_folds": len(folds)} | spread(rows) | pooled(folds)
     summary = {key: round(value, 6) for key, value in summary.items()}
     submission = vote(folds)
-    with outputs(OUT) as folder:
+    with outputs(stage_folder("folds")) as folder:
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
         rows.to_csv(folder / "folds.csv", index=False)
         submission.round(6).to_csv(folder / "submission.csv", index=False)
@@ -104,7 +103,8 @@ def main() -> None:
             f"{summary['n_pooled']:,} pictures {summary[f'{key}_pooled']:.4f} (95 %: {low:.4f} to {high:.4f})"
         )
     if len(submission):
-        print(f"{len(submission):,} test pictures by the vote of {len(folds)} models: {OUT / 'submission.csv'}")
+        where = stage_folder("folds") / "submission.csv"
+        print(f"{len(submission):,} test pictures by the vote of {len(folds)} models: {where}")
 
 
 if __name__ == "__main__":

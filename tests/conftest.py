@@ -143,7 +143,7 @@ def copy_project(folder: Path) -> None:
     """What git tracks of the pipeline, uncommitted changes too."""
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "stages", "flows", "params.yaml", "dvc.yaml"]
-        + [".dvcignore", ".gitignore", "data/dvc.yaml", "data/params.yaml", "folds", "backbones", "examples"]
+        + [".dvcignore", ".gitignore", "data/dvc.yaml", "data/params.yaml", "pipelines", "examples"]
         + ["tests/__init__.py", "tests/stand_ins"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip

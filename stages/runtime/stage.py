@@ -16,6 +16,7 @@ from tqdm import tqdm
 from stages.runtime import receipt, signals
 from stages.runtime.arguments import apply_arguments
 from stages.runtime.errors import in_one_line
+from stages.runtime.folders import run_name
 
 Item = TypeVar("Item")
 
@@ -35,7 +36,7 @@ def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: boo
             apply_arguments(sys.argv[1:], sys.modules["__main__"].__doc__)
         main()
         if with_receipt:
-            receipt.write(os.environ.get("DVC_STAGE", stage).rpartition(":")[2], main_started)
+            receipt.write(os.environ.get("DVC_STAGE", run_name(stage)), main_started)
     except signals.Stopped:
         print(f"{stage}: stopped before its end: run it again", file=sys.stderr)
         sys.exit(signals.EXIT_CODE)

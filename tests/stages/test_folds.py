@@ -1,24 +1,25 @@
 """The summary of folds, by values worked out by hand."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from stages.folds import pooled, spread, vote
+from stages.reporting.results.side_by_side import RunResult, as_table
 from stages.runtime.errors import StageError
-from stages.runtime.variants import Variant, table
 
 
-def fold(name: str, ids: str, said: list[float], metric: float = 0.5) -> Variant:
+def fold(name: str, ids: str, said: list[float], metric: float = 0.5) -> RunResult:
     """Of classes no and yes, all of label yes; `said`: the probability of yes, of valid and of test."""
     rows = {"id": list(ids), "label": ["yes"] * len(ids), "tta:no": [1 - p for p in said], "tta:yes": said}
     test = {"id": ["t0", "t1"], "label": ["", ""], "tta:no": [1 - metric, 0.5], "tta:yes": [metric, 0.5]}
-    return Variant(name, {"accuracy_tta": metric}, {}, pd.DataFrame(rows), pd.DataFrame(test))
+    return RunResult(Path("data/folds") / name, {"accuracy_tta": metric}, pd.DataFrame(rows), pd.DataFrame(test))
 
 
 def test_mean_and_spread() -> None:
-    rows = table([fold("0", "ab", [1, 1], 0.5), fold("1", "cd", [1, 1], 0.7), fold("2", "ef", [1, 1], 0.9)], "fold")
+    rows = as_table([fold("0", "ab", [1, 1], 0.5), fold("1", "cd", [1, 1], 0.7), fold("2", "ef", [1, 1], 0.9)], "fold")
     assert spread(rows) == {"accuracy_tta_mean": pytest.approx(0.7), "accuracy_tta_sd": pytest.approx(0.2)}
     assert rows["fold"].tolist() == ["0", "1", "2"]
 
