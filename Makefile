@@ -41,7 +41,7 @@ test-browser: setup .venv-app/ready  ## the app and the report in Chromium, whic
 	.venv/bin/uv pip sync --quiet --python .venv-app/bin/python --compile-bytecode app/requirements.txt
 	touch $@
 
-bench: setup .venv-bench/ready  ## ratios against limits, full reruns and fastai, into bench/results.json and README.md
+bench: setup .venv-bench/ready  ## ratios against limits, full reruns and fastai, into bench/results.json and docs/results.md
 	python -m bench $(BENCH)
 
 .venv-bench/ready: bench/requirements.txt

@@ -1,1 +1,1 @@
-"""What the figures in the README were measured with: `make bench`. Part of no stage."""
+"""What the figures in docs/results.md were measured with: `make bench`. Part of no stage."""

@@ -2,7 +2,7 @@
 
 Usage: python -m bench [--rounds N] [--name NAME] [--set SECTION.KEY=VALUE ...] [PART ...]; parts: limits, reruns,
 views, and versus (against fastai, which .venv-bench holds). `--set` says what pictures, if not the default ones,
-`--name` their name in the results. README.md shows medians and views, bench/RESULTS.md every round of the others.
+`--name` their name in the results. docs/results.md shows medians and views, bench/RESULTS.md every round of the others.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""bench/results.json as tables: medians and views in README.md, every round of the others in bench/RESULTS.md."""
+"""bench/results.json as tables: medians and views in docs/results.md, every round of the others in bench/RESULTS.md."""
 
 import statistics
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-SHORT, LONG = ROOT / "README.md", ROOT / "bench/RESULTS.md"
+SHORT, LONG = ROOT / "docs/results.md", ROOT / "bench/RESULTS.md"
 BEGIN, END = "<!-- bench: python -m bench writes these tables -->\n", "<!-- end of bench -->\n"
 VIEWS_BEGIN = "<!-- views: python -m bench views writes this table -->\n"
 WHAT = {
