@@ -7,13 +7,15 @@ Out:  data/export/model.safetensors  the network as train_full left it
       data/export/model.json         classes, preprocessing, backbone, metrics, data, versions: see `describe`
       data/export/README.md          the model card, as Hugging Face reads it
       data/export/classify.py        the example that uses them
-      The ONNX file is compared with torch, both in float32, on export.n_check valid pictures.
+      The ONNX file is compared with torch, both in float32, on export.n_check valid pictures. A network that does not
+      go into ONNX costs that file and the example alone: model.json says why.
 Recipe: `learn.save`, for others. The course ends with the notebook's own `predict`.
 """
 
 import hashlib
 import json
 import shutil
+import sys
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +32,7 @@ from stages.models.networks.network import Network, load_network
 from stages.models.serving.model_card import card
 from stages.models.serving.onnx_graph import INPUT, OUTPUTS, write_onnx
 from stages.runtime import receipt
-from stages.runtime.errors import StageError
+from stages.runtime.errors import StageError, one_line
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import BatchSize, Count, Positive, Section, Seed, load
@@ -67,6 +69,46 @@ def difference(network: Network, path: Path, resized: Shards, sha256s: list[str]
     return float(np.abs(by_torch - np.concatenate(by_onnx)).max())
 
 
+def add_onnx(network: Network, folder: Path, resized: Shards, sha256s: list[str]) -> dict[str, Any]:
+    """Writes model.onnx, checks it, puts the example beside it; returns model.json's `onnx`.
+
+    A network that torch cannot write, or that ONNX Runtime computes otherwise, leaves neither file: said on stderr and,
+    as `missing`, in what is returned.
+    """
+    path = folder / "model.onnx"
+    try:
+        write_onnx(network, path)
+        largest = difference(network, path, resized, sha256s)
+        if not largest < MOST_DIFFERENCE:
+            raise StageError(
+                f"it gives other probabilities than torch, by {largest:.1e} on {len(sha256s)} pictures, and "
+                f"{MOST_DIFFERENCE} is the most"
+            )
+    except (OSError, MemoryError):  # of the machine, not of the network
+        raise
+    except Exception as error:  # each network fails in a way of its own
+        if "can't allocate memory" in str(error):
+            raise
+        path.unlink(missing_ok=True)
+        kind = str(error) if isinstance(error, StageError) else f"it cannot be written ({type(error).__name__})"
+        reason = f"{network.about.name} does not go into ONNX: {kind}"
+        print(
+            f"export: no model.onnx and no classify.py: {reason}: {one_line(error)[:300]}. The rest is written; "
+            "another backbone.name gives both",
+            file=sys.stderr,
+        )
+        receipt.note(missing="model.onnx")
+        return {"missing": reason}
+    print(f"ONNX and torch in float32 differ by {largest:.1e} at most, on {len(sha256s)} valid pictures")
+    shutil.copyfile(EXAMPLE, folder / EXAMPLE.name)
+    return {
+        "input": INPUT,
+        "outputs": OUTPUTS,
+        "pixels": "uint8 (n, 3, size_px, size_px), RGB; normalises itself",
+        "largest_difference": {"probability": float(f"{largest:.1e}"), "n_pictures": len(sha256s)},
+    }
+
+
 def data_sha256(*parts: Rows) -> str:
     """Of the pictures' contents and labels, whatever their names and their order."""
     lines = sorted(f"{sha} {label}\n" for rows in parts for sha, label in zip(rows.sha256s, rows.labels, strict=True))
@@ -76,7 +118,7 @@ def data_sha256(*parts: Rows) -> str:
 def describe(
     network: Network, params: ExportParams, train: Rows, valid: Rows, said: pd.DataFrame, history: pd.DataFrame
 ) -> dict[str, Any]:
-    """What model.json holds, but for metrics and the check."""
+    """What model.json holds, but for metrics and ONNX."""
     about, classes = network.about, network.head.shape.classes
     plain = said[[f"plain:{name}" for name in classes]].to_numpy(np.float64)
     in_train, in_valid = Counter(train.labels), Counter(valid.labels)
@@ -96,11 +138,7 @@ def describe(
             "mean": about.mean,
             "std": about.std,
         },
-        "onnx": {
-            "input": INPUT,
-            "outputs": OUTPUTS,
-            "pixels": "uint8 (n, 3, size_px, size_px), RGB; normalises itself",
-        },
+        "onnx": {},
         "prediction": {
             "batch_size": load("tta.batch_size", BatchSize),
             "precision": load("device.precision", str),
@@ -140,18 +178,12 @@ def main() -> None:
     resized = Shards(stage_folder("resize") / "shards")
     with outputs(stage_folder("export")) as folder:
         shutil.copyfile(model, folder / "model.safetensors")
-        shutil.copyfile(EXAMPLE, folder / "classify.py")
-        write_onnx(network, folder / "model.onnx")
-        largest = difference(network, folder / "model.onnx", resized, [valid.sha256s[row] for row in some])
-        print(f"ONNX and torch in float32 differ by {largest:.1e} at most, on {len(some)} valid pictures")
-        if not largest < MOST_DIFFERENCE:
-            raise StageError(
-                f"the ONNX file says other probabilities than torch: by {largest:.1e} on {len(some)} pictures, and "
-                f"{MOST_DIFFERENCE} is the most: take another backbone.name, this one does not go into ONNX"
-            )
-        about["onnx"]["largest_difference"] = {"probability": float(f"{largest:.1e}"), "n_pictures": len(some)}
+        about["onnx"] = add_onnx(network, folder, resized, [valid.sha256s[row] for row in some])
         (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
         (folder / "README.md").write_text(card(about))
+    if "missing" in about["onnx"]:  # run by hand: those of another network, which DVC would have removed
+        for name in ("model.onnx", EXAMPLE.name):
+            (stage_folder("export") / name).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def main() -> None:
     params = load("precompute", PrecomputeParams)
     compute = compute_on(load("device", DeviceParams), seed=0)
     about, body = load_backbone(stage_folder("backbone"))
+    body.check_size(params.size_px, "precompute.size_px")
     compute.place(body)
     resized = Shards(stage_folder("resize") / "shards")
     batch_size = compute.whole(params.batch_size)

@@ -96,12 +96,14 @@ def main() -> None:
     compute = compute_on(load("device", DeviceParams), seed)
     checkpoint = Checkpoint("train_full", compute)
     params = load("train_full", TrainFullParams)
-    network = compute.place(load_network(stage_folder("unfreeze") / "model.safetensors"))
+    network, plan = load_network(stage_folder("unfreeze") / "model.safetensors"), phases(params)
+    for size_px, _ in plan:
+        network.body.check_size(size_px, "train_full.size_px")
+    compute.place(network)
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
     resized = Shards(stage_folder("resize") / "shards")
     parts = [read_rows(stage_folder("split"), part) for part in ("train", "valid")]
-    plan = phases(params)
     history = History([as_it_came()])
     keeper = Keeper(network, params.keep, ends(plan), history)
 

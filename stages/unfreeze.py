@@ -42,6 +42,7 @@ def main() -> None:
     size_px, transforms = load("precompute.size_px", SizePx), load("transforms", TransformsParams)
     resize = load("resize", ResizeParams)
     about, body = load_backbone(stage_folder("backbone"))
+    body.check_size(params.size_px, "unfreeze.size_px")
     head = load_head(stage_folder("augment") / "head.safetensors")
     network = compute.place(Network(about, resize, body, head, size_px).requires_grad_(True))
     rows = read_rows(stage_folder("split"), "train")

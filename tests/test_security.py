@@ -42,7 +42,7 @@ class Evil:
 
 def use_weights(path: Path, sha256: str | None = None) -> None:
     sha256 = sha256 or hashlib.sha256(path.read_bytes()).hexdigest()
-    backbone(BackboneParams(name=BODY, weights_file=str(path), weights_sha256=sha256, crop_pct=None))
+    backbone(BackboneParams(name=BODY, weights_file=str(path), weights_sha256=sha256, weights_key=None, crop_pct=None))
 
 
 @pytest.mark.parametrize("how", ["zip", "legacy", "pickle"])
@@ -61,7 +61,7 @@ def test_code_in_a_weights_file_is_not_run(tmp_path: Path, how: str, suffix: str
 def test_weights_with_another_sha256_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights.pth"
     torch.save({}, path)
-    monkeypatch.setattr("stages.backbone.read_weights", lambda path: pytest.fail("read"))
+    monkeypatch.setattr("stages.models.pretrained.weights.read", lambda path: pytest.fail("read"))
     with pytest.raises(StageError, match="has sha256"):
         use_weights(path, sha256="0" * 64)
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from stages.models.networks.backbone import Body, pool
 from stages.models.networks.head import Head, HeadParams, new_head
 from stages.models.serving.grad_cam import Explained
+from stages.runtime.errors import StageError
 from tests.conftest import BODY
 
 
@@ -81,3 +82,18 @@ def test_a_network_that_looks_at_the_left_half_lights_the_left_half() -> None:
     lit = heat[..., :4].amax((1, 2)) > 0
     assert lit.any()
     assert (heat[lit][..., :4].amax((1, 2)) == 1).all()
+
+
+class Strip(LeftHalf):
+    """Six places."""
+
+    def maps(self, images: torch.Tensor) -> torch.Tensor:
+        return super().maps(images)[..., :6]
+
+
+def test_a_map_that_is_no_square_is_refused_in_a_line() -> None:
+    body: object = Strip()
+    with pytest.raises(
+        StageError, match=r"^no Grad-CAM: the network's last feature map has 6 places, which is no square$"
+    ):
+        Explained(body, trained_head(6))(torch.rand(1, 3, 64, 64))  # type: ignore[arg-type]

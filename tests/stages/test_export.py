@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ from ruamel.yaml import YAML
 
 from stages.dataset.tables.split_tables import Rows
 from stages.export import data_sha256
-from stages.models.networks.network import load_network
+from stages.models.networks.backbone import Body
+from stages.models.networks.head import HeadParams, new_head
+from stages.models.networks.network import Network, load_network, save_network
 from stages.models.serving.model_card import card
 from stages.models.serving.onnx_graph import Standalone
 from stages.store.shards import Shards
@@ -46,6 +50,62 @@ def test_onnx_says_what_torch_says_of_any_number_of_pictures(exported: Project) 
         with torch.inference_mode():
             _, expected = Standalone(network)(torch.from_numpy(pixels[rows]))
         np.testing.assert_allclose(heat, expected.numpy(), atol=1e-3)
+
+
+def diverged(network: Network) -> Network:
+    """Its probabilities are no numbers, which nothing equals."""
+    with torch.no_grad():
+        next(network.head.parameters()).fill_(float("nan"))
+    return network
+
+
+def untraceable(network: Network) -> Network:
+    """A body that raises while it is traced: LeViT, at a size that it does not take."""
+    body = Body("levit_128s")
+    head = new_head(HeadParams(hidden=16, dropout=0.5), body.n_features, network.head.shape.classes, seed=0)
+    about = network.about.model_copy(update={"name": "levit_128s"})
+    return Network(about, network.resize, body, head, size_px=32)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (
+            diverged,
+            "test_efficientnet does not go into ONNX: it gives other probabilities than torch, by nan on 9 pict",
+        ),
+        (untraceable, "levit_128s does not go into ONNX: it cannot be written (TorchExportError)"),
+    ],
+)
+def test_a_network_that_does_not_go_into_onnx_costs_that_alone(
+    exported: Project, tmp_path: Path, make: Callable[[Network], Network], reason: str
+) -> None:
+    shutil.copytree(exported.folder, tmp_path / "project", symlinks=True)
+    project, model = (
+        Project(tmp_path / "project", exported.shim),
+        tmp_path / "project/data/train_full/model.safetensors",
+    )
+    network = make(load_network(model))
+    model.unlink()
+    save_network(network, model)
+    folder, found = tmp_path / "project/data/export", []
+    for _ in range(2):  # the first removes what another network left; both write the same bytes
+        done = project.run("python", "-m", "stages.export")
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith(f"export: no model.onnx and no classify.py: {reason}")
+        found.append({path.name: path.read_bytes() for path in folder.glob("[!.]*")})
+    assert sorted(found[0]) == ["README.md", "model.json", "model.safetensors"]
+    assert found[0] == found[1]
+    assert found[0]["model.safetensors"] == model.read_bytes()
+    about, card_text = json.loads(found[0]["model.json"]), found[0]["README.md"].decode()
+    assert about["onnx"]["missing"].startswith(reason)
+    assert list(about["onnx"]) == ["missing"]
+    assert about["data"]["n_valid"] == 9
+    assert f"There is no `model.onnx`: {reason}" in card_text
+    assert 'library_name: "timm"' in card_text
+    assert "classify.py" not in card_text
+    assert str(tmp_path) not in str(found)
+    assert json.loads((tmp_path / "project/.unfreeze/receipts/export.json").read_text())["missing"] == "model.onnx"
 
 
 def test_the_same_bytes_again_and_nothing_of_this_machine(exported: Project, tmp_path: Path) -> None:

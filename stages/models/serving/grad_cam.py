@@ -5,21 +5,22 @@ weight is the gradient of the logit by its two pooled values, and that one the h
 no backward pass, and the same graph goes into an ONNX file.
 """
 
-import math
 from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stages.models.networks.backbone import Body, pool
+from stages.models.networks.backbone import Body, pool, side_of
 from stages.models.networks.head import Head
+from stages.runtime.errors import StageError
 
 
 class Explained(nn.Module):
     """Normalised images (n, 3, s, s) to (probabilities (n, classes), heat (n, h, w), 0 to 1).
 
-    `labels` int64 (n,): the classes that the heat is of; by default the likeliest.
+    `labels` int64 (n,): the classes that the heat is of; by default the likeliest. Raises StageError: the map of the
+    network is no square.
     """
 
     def __init__(self, body: Body, head: Head) -> None:
@@ -37,7 +38,10 @@ class Explained(nn.Module):
         weights = weights.unflatten(1, (2, -1)).sum(1).unsqueeze(2)  # of the largest value and of the mean
         heat = F.relu((weights * maps).sum(1))
         heat = heat / heat.amax(1, keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
-        side = math.isqrt(heat.shape[1])
+        if (side := side_of(heat.shape[1])) is None:
+            raise StageError(
+                f"no Grad-CAM: the network's last feature map has {heat.shape[1]} places, which is no square"
+            )
         return F.softmax(logits, dim=1), heat.view(-1, side, side)
 
 

@@ -39,11 +39,12 @@ def numbers_of(metrics: dict[str, Any]) -> dict[str, float]:
 
 def front(about: dict[str, Any], numbers: dict[str, float]) -> str:
     """The YAML between the dashes. The licence is the data's: what was learned from them is not freer than they are."""
+    onnx = [] if "missing" in about["onnx"] else ["onnx"]
     facts = {
         "license": about["data"]["license"],
-        "library_name": "onnx",
+        "library_name": (onnx or ["timm"])[0],
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "timm", "onnx", "safetensors", about["backbone"]["name"]],
+        "tags": ["image-classification", "timm", *onnx, "safetensors", about["backbone"]["name"]],
         "datasets": [about["data"]["name"]],
         "metrics": [METRIC_TYPES[name] for name in numbers if name in METRIC_TYPES],
         "model-index": [

@@ -13,6 +13,7 @@ from stages.models.networks.network import Network
 from stages.models.serving.grad_cam import Explained
 from stages.reporting.results.overlay import overlay
 from stages.reporting.results.predictions import Predictions
+from stages.runtime.errors import StageError
 from stages.store.shards import Shards
 from stages.training.compute.device import Compute
 from stages.vision.batches.pictures import Pictures
@@ -63,7 +64,11 @@ def galleries(
     chosen = list(choose(predictions, worst_first, seed))
     wrong = sorted({row for _, _, rows in chosen for row in rows if not predictions.right[row]})
     pictures = Pictures(shards, [sha256s[row] for row in wrong], network.about, network.size_px, BATCH_SIZE, compute)
-    heats = dict(zip(wrong, heat(network, pictures, predictions.said[wrong]), strict=True))
+    try:
+        heats = dict(zip(wrong, heat(network, pictures, predictions.said[wrong]), strict=True))
+    except StageError as error:  # of this network alone: the rest of the report stands
+        print(error, flush=True)
+        heats = {}
     crop = cropper(shards, network.about.crop_pct)
 
     def shown(row: int) -> Shown:

@@ -1,0 +1,1 @@
+"""Weights that other programs wrote, found and named as ours."""
