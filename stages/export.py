@@ -32,7 +32,7 @@ from stages.models.networks.network import Network, load_network
 from stages.models.serving.model_card import card
 from stages.models.serving.onnx_graph import INPUT, OUTPUTS, write_onnx
 from stages.runtime import receipt
-from stages.runtime.errors import StageError, one_line
+from stages.runtime.errors import StageError, causes, one_line
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import BatchSize, Count, Positive, Section, Seed, load
@@ -90,11 +90,13 @@ def add_onnx(network: Network, folder: Path, resized: Shards, sha256s: list[str]
         if "can't allocate memory" in str(error):
             raise
         path.unlink(missing_ok=True)
+        root = list(causes(error))[-1]  # the exporter's own error is advice
         kind = str(error) if isinstance(error, StageError) else f"it cannot be written ({type(error).__name__})"
         reason = f"{network.about.name} does not go into ONNX: {kind}"
+        detail = "" if isinstance(error, StageError) else one_line(f": {type(root).__name__}: {root}")[:300]
         print(
-            f"export: no model.onnx and no classify.py: {reason}: {one_line(error)[:300]}. The rest is written; "
-            "another backbone.name gives both",
+            f"export: no model.onnx and no classify.py: {reason}{detail}. "
+            "The rest is written; another backbone.name gives both",
             file=sys.stderr,
         )
         receipt.note(missing="model.onnx")

@@ -93,6 +93,7 @@ def test_a_network_that_does_not_go_into_onnx_costs_that_alone(
         done = project.run("python", "-m", "stages.export")
         assert len(done.stderr.splitlines()) == 1, done.stderr
         assert done.stderr.startswith(f"export: no model.onnx and no classify.py: {reason}")
+        assert "\ufffd" not in done.stderr
         found.append({path.name: path.read_bytes() for path in folder.glob("[!.]*")})
     assert sorted(found[0]) == ["README.md", "model.json", "model.safetensors"]
     assert found[0] == found[1]

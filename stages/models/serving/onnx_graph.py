@@ -3,7 +3,10 @@
 torch.onnx traces with torch's compiler, which no other stage has: see stages/__init__.py.
 """
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -39,7 +42,7 @@ def write_onnx(network: Network, path: Path) -> None:
     module = Standalone(network).eval()
     # Two pictures: the exporter takes a dimension of 1 for a constant.
     example = torch.zeros(2, 3, network.size_px, network.size_px, dtype=torch.uint8)
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), no_log():
         warnings.simplefilter("ignore")  # of the exporter about itself
         program = torch.onnx.export(
             module,
@@ -56,6 +59,17 @@ def write_onnx(network: Network, path: Path) -> None:
     without_traces(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def no_log() -> Iterator[None]:
+    """The exporter logs what it raises as well."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def without_traces(model: onnx.ModelProto) -> None:
