@@ -15,7 +15,7 @@ from stages.reporting.results.overlay import overlay
 from stages.vision.files.resized import resized
 
 if TYPE_CHECKING:
-    from stages.vision.batches.preprocessing import ResizeParams
+    from stages.vision.batches.preprocessing import Resizing
 
 MAX_PIXELS = 100_000_000  # at 15 bytes each while it is decoded, one picture at a time
 
@@ -49,7 +49,7 @@ class Model:
     def look(self, data: bytes) -> Seen:
         """Of a picture file's bytes. Raises BadPictureError, MemoryError."""
         wants = self.about["preprocessing"]
-        jpeg = resized(data, cast("ResizeParams", SimpleNamespace(**wants["resize"])), MAX_PIXELS)
+        jpeg = resized(data, cast("Resizing", SimpleNamespace(**wants["resize"])), MAX_PIXELS)
         batch = np.asarray(pixels(jpeg, wants)).transpose(2, 0, 1)[None]
         probabilities, heat = self.session.run(["probabilities", "heat"], {"pixels": batch})
         by_class = dict(zip(self.about["classes"], map(float, probabilities[0]), strict=True))

@@ -60,7 +60,7 @@ from stages.training.loop.optimizer import OptimizerParams, make_optimizer  # no
 from stages.training.loop.step import train_step  # noqa: E402
 from stages.vision.batches.picture_feed import PictureFeed  # noqa: E402
 from stages.vision.batches.pictures import Pictures  # noqa: E402
-from stages.vision.batches.preprocessing import Backbone, ResizeParams  # noqa: E402
+from stages.vision.batches.preprocessing import Backbone, Resizing  # noqa: E402
 from stages.vision.batches.transforms import TransformsParams  # noqa: E402
 
 CLASSES = ["one", "two"]
@@ -96,7 +96,7 @@ def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, An
     )
     body = Body(name)
     head = Head(HeadShape(n_features=body.n_features, classes=CLASSES, hidden=512, dropout=(0.25, 0.5)))
-    network = compute.place(Network(about, ResizeParams(size_px=340, jpeg_quality=95), body, head, args.size_px))
+    network = compute.place(Network(about, Resizing(size_px=340, jpeg_quality=95), body, head, args.size_px))
     pictures = Pictures(shards, list(shards.sha256s()), about, args.size_px, args.batch_size, compute)
     labels = torch.arange(len(pictures)) % 2
     transforms = TransformsParams(kind="side_on", max_zoom=1.1, max_rotate_deg=10, max_lighting=0.05)

@@ -27,7 +27,7 @@ from stages.runtime.params import load
 from stages.store.shards import Shards
 from stages.training.compute.device import DeviceParams, compute_on
 from stages.vision.batches.pictures import Pictures
-from stages.vision.batches.preprocessing import ResizeParams
+from stages.vision.batches.preprocessing import ResizeParams, Resizing
 
 N_PICTURES = 512
 
@@ -62,7 +62,7 @@ def precompute_ratios(rounds: int) -> list[float]:
 
 
 def resize_ratios(root: Path, rounds: int) -> list[float]:
-    params = load("resize", ResizeParams)
+    params = Resizing(**load("resize", ResizeParams).model_dump())
     table = pd.read_parquet(stage_folder("ingest") / "files.parquet").head(N_PICTURES)
     files = [(root / file, sha) for sha, file in zip(table["sha256"], table["file"], strict=True)]
     data = [path.read_bytes() for path, _ in files]

@@ -5,6 +5,8 @@ Out:  data/ingest/images.parquet  one row a picture, sorted by part and id: id, 
                                   height (upright, px), format, mode, orientation, thumb (16 x 16 int8),
                                   group (what split.group_column says, else "")
       data/ingest/files.parquet   sha256, file: what resize reads. No labels, so a new label resizes nothing.
+      data/ingest/depth.json      depth: the two stored values that become black and white in pictures of more than
+                                  8 bits, for `resize` and the model file; null: what each file can hold
       data/ingest/rejected.csv    file, reason
       data/ingest/sizes.png       rows and columns of the pictures, and class counts: look before choosing a size
 Recipe: lesson 1 and 2, looking at the data. Rows are sorted, never in the order a folder happens to list.
@@ -17,13 +19,14 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pandas as pd
 import PIL
+from pydantic import BeforeValidator
 
 from stages.dataset.reading.layouts import NO_PICTURE, Candidate, read_csv_layout, read_folders_layout
 from stages.runtime import receipt
@@ -35,12 +38,25 @@ from stages.runtime.params import Positive, Rate, Section, load
 from stages.runtime.stage import run, track
 from stages.runtime.threads import map_lots, threads
 from stages.store.items import Items, ItemsParams, complete, values
-from stages.vision.files import images, thumbnail
+from stages.vision.files import bit_depth, images, metadata, thumbnail
 
 LIST = Path(".unfreeze/rejected.csv")
 
 
 GroupColumn: Any = str | None
+
+
+def is_depth(value: Any) -> Any:
+    """One sentence, where pydantic would say what each of three types misses."""
+    numbers = value if isinstance(value, list) else [value]
+    whole = all(type(number) is int for number in numbers)
+    pair = isinstance(value, list) and whole and len(value) == 2 and 0 <= value[0] < value[1] < bit_depth.VALUES
+    bits = type(value) is int and 8 <= value <= 16
+    if not (pair or bits or value in ("full", "used")):
+        raise ValueError(
+            "it must be full, used, a number of bits from 8 to 16, or [low, high] with 0 <= low < high <= 65535"
+        )
+    return value
 
 
 class IngestParams(Section):
@@ -50,6 +66,15 @@ class IngestParams(Section):
     label_column: str
     max_megapixels: Positive
     max_rejected_pct: Rate
+    depth: Annotated[Literal["full", "used"] | int | list[int], BeforeValidator(is_depth)]
+
+
+class Notes(NamedTuple):
+    """What is said of the pictures, by the sha256 of each: the stored values of those of more than 8 bits, and the
+    names of metadata that cannot be read."""
+
+    values: dict[str, bit_depth.Range]
+    unreadable: dict[str, list[str]]
 
 
 DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")  # what DVC links to with `cache.type symlink`
@@ -111,13 +136,17 @@ def inside(root: Path, target: Path) -> bool:
 
 
 def decode(path: Path, sha256: str, max_pixels: int) -> bytes:
-    """As JSON: `facts` of the picture and its `thumb`, or the `reason` why it is none. Raises StageError."""
+    """As JSON: `facts` of the picture, its `thumb`, and of `Notes` what there is; or the `reason` why it is none.
+
+    Raises StageError.
+    """
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise StageError(f"{path} changed while ingest was reading: start it again when the folder is at rest")
     try:
-        facts, image = images.facts(data, max_pixels)
-        return json.dumps({"facts": facts, "thumb": thumbnail.thumbnail(image).hex()}).encode()
+        facts, image, value_range, unreadable = images.examine(data, max_pixels)
+        notes = {name: said for name, said in (("values", value_range), ("unreadable", unreadable)) if said}
+        return json.dumps({"facts": facts, "thumb": thumbnail.thumbnail(image).hex()} | notes).encode()
     except MemoryError:
         raise StageError(f"no memory left to open {path}: lower ingest.max_megapixels or end other programs") from None
     except images.BadPictureError as error:
@@ -136,9 +165,12 @@ def read_candidates(root: Path, params: IngestParams, group_column: str | None) 
 
 
 def ingest(
-    root: Path, params: IngestParams, items: Items, group_column: str | None
+    root: Path, params: IngestParams, items: Items, group_column: str | None, notes: Notes | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(images, rejected). Raises StageError: no folder, no pictures, one class, too many rejected."""
+    """(images, rejected); what is to be said goes to `notes`.
+
+    Raises StageError: no folder, no pictures, one class, too many rejected.
+    """
     if not root.is_dir():
         raise StageError(f"no folder {root}: ingest.path must name the folder of the pictures")
     candidates = read_candidates(root, params, group_column)
@@ -156,7 +188,7 @@ def ingest(
     rejected: list[dict[str, str]] = []
     seen: set[tuple[str, str]] = set()
     for candidate, (sha, reason) in zip(candidates, looks, strict=True):
-        found = json.loads(said[sha]) if sha else {"reason": reason}
+        found: dict[str, Any] = json.loads(said[sha]) if sha else {"reason": reason}
         if "reason" in found:
             rejected.append({"file": printable(candidate.file), "reason": printable(found["reason"])})
             continue
@@ -164,6 +196,10 @@ def ingest(
         seen.add((candidate.part, id_))
         row = {"id": id_, "file": candidate.file, "label": candidate.label, "part": candidate.part}
         about = images.Facts(*found["facts"])._asdict()
+        if notes and "values" in found:
+            notes.values[sha] = bit_depth.Range(*found["values"])
+        if notes and "unreadable" in found:
+            notes.unreadable[sha] = found["unreadable"]
         good.append(row | about | {"thumb": bytes.fromhex(found["thumb"]), "group": candidate.group})
     check(root, params, good, rejected)
     return (
@@ -198,6 +234,18 @@ def counted(rejected: list[dict[str, str]]) -> str:
     return "; ".join(said)
 
 
+def remarks(notes: Notes, table: pd.DataFrame) -> Iterator[str]:
+    """A line for whatever of `notes` should be known."""
+    if notes.unreadable:
+        rows = table[table["sha256"].isin(notes.unreadable)]
+        names = Counter(name for sha in rows["sha256"] for name in notes.unreadable[sha])
+        listed = ", ".join(f"{name} of {count:,}" for name, count in names.most_common())
+        yield (
+            f"{len(rows):,} pictures have metadata that cannot be read ({listed}; {rows['file'].min()} is one): their "
+            "pixels are taken as they lie"
+        )
+
+
 def plot_sizes(table: pd.DataFrame, path: Path) -> None:
     from stages.reporting.figures.plots import figures, short
 
@@ -215,21 +263,32 @@ def main() -> None:
     params = load("ingest", IngestParams)
     key = {
         "max_megapixels": params.max_megapixels,
-        "code": code_version(images, thumbnail, decode),
+        "code": code_version(images, bit_depth, metadata, thumbnail, decode),
         "pillow": PIL.__version__,
     }
     items = Items("ingest", key, load("items", ItemsParams))
     group_column: str | None = load("split.group_column", GroupColumn)
-    table, rejected = ingest(Path(params.path), params, items, group_column)
+    notes = Notes({}, {})
+    table, rejected = ingest(Path(params.path), params, items, group_column, notes)
     items.close()
+    depth = (params.depth[0], params.depth[1]) if isinstance(params.depth, list) else params.depth
+    ranges = list(notes.values.values())
+    window = bit_depth.window_of(depth, ranges)
     receipt.remembered(len(table) + len(rejected), items.made)
     files = table[["sha256", "file"]].sort_values(["sha256", "file"]).drop_duplicates("sha256")
     with outputs(stage_folder("ingest")) as folder:
         table.to_parquet(folder / "images.parquet", index=False)
         files.to_parquet(folder / "files.parquet", index=False)
+        (folder / "depth.json").write_text(json.dumps({"depth": window}) + "\n", encoding="utf-8")
         rejected.to_csv(folder / "rejected.csv", index=False)
         plot_sizes(table, folder / "sizes.png")
     print(f"{len(table):,} pictures, {len(rejected)} rejected (see {stage_folder('ingest') / 'rejected.csv'})")
+    if notes.unreadable:
+        receipt.note(unreadable_metadata=int(table["sha256"].isin(notes.unreadable).sum()))
+    if ranges:
+        receipt.note(more_than_8_bits=len(ranges))
+    for line in [*remarks(notes, table), *bit_depth.remarks(depth, window, ranges)]:
+        print(line)
 
 
 if __name__ == "__main__":

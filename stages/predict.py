@@ -41,7 +41,7 @@ from stages.training.compute.device import Compute, DeviceParams, compute_on, en
 from stages.training.compute.predict import Floats
 from stages.tta import over_views
 from stages.vision.batches.pictures import Pictures
-from stages.vision.batches.preprocessing import ResizeParams
+from stages.vision.batches.preprocessing import Resizing
 from stages.vision.batches.transforms import TransformsParams, draw_each
 from stages.vision.files import images
 from stages.vision.files.resized import resized
@@ -138,7 +138,7 @@ def load_model(path: Path) -> tuple[Network, Prediction | None]:
         raise StageError(f"{path} is no model of train_full or export as they are now: {one_line(error)}") from None
 
 
-def open_picture(max_pixels: int, params: ResizeParams, one: Listed) -> Opened:
+def open_picture(max_pixels: int, params: Resizing, one: Listed) -> Opened:
     try:
         path = Path(one.path)
         if path.exists() and not path.is_file():  # who reads a pipe waits

@@ -1,7 +1,8 @@
 """Resize: every distinct picture once, upright, RGB, shorter side to resize.size_px, as JPEG in packed shards.
 
-In:   data/ingest/files.parquet (sha256, file), the files below ingest.path. They are not a dep of their own: their
-      contents are, by their sha256, which is checked at reading. So a new label, or another order, resizes nothing.
+In:   data/ingest/files.parquet (sha256, file), data/ingest/depth.json, the files below ingest.path. They are not a dep
+      of their own: their contents are, by their sha256, which is checked at reading. So a new label, or another order,
+      resizes nothing.
 Out:  data/resize/shards/*.arrow (sha256, JPEG bytes)
       Pictures that the item store knows are not read at all.
 Recipe: `data.resize(340, 'tmp')`, bilinear; 0.7 ignores EXIF orientation, we apply it.
@@ -25,14 +26,14 @@ from stages.runtime.stage import run
 from stages.runtime.threads import map_lots, threads
 from stages.store.items import Items, ItemsParams, complete, values
 from stages.store.shards import write_shards
-from stages.vision.batches.preprocessing import ResizeParams
-from stages.vision.files import images
+from stages.vision.batches.preprocessing import ResizeParams, Resizing, resizing
+from stages.vision.files import bit_depth, images, metadata
 from stages.vision.files.resized import resized
 
 ANY_SIZE = 1 << 62  # pixels: ingest has checked the limit on these very bytes
 
 
-def resize(path: Path, sha256: str, params: ResizeParams) -> bytes:
+def resize(path: Path, sha256: str, params: Resizing) -> bytes:
     """One picture file as the bytes of a JPEG. Raises StageError where the file is not what ingest saw."""
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -44,12 +45,13 @@ def resize(path: Path, sha256: str, params: ResizeParams) -> bytes:
 
 
 def main() -> None:
-    params = load("resize", ResizeParams)
+    params = resizing(load("resize", ResizeParams))
     root = Path(load("ingest.path", str))
     # pandas, and pq.read_table, take half a second to import
     table = pq.ParquetFile(stage_folder("ingest") / "files.parquet").read().to_pydict()
     files = dict(zip(table["sha256"], table["file"], strict=True))
-    key = {"params": params.model_dump(), "code": code_version(images, resized), "pillow": PIL.__version__}
+    code = code_version(images, bit_depth, metadata, resized)
+    key = {"params": params.model_dump(), "code": code, "pillow": PIL.__version__}
     items = Items("resize", key, load("items", ItemsParams))
     with outputs(stage_folder("resize")) as folder, threads() as pool:
 

@@ -1,6 +1,7 @@
 """unfreeze: body and head become one network in three layer groups; range test at rates that fall towards the input.
 
-In:   data/resize/shards, data/backbone, data/split/train.csv, data/augment/head.safetensors
+In:   data/resize/shards, data/backbone, data/split/train.csv, data/augment/head.safetensors,
+      data/ingest/depth.json, which goes into the model file
 Out:  data/unfreeze/model.safetensors, curve.csv (lr of the head, loss, smoothed), curve.png, suggestion.json
 Recipe: steps 5 to 7. Each earlier group gets a rate lower by unfreeze.lr_factor: 10 for photographs, 3 for pictures
         unlike ImageNet (medical, satellite, solar cells). The rates are then set by hand in train_full.lrs.
@@ -26,7 +27,7 @@ from stages.training.loop.lr_finder import RangeTestParams, range_test
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
 from stages.vision.batches.picture_feed import PictureFeed
 from stages.vision.batches.pictures import Pictures
-from stages.vision.batches.preprocessing import ResizeParams
+from stages.vision.batches.preprocessing import ResizeParams, resizing
 from stages.vision.batches.transforms import TransformsParams
 
 
@@ -40,7 +41,7 @@ def main() -> None:
     params, seed = load("unfreeze", UnfreezeParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
     size_px, transforms = load("precompute.size_px", SizePx), load("transforms", TransformsParams)
-    resize = load("resize", ResizeParams)
+    resize = resizing(load("resize", ResizeParams))
     about, body = load_backbone(stage_folder("backbone"))
     body.check_size(params.size_px, "unfreeze.size_px")
     head = load_head(stage_folder("augment") / "head.safetensors")

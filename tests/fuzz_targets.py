@@ -24,14 +24,14 @@ def picture() -> Target:
     from PIL import Image
 
     from stages.resize import resize
-    from stages.vision.batches.preprocessing import ResizeParams
+    from stages.vision.batches.preprocessing import Resizing
     from stages.vision.files import images
 
-    path, params = Path("picture"), ResizeParams(size_px=SIDE, jpeg_quality=95)
+    path, params = Path("picture"), Resizing(size_px=SIDE, jpeg_quality=95)
 
     def look(data: bytes) -> str:
         try:
-            facts, _ = images.facts(data, 100_000_000)
+            facts = images.examine(data, 100_000_000).facts
         except images.BadPictureError:
             return "refused"
         path.write_bytes(data)
@@ -49,7 +49,8 @@ def picture() -> Target:
 SMALL = """
 seed: 1
 items: {max_gib: 1}
-ingest: {path: pictures, layout: csv, id_column: id, label_column: label, max_megapixels: 1, max_rejected_pct: 100}
+ingest: {path: pictures, layout: csv, id_column: id, label_column: label, max_megapixels: 1, max_rejected_pct: 100,
+  depth: used}
 split: {method: random, cv_idx: 0, valid_pct: 0.5, group_column: null, group_duplicates: true, max_distance: 0.001}
 """
 

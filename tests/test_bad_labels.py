@@ -29,7 +29,7 @@ def look(
     (folder / "labels.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     values = {
         "path": "", "layout": "csv", "id_column": "id", "label_column": "label", "max_megapixels": 1,
-        "max_rejected_pct": max_rejected_pct,
+        "max_rejected_pct": max_rejected_pct, "depth": "used",
     }  # fmt: skip
     items = Items("ingest", {}, ItemsParams(max_gib=0))
     table, rejected = ingest(folder, IngestParams.model_validate(values), items, group_column)

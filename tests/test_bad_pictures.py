@@ -219,7 +219,7 @@ def look(root: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     """Folders layout; (images, reasons by file)."""
     values = {
         "path": "", "layout": "folders", "id_column": "", "label_column": "", "max_megapixels": 1,
-        "max_rejected_pct": 60.0,
+        "max_rejected_pct": 60.0, "depth": "used",
     }  # fmt: skip
     items = Items("ingest", {}, ItemsParams(max_gib=0))
     table, rejected = ingest(root, IngestParams.model_validate(values), items, None)

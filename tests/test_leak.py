@@ -31,7 +31,7 @@ def leaky(folder: Path) -> Path:
 def test_copies_are_found_and_kept_on_one_side(tmp_path: Path, method: str) -> None:
     values = {
         "path": "", "layout": "folders", "id_column": "", "label_column": "", "max_megapixels": 1,
-        "max_rejected_pct": 0.0,
+        "max_rejected_pct": 0.0, "depth": "used",
     }  # fmt: skip
     items = Items("ingest", {}, ItemsParams(max_gib=0))
     table, _ = ingest(leaky(tmp_path), IngestParams.model_validate(values), items, None)

@@ -24,7 +24,7 @@ from flows.table import Row, markdown
 from stages import download
 from stages.backbone import BackboneParams, backbone
 from stages.runtime.errors import StageError
-from stages.vision.files.images import BadPictureError, decode, facts
+from stages.vision.files.images import BadPictureError, decode, examine
 from tests.conftest import BODY, CLASSES, ROOT, Project, make_project
 
 # --- weights ---------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_a_picture_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
     Image.new("RGB", (40, 40)).save(tmp_path / "picture.jpg", "EPS")
-    for look in (facts, decode):
+    for look in (examine, decode):
         with pytest.raises(BadPictureError, match="not a picture in"):
             look((tmp_path / "picture.jpg").read_bytes(), 1_000_000)
     assert not ran.exists()

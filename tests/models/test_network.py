@@ -18,7 +18,7 @@ from stages.training.compute.predict import predict
 from stages.training.loop.freeze import train_mode, train_only
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
 from stages.training.loop.step import train_step
-from stages.vision.batches.preprocessing import Backbone, ResizeParams
+from stages.vision.batches.preprocessing import Backbone, Resizing
 from tests.conftest import BODY
 
 CPU = Compute(torch.device("cpu"), torch.float32)
@@ -30,7 +30,7 @@ def network() -> Network:
     torch.manual_seed(1)
     body = Body(BODY)
     head = new_head(HeadParams(hidden=16, dropout=[0.25, 0.5]), body.n_features, ["a", "b", "c"], seed=1)
-    return CPU.place(Network(ABOUT, ResizeParams(size_px=340, jpeg_quality=95), body, head, 32))
+    return CPU.place(Network(ABOUT, Resizing(size_px=340, jpeg_quality=95), body, head, 32))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ NO_ITEMS = Items("ingest", {}, ItemsParams(max_gib=0))
 def params(**changes: object) -> IngestParams:
     values = {
         "path": "", "layout": "csv", "id_column": "id", "label_column": "label", "max_megapixels": 10,
-        "max_rejected_pct": 60.0,
+        "max_rejected_pct": 60.0, "depth": "used",
     }  # fmt: skip
     return IngestParams.model_validate(values | changes)
 

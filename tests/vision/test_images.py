@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from stages.runtime.receipt import peak_mib
-from stages.vision.files.images import BadPictureError, decode, facts, resize_shorter
+from stages.vision.files.images import BadPictureError, decode, examine, resize_shorter
 
 LIMIT = 1_000_000
 
@@ -45,7 +45,7 @@ def test_all_eight_orientations_come_out_upright() -> None:
         exif[0x0112] = orientation
         data = encoded(image, "PNG", exif=exif)
         np.testing.assert_array_equal(np.asarray(decode(data, LIMIT).convert("RGB")), np.asarray(upright))
-        assert facts(data, LIMIT)[0][1:] == (40, 20, "PNG", "RGB", orientation)
+        assert examine(data, LIMIT)[0][1:] == (40, 20, "PNG", "RGB", orientation)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16"])
@@ -86,7 +86,7 @@ def test_ten_bytes_a_pixel_at_most(mode: str) -> None:
 
 def test_odd_metadata_say_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     exif = encoded(half_red(), "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\0\0\0")
-    program = f"from stages.vision.files.images import facts; print(facts({exif!r}, {LIMIT})[0].orientation)"
+    program = f"from stages.vision.files.images import examine; print(examine({exif!r}, {LIMIT})[0].orientation)"
     subprocess.run([sys.executable, "-c", program], check=True)
     assert capfd.readouterr() == ("1\n", "")
 
@@ -104,7 +104,7 @@ def test_odd_metadata_say_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 )
 def test_bad_files_say_why(data: bytes, reason: str) -> None:
     with pytest.raises(BadPictureError, match=reason):
-        facts(data, LIMIT)
+        examine(data, LIMIT)
 
 
 @pytest.mark.parametrize(

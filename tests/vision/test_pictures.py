@@ -11,7 +11,7 @@ from stages.models.networks.network import load_network
 from stages.store.shards import Shards
 from stages.vision.batches.picture_feed import PictureFeed
 from stages.vision.batches.pictures import Pictures
-from stages.vision.batches.preprocessing import ResizeParams
+from stages.vision.batches.preprocessing import Resizing
 from stages.vision.batches.transforms import TransformsParams
 from stages.vision.files.resized import resized
 from tests.conftest import Project
@@ -51,7 +51,7 @@ def test_a_grey_picture_is_kept_grey_and_seen_as_if_it_were_kept_in_colour(repro
     for mode in ("L", "RGB"):
         buffer = io.BytesIO()
         grey.convert(mode).save(buffer, "PNG")
-        blobs[mode] = resized(buffer.getvalue(), ResizeParams(size_px=150, jpeg_quality=95), 10**6)
+        blobs[mode] = resized(buffer.getvalue(), Resizing(size_px=150, jpeg_quality=95), 10**6)
         assert Image.open(io.BytesIO(blobs[mode])).mode == mode
     for size_px in (40, 100):  # decoded at half the size, and whole
         (batch,) = Pictures(blobs, ["L", "RGB"], about, size_px, 2, CPU).batches()

@@ -11,7 +11,7 @@ from torch import nn
 from stages.models.networks.backbone import Body
 from stages.models.networks.head import Head, HeadShape
 from stages.runtime.params import SizePx
-from stages.vision.batches.preprocessing import Backbone, ResizeParams
+from stages.vision.batches.preprocessing import Backbone, Resizing
 
 N_GROUPS = 3
 
@@ -19,7 +19,7 @@ N_GROUPS = 3
 class Network(nn.Module):
     """Normalised images (n, 3, h, w) to logits (n, classes). `size_px` is the side that it was last trained at."""
 
-    def __init__(self, about: Backbone, resize: ResizeParams, body: Body, head: Head, size_px: int) -> None:
+    def __init__(self, about: Backbone, resize: Resizing, body: Body, head: Head, size_px: int) -> None:
         super().__init__()
         self.about, self.resize, self.body, self.head, self.size_px = about, resize, body, head, size_px
 
@@ -38,7 +38,7 @@ class NetworkShape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: Backbone
-    resize: ResizeParams
+    resize: Resizing
     head: HeadShape
     size_px: SizePx
 

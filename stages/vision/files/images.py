@@ -4,9 +4,14 @@ import hashlib
 import io
 import logging
 import warnings
+from contextlib import suppress
 from typing import NamedTuple, cast
 
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+
+from stages.vision.files import bit_depth, metadata
+from stages.vision.files.bit_depth import Range, Window
 
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; they name no file, and what is bad is rejected
@@ -16,10 +21,20 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 # without loading all of its plugins stand first; JPEG stands for MPO too.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF")
 MAX_RATIO = 100  # its resized form must not be longer than JPEG's 65,500 pixels
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+ORIENTATION = 0x0112
 
 
 class BadPictureError(Exception):
     """Why a file cannot be used as a picture, in a few words."""
+
+
+class UnreadableError(BadPictureError):
+    """Pillow cannot read it: perhaps it can without the metadata."""
 
 
 class Facts(NamedTuple):
@@ -33,18 +48,41 @@ class Facts(NamedTuple):
     orientation: int
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+class Examined(NamedTuple):
+    """A picture that was read whole. `image`: L or RGB, of more than 8 bits in its own range, whatever that of others
+    is; `values`: that range, None for 8 bits; `unreadable`: names of the metadata that could not be read."""
+
+    facts: Facts
+    image: Image.Image
+    values: Range | None
+    unreadable: list[str]
+
+
+class _Loaded(NamedTuple):
+    """A file that was decoded. `format` and `mode` as it was stored; `orientation` is what its EXIF says, None where
+    that cannot be read, `turn` what is left of it: Pillow turns TIFF itself. `low`, `white`: see bit_depth."""
+
+    image: Image.Image
+    low: Image.Image | None
+    white: int
+    format: str
+    mode: str
+    orientation: int | None
+    turn: int | None
+
+
+def _open(data: bytes, max_pixels: int) -> ImageFile:
     if not data:
         raise BadPictureError("empty file")
     Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is checked on the header
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise BadPictureError(f"not a picture in {', '.join(FORMATS)}") from None
+        raise UnreadableError(f"not a picture in {', '.join(FORMATS)}") from None
     except MemoryError:
         raise
     except Exception as error:  # struct.error, KeyError and others of broken headers
-        raise BadPictureError(f"unreadable header: {error}") from None
+        raise UnreadableError(f"unreadable header: {error}") from None
     if image.width * image.height > max_pixels:
         raise BadPictureError(f"{image.width} x {image.height} pixels, more than ingest.max_megapixels allows")
     if max(image.size) > MAX_RATIO * min(image.size):
@@ -52,22 +90,72 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """RGB, or grey where it is: 16-bit greys are scaled down (Pillow would clip them), alpha is laid on white.
+def _orientation(image: Image.Image) -> int | None:
+    """EXIF's 1 to 8; 1 where it says something else, None where EXIF cannot be read."""
+    try:
+        said = image.getexif().get(ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # SyntaxError, struct.error and others of Pillow
+        return None
+    return said if isinstance(said, int) and 1 <= said <= 8 else 1
 
-    Spoils `image`. At 10 bytes a pixel at most: what is no longer needed goes before the next is made.
-    """
-    upside_down = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
-    ImageOps.exif_transpose(image, in_place=True)
-    if upside_down:  # Pillow takes all for Adobe's, which stores ink so
-        image = ImageChops.invert(image)
+
+def _load(data: bytes, max_pixels: int, draft_px: int | None, with_low_bytes: bool) -> _Loaded:
+    image, low = _open(data, max_pixels), None
+    white = bit_depth.white_of(image)
+    if with_low_bytes and (tiles := bit_depth.tiles_of(image)):
+        low, image.tile = bit_depth.low_bytes(_open(data, max_pixels), tiles), tiles.upper
+    if draft_px is not None:
+        image.draft("RGB", (draft_px, draft_px))
+    file_format, mode, orientation = image.format or "", image.mode, _orientation(image)
+    image.load()
+    return _Loaded(image, low, white, file_format, mode, orientation, _orientation(image))
+
+
+def _eight_bits(loaded: _Loaded, window: Window | None, measure: bool) -> tuple[Image.Image, Range | None]:
+    """In 8 bits a value; with `measure` a picture of more in its own range, which is given back."""
+    image, values = loaded.image, None
     if image.mode == "F":
         raise BadPictureError("pixels with a fraction: nobody says what is white; save it with 8 or 16 bits")
-    if image.mode.startswith("I;16") or image.mode == "I":
+    if image.mode.startswith("I"):
+        given, image = image, image.convert("I")  # of big-endian ones Pillow gives no extrema
+        given.close()
         low, high = cast("tuple[int, int]", image.getextrema())
         if low < 0 or high > 65535:
             raise BadPictureError(f"pixels from {low} to {high}: more than 16 bits; save it with 8 or 16")
-        return image.convert("I").point(lambda value: value / 256).convert("L")
+        if loaded.format == "PPM":  # which Pillow stretches to 16 bits
+            share = loaded.white / 65535
+            image = image.point(lambda value: value * share + 0.5)
+        return bit_depth.grey(image, None if measure else window or (0, loaded.white))
+    if loaded.low:
+        values = bit_depth.colour(image, loaded.low, None if measure else window)
+        loaded.low.close()
+    return image, values
+
+
+def _inverted(image: Image.Image) -> Image.Image:
+    """Grey, with alpha or without."""
+    if image.mode == "LA":
+        return Image.merge("LA", (ImageChops.invert(image.getchannel("L")), image.getchannel("A")))
+    return ImageChops.invert(image.convert("L"))
+
+
+def _upright(
+    loaded: _Loaded, white_is_zero: bool, window: Window | None, measure: bool
+) -> tuple[Image.Image, Range | None]:
+    """RGB, or grey where it is: alpha is laid on white.
+
+    Spoils `loaded`. At 10 bytes a pixel at most: what is no longer needed goes before the next is made.
+    """
+    image, values = _eight_bits(loaded, window, measure)
+    if white_is_zero:
+        image = _inverted(image)
+    if loaded.turn in TURNS:
+        given, image = image, image.transpose(TURNS[loaded.turn])
+        given.close()
+    if loaded.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
+        image = ImageChops.invert(image)  # Pillow takes all for Adobe's, which stores ink so
     if image.has_transparency_data:
         if image.mode not in ("LA", "RGBA"):
             given, image = image, image.convert("RGBA")
@@ -75,43 +163,60 @@ def _upright(image: Image.Image) -> Image.Image:
         clear = ImageChops.invert(image.getchannel("A"))
         image = image.getchannel("L") if image.mode == "LA" else image.convert("RGB")
         image.paste("white", mask=clear)
-        return image
-    return image if image.mode == "L" else image.convert("RGB")
+        return image, values
+    return image if image.mode == "L" else image.convert("RGB"), values
 
 
-def decode(data: bytes, max_pixels: int, draft_px: int | None = None) -> Image.Image:
+def _read(
+    data: bytes, max_pixels: int, draft_px: int | None, window: Window | None, measure: bool
+) -> tuple[_Loaded, Image.Image, Range | None]:
+    """What was decoded, and `_upright` of it. Raises BadPictureError, MemoryError."""
+    turned_round = bit_depth.black_is_zero(data)
+    try:
+        loaded = _load(turned_round or data, max_pixels, draft_px, measure or window is not None)
+        return loaded, *_upright(loaded, turned_round is not None, window, measure)
+    except (BadPictureError, MemoryError):
+        raise
+    except Exception as error:  # Pillow lets struct.error, KeyError and others of broken files through
+        raise UnreadableError(f"cannot be decoded: {error}") from None
+
+
+def _read_with_less(
+    data: bytes, max_pixels: int, draft_px: int | None, window: Window | None, measure: bool
+) -> tuple[_Loaded, Image.Image, Range | None, bool]:
+    """As `_read`, and whether that took a version of the file with less metadata."""
+    try:
+        return *_read(metadata.intact(data), max_pixels, draft_px, window, measure), False
+    except UnreadableError as error:
+        for version in metadata.versions(data):
+            with suppress(UnreadableError):
+                return *_read(version, max_pixels, draft_px, window, measure), True
+        raise error
+
+
+def decode(data: bytes, max_pixels: int, draft_px: int | None = None, window: Window | None = None) -> Image.Image:
     """A picture file's bytes, upright: RGB, or L where it is grey, which is a third of the work for who resizes it.
 
-    `draft_px` lets the JPEG decoder skip detail beyond a shorter side of that many pixels.
+    `draft_px` lets the JPEG decoder skip detail beyond a shorter side of that many pixels. `window`: the values that
+    become black and white where there are more than 8 bits; None: 0 and the largest that the file can hold.
+    Metadata that cannot be read are overlooked.
 
     Raises:
         BadPictureError: empty, no picture, cut off, or more than `max_pixels` pixels.
         MemoryError: which is not the picture's fault, and must not be remembered of it.
     """
-    image = _open(data, max_pixels)
-    try:
-        if draft_px is not None:
-            image.draft("RGB", (draft_px, draft_px))
-        return _upright(image)
-    except (BadPictureError, MemoryError):
-        raise
-    except Exception as error:  # Pillow lets struct.error, KeyError and others of broken files through
-        raise BadPictureError(f"cannot be decoded: {error}") from None
+    return _read_with_less(data, max_pixels, draft_px, window, measure=False)[1]
 
 
-def facts(data: bytes, max_pixels: int) -> tuple[Facts, Image.Image]:
-    """Decode once, whole: what it is, and the picture as `decode` gives it. Raises BadPictureError."""
-    image = _open(data, max_pixels)
-    file_format, mode = image.format or "", image.mode
-    upright = decode(data, max_pixels)
+def examine(data: bytes, max_pixels: int) -> Examined:
+    """Decode once, whole. Raises BadPictureError, MemoryError."""
+    loaded, image, values, with_less = _read_with_less(data, max_pixels, None, None, measure=True)
+    unreadable = metadata.unreadable(data)
+    if not unreadable and (with_less or loaded.orientation is None):
+        unreadable = ["EXIF" if loaded.orientation is None else "other"]
     sha256 = hashlib.sha256(data).hexdigest()
-    return Facts(sha256, upright.width, upright.height, file_format, mode, _orientation(image)), upright
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF's 1 to 8; 1 where it says something else."""
-    said = image.getexif().get(0x0112, 1)
-    return said if isinstance(said, int) and 1 <= said <= 8 else 1
+    about = Facts(sha256, image.width, image.height, loaded.format, loaded.mode, loaded.orientation or 1)
+    return Examined(about, image, values, unreadable)
 
 
 def resize_shorter(image: Image.Image, size_px: int) -> Image.Image:
