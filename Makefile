@@ -18,7 +18,7 @@ $(foreach env,.venv .venv-app .venv-bench,\
   $(shell test ! -e $(env)/ready || $(env)/bin/python -c '$(FITS)' 2>/dev/null || rm -f $(env)/ready))
 
 .DEFAULT_GOAL := help
-.PHONY: help repository setup demo test test-slow test-browser app bench lint requirements clean
+.PHONY: help repository setup demo test test-ci test-slow test-browser app bench lint requirements clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,7 +42,11 @@ demo: setup  ## the whole recipe on the default pictures, then what each step ga
 test: setup  ## all tests but the slow ones
 	python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
-test-slow: setup  ## the tests that take minutes: five folds, force twice, memory, workers, S3
+test-ci: setup  ## the slow tests but those of more than ten minutes: workers, S3, memory, what a kill leaves, ...
+	uv pip install --quiet --python .venv/bin/python -r requirements-s3.txt
+	python -m pytest -q -m "slow and not very_slow" -n 2 --dist loadfile --durations 30
+
+test-slow: setup  ## all slow tests, one after the other: also five folds and a hundred kills
 	uv pip install --quiet --python .venv/bin/python -r requirements-s3.txt
 	python -m pytest -q -m slow
 

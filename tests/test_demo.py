@@ -174,7 +174,7 @@ def test_a_command_that_is_wrong_is_found(command: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "setup", "demo", "test", "test-slow", "test-browser", "app", "bench", "lint", "clean"]
+    "target", ["help", "setup", "demo", "test", "test-ci", "test-slow", "test-browser", "app", "bench", "lint", "clean"]
 )
 def test_every_target_has_a_line_of_help(target: str) -> None:
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
