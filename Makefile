@@ -1,19 +1,36 @@
 # Two commands do everything on a machine with Python, git and make: `make demo` and `make test`.
 PYTHON ?= python3
+# $(PYTHON) is never the one in the environment that it is to make
+OUTSIDE := $(subst $(CURDIR)/.venv/bin:,,$(PATH))
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 UV := uv==0.13.8
 COMPILE := uv pip compile --quiet --universal --no-emit-index-url
+FITS := import pip, sys; sys.exit(sys.version_info < (3, 11))
+NEWER := import sys; sys.exit(sys.version_info < (3, 11) and "make: this Python is %d.%d.%d, 3.11 or newer is needed: \
+  make $(MAKECMDGOALS) PYTHON=python3.13" % sys.version_info[:3])
+
+# An environment is made anew where its Python is too old, incomplete or gone.
+define environment
+	@$(1)/bin/python -c '$(FITS)' 2>/dev/null || { PATH="$(OUTSIDE)" $(PYTHON) -c '$(NEWER)' && rm -rf $(1) && \
+	PATH="$(OUTSIDE)" $(PYTHON) -m venv $(1); }
+endef
+$(foreach env,.venv .venv-app .venv-bench,\
+  $(shell test ! -e $(env)/ready || $(env)/bin/python -c '$(FITS)' 2>/dev/null || rm -f $(env)/ready))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-browser app bench lint requirements clean
+.PHONY: help repository setup demo test test-ci test-slow test-browser app bench lint requirements clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: .venv/ready  ## make .venv with everything pinned in requirements.txt, compiled
 
-.venv/ready: requirements.txt
-	$(PYTHON) -m venv .venv
+repository:
+	@git rev-parse --git-dir >/dev/null || { \
+	echo "make: DVC needs a git repository that git can read: in a folder from a zip, git init" >&2; exit 1; }
+
+.venv/ready: requirements.txt | repository
+	$(call environment,.venv)
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
 	.venv/bin/uv pip sync --quiet --python .venv/bin/python --compile-bytecode requirements.txt
 	touch $@
@@ -25,7 +42,11 @@ demo: setup  ## the whole recipe on the default pictures, then what each step ga
 test: setup  ## all tests but the slow ones
 	python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
-test-slow: setup  ## the tests that take minutes: five folds, force twice, memory, workers, S3
+test-ci: setup  ## the slow tests but those of more than ten minutes: workers, S3, memory, what a kill leaves, ...
+	uv pip install --quiet --python .venv/bin/python -r requirements-s3.txt
+	python -m pytest -q -m "slow and not very_slow" -n 2 --dist loadfile --durations 30
+
+test-slow: setup  ## all slow tests, one after the other: also five folds and a hundred kills
 	uv pip install --quiet --python .venv/bin/python -r requirements-s3.txt
 	python -m pytest -q -m slow
 
@@ -37,7 +58,7 @@ test-browser: setup .venv-app/ready  ## the app and the report in Chromium, whic
 	.venv-app/bin/python -m pytest -q app/tests
 
 .venv-app/ready: app/requirements.txt
-	$(PYTHON) -m venv .venv-app
+	$(call environment,.venv-app)
 	.venv/bin/uv pip sync --quiet --python .venv-app/bin/python --compile-bytecode app/requirements.txt
 	touch $@
 
@@ -45,7 +66,7 @@ bench: setup .venv-bench/ready  ## ratios against limits, full reruns and fastai
 	python -m bench $(BENCH)
 
 .venv-bench/ready: bench/requirements.txt
-	$(PYTHON) -m venv .venv-bench
+	$(call environment,.venv-bench)
 	.venv/bin/uv pip sync --quiet --python .venv-bench/bin/python --compile-bytecode bench/requirements.txt
 	touch $@
 

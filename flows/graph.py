@@ -4,7 +4,8 @@ Reads; takes no lock, starts nothing. DVC has no public API for its graph: `Repo
 what it depends on) has stood since 1.0 and is what `dvc repro` itself walks.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import networkx as nx
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-PIPELINE = "dvc.yaml"
+PIPELINE, PARAMS = "dvc.yaml", "params.yaml"
+PARAM = re.compile(r"\$\{([\w.]+)\}(\$\{nothing\})?")
 
 
 class PipelineError(Exception):
@@ -48,6 +52,7 @@ def read_graph(repo: Repo, targets: Sequence[str] = ()) -> dict[str, Node]:
     Raises:
         PipelineError: dvc.yaml cannot be read, or a target is none of its stages.
     """
+    check_paths(Path(repo.root_dir))
     try:
         graph = get_active_graph(repo.index.graph)
         known = {stage.addressing: stage for stage in graph}
@@ -68,6 +73,39 @@ def read_graph(repo: Repo, targets: Sequence[str] = ()) -> dict[str, Node]:
         )
         for stage in order
     }
+
+
+def check_paths(root: Path) -> None:
+    """Raises PipelineError: a dep or an output is a param that holds no path. DVC's own errors do not say so."""
+    yaml = YAML(typ="safe")
+    try:
+        pipeline, params = (yaml.load((root / name).read_text(encoding="utf-8")) for name in (PIPELINE, PARAMS))
+        stages = pipeline["stages"].items()
+    except (OSError, ValueError, YAMLError, TypeError, KeyError, AttributeError):
+        return  # DVC says what is wrong there, and may need neither
+    for name, stage in stages:
+        for path in paths_of(stage):
+            if (found := PARAM.fullmatch(path)) is None:
+                continue
+            value = params
+            for key in found[1].split("."):
+                value = value.get(key, "from elsewhere") if isinstance(value, dict) else "from elsewhere"
+            if value is None or value == "":
+                raise PipelineError(f"{PARAMS}: `{found[1]}` is empty: the stage {name} needs a path there")
+            if not isinstance(value, str):
+                raise PipelineError(
+                    f"{PARAMS}: `{found[1]}` is {value}, which YAML reads as {type(value).__name__}: the stage "
+                    f'{name} needs a path there: write it in quotes, "{value}"'
+                )
+
+
+def paths_of(stage: Any) -> Iterator[str]:
+    """Deps and outputs as a stage of dvc.yaml names them; `stage` as it was read."""
+    stage = stage.get("do", stage) if isinstance(stage, dict) else {}
+    for kind in ("deps", "outs"):
+        entries = stage.get(kind) or []
+        for entry in entries if isinstance(entries, list) else []:
+            yield str(next(iter(entry), "") if isinstance(entry, dict) else entry)
 
 
 def in_order(graph: Any, targets: Sequence[Any]) -> list[Any]:

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import stat
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -28,10 +29,10 @@ import pandas as pd
 import PIL
 from pydantic import BeforeValidator
 
-from stages.dataset.reading.layouts import NO_PICTURE, Candidate, read_csv_layout, read_folders_layout
+from stages.dataset.reading.layouts import NO_PICTURE, Candidate, Layout, read_csv_layout, read_folders_layout
 from stages.runtime import receipt
 from stages.runtime.code_version import code_version
-from stages.runtime.errors import StageError
+from stages.runtime.errors import StageError, one_line
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Positive, Rate, Section, load
@@ -153,27 +154,29 @@ def decode(path: Path, sha256: str, max_pixels: int) -> bytes:
         return json.dumps({"reason": str(error)}).encode()
 
 
-def read_candidates(root: Path, params: IngestParams, group_column: str | None) -> list[Candidate]:
+def read_layout(root: Path, params: IngestParams, group_column: str | None) -> Layout:
     if params.layout == "csv":
-        return list(read_csv_layout(root, params.id_column, params.label_column, group_column))
+        return read_csv_layout(root, params.id_column, params.label_column, group_column)
     if group_column is not None:
         raise StageError(
             f"split.group_column is {group_column}, but only the csv layout has columns: set it to null, "
             "or ingest.layout to csv"
         )
-    return list(read_folders_layout(root))
+    return read_folders_layout(root)
 
 
 def ingest(
     root: Path, params: IngestParams, items: Items, group_column: str | None, notes: Notes | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(images, rejected); what is to be said goes to `notes`.
+    """(images, rejected). Remarks on the layout go to stderr before the pictures are read; `notes` gets those on them.
 
-    Raises StageError: no folder, no pictures, one class, too many rejected.
+    Raises StageError: no folder, no pictures, one class, too many rejected, or labels that cannot be read.
     """
     if not root.is_dir():
         raise StageError(f"no folder {root}: ingest.path must name the folder of the pictures")
-    candidates = read_candidates(root, params, group_column)
+    candidates, remarks = read_layout(root, params, group_column)
+    for remark in remarks:
+        print(one_line(f"ingest: {remark}"), file=sys.stderr)
     with threads() as pool:
         looked = map_lots(pool, lambda one: look(root, one), candidates)
         looks = list(track(looked, len(candidates), "files"))
@@ -186,15 +189,12 @@ def ingest(
         said = dict(zip(paths, values(items, list(paths), make), strict=True))
     good: list[dict[str, Any]] = []
     rejected: list[dict[str, str]] = []
-    seen: set[tuple[str, str]] = set()
     for candidate, (sha, reason) in zip(candidates, looks, strict=True):
         found: dict[str, Any] = json.loads(said[sha]) if sha else {"reason": reason}
         if "reason" in found:
             rejected.append({"file": printable(candidate.file), "reason": printable(found["reason"])})
             continue
-        id_ = candidate.id if (candidate.part, candidate.id) not in seen else candidate.file.split("/", 1)[1]
-        seen.add((candidate.part, id_))
-        row = {"id": id_, "file": candidate.file, "label": candidate.label, "part": candidate.part}
+        row = {"id": candidate.id, "file": candidate.file, "label": candidate.label, "part": candidate.part}
         about = images.Facts(*found["facts"])._asdict()
         if notes and "values" in found:
             notes.values[sha] = bit_depth.Range(*found["values"])

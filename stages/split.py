@@ -107,8 +107,14 @@ def check(rows: pd.DataFrame, is_valid: npt.NDArray[np.bool_], params: SplitPara
         )
 
 
-def remarks(parts: dict[str, pd.DataFrame]) -> Iterator[str]:
-    """What a user should know and may leave as it is."""
+def remarks(table: pd.DataFrame, parts: dict[str, pd.DataFrame], params: SplitParams) -> Iterator[str]:
+    """What a user should know and may leave as it is; `parts` are the split of `table`."""
+    given = int((table["part"] == "valid").sum())
+    if given and params.method != "folders":
+        yield (
+            f"split.method = {params.method} draws from train/ and valid/ together: {given:,} pictures of valid/ are "
+            "among those that train or validate; set split.method to folders to keep the folders as they are"
+        )
     classes = set(parts["train"]["label"])
     if missing := classes - set(parts["valid"]["label"]):
         yield f"no valid picture of {len(missing)} of {len(classes)} classes ({few(missing)}): nobody measures these"
@@ -127,13 +133,13 @@ def remarks(parts: dict[str, pd.DataFrame]) -> Iterator[str]:
 
 
 def main() -> None:
-    images = pd.read_parquet(stage_folder("ingest") / "images.parquet")
-    parts = split(images, load("split", SplitParams), load("seed", Seed))
+    table, params = pd.read_parquet(stage_folder("ingest") / "images.parquet"), load("split", SplitParams)
+    parts = split(table, params, load("seed", Seed))
     with outputs(stage_folder("split")) as folder:
         for part, rows in parts.items():
             rows.to_csv(folder / f"{part}.csv", index=False)
     print(", ".join(f"{len(rows):,} {part}" for part, rows in parts.items()))
-    for remark in remarks(parts):
+    for remark in remarks(table, parts, params):
         print(f"split: {remark}", file=sys.stderr)
 
 

@@ -56,6 +56,8 @@ CASES: list[tuple[str, str | bytes, dict[str, str], dict[str, str]]] = [
     ("blanks around quotes", edit("a,red,x", 'a, "red" ,x'), LABELS, {}),
     ("a comma at the end of each row", PLAIN.replace("\n", ",\n").replace("who,", "who", 1), LABELS, {}),
     ("other columns, in another order", "who,label,id\nx,red,a\nx,red,b\ny,blue,c\nz,blue,d\n", LABELS, {}),
+    ("blanks around a name in the header", PLAIN.replace("id,label,who", " id , label,who "), LABELS, {}),
+    ("a column twice that nobody asks for", PLAIN.replace("id,label,who", "id,label,who,who"), LABELS, {}),
     ("a suffix at the id", edit("a,red", "a.jpg,red"), LABELS, {}),
     ("an id twice, same label", PLAIN + "a,red,x\n", LABELS, {}),
     ("an id twice, with and without suffix", PLAIN + "a.jpg,red,x\n", LABELS, {}),
@@ -111,6 +113,84 @@ def test_an_accent_may_be_a_sign_of_its_own_as_on_a_mac_or_none(tmp_path: Path, 
     assert rejected == {}
 
 
+CAFE = ("caf\u00e9", "cafe\u0301")  # composed and not
+
+
+def test_labels_and_groups_in_two_unicode_forms_are_one_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = f"id,label,gr\u00f6up\na,{CAFE[0]},{CAFE[0]}\nb,{CAFE[1]},{CAFE[1]}\n"
+    content += f"b,{CAFE[0]},{CAFE[0]}\nc,blue,x\nd,blue,z\n"
+    table, rejected = look(tmp_path, content, group_column="gro\u0308up")
+    assert rejected == {}
+    assert table["label"].tolist() == [CAFE[0], CAFE[0], "blue", "blue"]
+    assert table["group"].tolist() == [CAFE[0], CAFE[0], "x", "z"]
+    assert capsys.readouterr().err == "".join(
+        f"ingest: {kind} is written in 2 Unicode forms, which count as one, `{CAFE[0]}`: 'cafe\\u0301', 'caf\\xe9'\n"
+        for kind in ("a class", "a group")
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "ids", "message"),
+    [
+        (
+            ["a/7.jpg", "b/7.jpg"],
+            ["7"],
+            "the id `7` fits train/a/7.jpg and train/b/7.jpg: write the path below train/ ",
+        ),
+        (["a/7.jpg", "b/7.jpg"], ["7.jpg"], "the id `7.jpg` fits train/a/7.jpg and train/b/7.jpg: write the path "),
+        (["7.jpg", "7.png"], ["7"], "the id `7` fits train/7.jpg and train/7.png: .* with its suffix"),
+        (["a/7.jpg", "a/7.png"], ["a/7"], "the id `a/7` fits train/a/7.jpg and train/a/7.png"),
+        (["a/7.jpg", "b/7.png"], ["7"], "the id `7` fits train/a/7.jpg and train/b/7.png"),
+        (["a/7.dat", "b/7.txt"], ["7"], "the id `7` fits train/a/7.dat and train/b/7.txt"),
+        (
+            [f"{folder}/{n}.jpg" for folder in "efgh" for n in (7, 8)],
+            ["8", "7"],
+            "2 ids fit more than one file, as `8` fits train/e/8.jpg and train/f/8.jpg and train/g/8.jpg and others: ",
+        ),
+        (
+            [f"{name}.jpg" for name in CAFE],
+            [CAFE[1]],
+            r"which differ in their Unicode form alone \(\['cafe\\u0301.jpg', 'caf\\xe9.jpg'\]\): rename one",
+        ),
+    ],
+)
+def test_an_id_that_fits_several_files(tmp_path: Path, files: list[str], ids: list[str], message: str) -> None:
+    for file in files:
+        (tmp_path / "train" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / file).write_bytes(b"")
+    with pytest.raises(StageError, match=message):
+        look(tmp_path, PLAIN + "".join(f"{id_},red,x\n" for id_ in ids))
+
+
+@pytest.mark.parametrize(
+    ("files", "id_", "file"),
+    [
+        (["7.jpg", "a/7.jpg"], "7", "7.jpg"),
+        (["7.jpg", "a/7.jpg"], "7.jpg", "7.jpg"),
+        (["7.jpg", "a/7.jpg"], "a/7", "a/7.jpg"),
+        (["7.jpg", "7.txt", "7.json"], "7", "7.jpg"),
+        (["a/7.jpg", "a/7.txt", "b/7.txt"], "7", "a/7.jpg"),
+        (["7.jpg", "7.png"], "7.png", "7.png"),
+        (["7.jpg", "7.JPEG"], "7.JPEG", "7.JPEG"),
+        (["7", "7.jpg"], "7", "7"),
+        (["7.dat"], "7", "7.dat"),
+        (["a/7.jpg", "7.jpg.png"], "7.jpg", "7.jpg.png"),
+        (["a/7.jpg", "b/7.jpg.png"], "7.jpg", "a/7.jpg"),
+    ],
+)
+def test_what_an_id_means(tmp_path: Path, files: list[str], id_: str, file: str) -> None:
+    for number, name in enumerate(files):
+        (tmp_path / "x.jpg").unlink(missing_ok=True)
+        draw_picture(tmp_path / "x.jpg", "red", 50 + number)
+        (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x.jpg").rename(tmp_path / "train" / name)
+    table, rejected = look(tmp_path, PLAIN + f"{id_},new,x\n")
+    assert table["file"][table["label"] == "new"].tolist() == [f"train/{file}"]
+    assert rejected == {f"train/{name}": "no label for this picture" for name in files if name != file}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -118,6 +198,11 @@ def test_an_accent_may_be_a_sign_of_its_own_as_on_a_mac_or_none(tmp_path: Path, 
         ("id\na\n", "has no column `label` \\(ingest.label_column\\); it has id$"),
         (PLAIN.replace(",", ";"), "has no column `id` .* it has id;label;who"),
         ("a,red\nb,blue\n", "has no column `id`"),
+        (
+            "id,label,label\na,red,blue\n",
+            r"has 2 columns `label` \(ingest.label_column\) in its header \(id, label, label\): rename all but one",
+        ),
+        ("id, id ,label\na,b,red\n", r"has 2 columns `id` \(ingest.id_column\) in its header \(id, id, label\)"),
         (
             "id,label\n",
             r"no labelled pictures .*4 files rejected: 4 x no label for this picture \(train/a.jpg\); all in",

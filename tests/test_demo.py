@@ -1,16 +1,24 @@
 """Without the stand-in for `python`: the Makefile, the README and DVC's own commands, as a user runs them."""
 
 import re
+import shlex
 import subprocess
+from collections.abc import Iterator
+from itertools import dropwhile, pairwise
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from cyclopts import CycloptsError
+from dvc.cli import DvcParserError
+from dvc.cli.parser import get_main_parser
+from prefect.cli._app import _app as prefect_cli
+from ruamel.yaml import YAML
 
 from stages.show import rises
 from tests.conftest import ROOT, Project, make_project
 
-README = (ROOT / "README.md").read_text()
+DEPLOYMENTS = YAML(typ="safe").load(ROOT / "prefect.yaml")["deployments"]
 
 
 @pytest.fixture(scope="module")
@@ -64,45 +72,109 @@ def test_an_experiment_changes_one_param_and_runs_what_follows(started: Project)
     assert "train_full.n_cycles" in started.run("dvc", "exp", "show", "--only-changed", "--csv").stdout
 
 
-def test_every_command_of_the_readme_is_known() -> None:
-    """Those that take minutes or the internet are run by hand before a release; their names are checked here."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    commands = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    tested = {
-        "make demo", "source .venv/bin/activate", "dvc repro", "dvc metrics show", "dvc plots show",
-        "make app", "dvc repro export", "make test-browser",
-        "make bench", "python bench/gpu.py", "dvc exp run -S train_full.n_cycles=2",
-        "python -m stages.predict data/export pictures/ --out predictions.csv",
-        "python -m stages.predict data/export pictures/ --tta 4 --submission submission.csv",
-        "python -m stages.show",
-        "dvc exp run -S train_full.bn_freeze=true -S 'train_full.lrs=[0.000001,0.00001,0.0001]' "
-        "-S train_full.size_px=256 -S train_full.batch_size=16 -S train_full.cycle_len=3 "
-        "-S train_full.label_smoothing=0 -S unfreeze.size_px=256 -S unfreeze.lr_factor=10 "
-        "-S transforms.max_zoom=1.1 -S transforms.max_rotate_deg=10",
-        "dvc repro data/dvc.yaml:dog_breeds",
-        "python -m flows.plan", "prefect server start", "python -m flows.run", "python -m flows.run --pull",
-        "python -m flows.run --push", "export PREFECT_WORKER_QUERY_SECONDS=2",
-        "prefect deployment schedule ls recipe/main",
-        "prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api", "python -m flows.run --send gpu",
-        "python -m flows.run -S train_full.n_cycles=2", "dvc remote add -d team /mnt/team/unfreeze",
-        'git commit -m "A remote for the team" .dvc/config', "git push", "prefect deploy --all",
-        "prefect work-pool create cpu --type process", "prefect work-pool create gpu --type process",
-        "UNFREEZE_CLONE=$PWD prefect worker start --pool cpu", "prefect deployment run recipe/main",
-        "UNFREEZE_CLONE=$PWD prefect worker start --pool gpu --limit 1",
-        "prefect deployment run recipe/main --param 'set_param=[\"train_full.n_cycles=2\"]'",
-        "prefect event emit unfreeze.data-changed --resource-id unfreeze.data",
-        "dvc exp run --queue -S train_full.n_cycles=2", "dvc queue start", "dvc metrics diff HEAD NAME",
-        "dvc exp show --only-changed --drop '.*(py|shards|csv|parquet|safetensors|suggestion.*)'",
-        "dvc plots diff HEAD NAME",
-        "python -m flows.live", "python -m flows.compare", "python -m flows.compare main NAME OTHER",
-        "dvc repro folds/dvc.yaml:summary",
-        "dvc metrics show data/folds/summary.json", "dvc repro backbones/dvc.yaml:summary",
-    }  # fmt: skip
-    assert set(commands) <= tested
+def commands() -> Iterator[list[str]]:
+    """Of README.md and docs/, as the shell takes them apart, without settings before them and comments."""
+    for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))):
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = list(dropwhile(re.compile(r"\w+=").match, shlex.split(line, comments=True)))
+                if words:
+                    yield words
+
+
+def mistake(words: list[str]) -> str:
+    """Why a command cannot work; empty if nothing speaks against it. Nothing is run."""
+    program, *arguments = words
+    if program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return "" if {word for word in arguments if "=" not in word} <= set(targets) else "no such target"
+    if program == "python":
+        return mistake_of_ours(arguments)
+    if program == "dvc":
+        return mistake_of_dvc(arguments)
+    if program == "prefect":
+        return mistake_of_prefect(arguments)
+    return "" if program in ("git", "export", "source", "cd") else f"what is {program}?"
+
+
+def mistake_of_ours(arguments: list[str]) -> str:
+    is_module = arguments[0] == "-m"
+    name, *rest = arguments[1:] if is_module else arguments
+    folder = ROOT / name.replace(".", "/")
+    files = [folder.with_suffix(".py"), folder / "__main__.py"] if is_module else [ROOT / name]
+    code = "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+    unknown = [word for word in rest if re.fullmatch(r"--?[a-zA-Z][\w-]*", word) and f'"{word}"' not in code]
+    return mistake_of_params(rest) or (f"no {name}" if not code else f"no {unknown}" if unknown else "")
+
+
+def mistake_of_dvc(arguments: list[str]) -> str:
+    try:
+        given = get_main_parser().parse_args(arguments)
+    except DvcParserError:
+        return "not as DVC parses it"
+    for path, _, stage in (target.rpartition(":") for target in getattr(given, "targets", None) or []):
+        if arguments[0] in ("repro", "exp") and stage not in YAML().load(ROOT / (path or "dvc.yaml"))["stages"]:
+            return f"no stage {stage}"
+    return mistake_of_params(arguments)
+
+
+def mistake_of_params(arguments: list[str]) -> str:
+    for option, setting in pairwise(arguments):
+        if option in ("-S", "--set-param"):
+            value = YAML(typ="safe").load(ROOT / "params.yaml")
+            for key in setting.partition("=")[0].split("."):
+                if key not in value:
+                    return f"no param {setting}"
+                value = value[key]
+    return ""
+
+
+def mistake_of_prefect(arguments: list[str]) -> str:
+    try:
+        _, given, _ = prefect_cli.parse_args(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return str(error)
+    known = [
+        f"{file.rpartition(':')[2].replace('_', '-')}/{one['name']}"
+        for one in DEPLOYMENTS
+        for file in [one["entrypoint"]]
+    ]
+    named = {value for name, value in given.arguments.items() if name in ("name", "deployment_name")}
+    return "" if arguments[0] != "deployment" or named <= set(known) else f"no deployment {named}"
+
+
+def test_every_command_of_the_readme_would_be_understood() -> None:
+    """Those that take minutes or the internet are run by hand before a release."""
+    found = list(commands())
+    assert len(found) > 5
+    assert {" ".join(words): said for words in found if (said := mistake(words))} == {}
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "setup", "demo", "test", "test-slow", "test-browser", "app", "bench", "lint", "clean"]
+    ("command", "said"),
+    [
+        ("make dmeo", "no such target"),
+        ("mkae demo", "what is mkae?"),
+        ("python -m flows.plam", "no flows.plam"),
+        ("python -m flows.run --psuh", "no ['--psuh']"),
+        ("python -m flows.run -S train_full.cycles=2", "no param train_full.cycles=2"),
+        ("python bench/cpu.py", "no bench/cpu.py"),
+        ("dvc repo", "not as DVC parses it"),
+        ("dvc repro --forse", "not as DVC parses it"),
+        ("dvc repro exprt", "no stage exprt"),
+        ("dvc repro data/dvc.yaml:dogs", "no stage dogs"),
+        ("dvc exp run -S tta.aug=2", "no param tta.aug=2"),
+        ("prefect worker strat", 'Unknown command "strat". Did you mean "start"? Available commands: start.'),
+        ("prefect worker start --poool cpu", "Unknown option: --poool. Did you mean --pool?"),
+        ("prefect deployment run recipe/mian", "no deployment {'recipe/mian'}"),
+    ],
+)  # fmt: skip
+def test_a_command_that_is_wrong_is_found(command: str, said: str) -> None:
+    assert mistake(command.split()) == said
+
+
+@pytest.mark.parametrize(
+    "target", ["help", "setup", "demo", "test", "test-ci", "test-slow", "test-browser", "app", "bench", "lint", "clean"]
 )
 def test_every_target_has_a_line_of_help(target: str) -> None:
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

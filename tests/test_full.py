@@ -63,6 +63,7 @@ def test_memory_for_twice_the_pictures(full: Project, peaks: dict[str, float]) -
         assert peak < 1.1 * peaks[stage], (doubled, peaks)
 
 
+@pytest.mark.very_slow
 def test_five_folds(full: Project) -> None:
     """The floor that the README's figures must not fall through."""
     rows = []

@@ -4,6 +4,9 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
+from flows.graph import PipelineError, check_paths
 from tests.conftest import Project, draw_picture, make_project
 from tests.test_cache import ALL, FROM_HEAD
 
@@ -141,6 +144,61 @@ def test_a_stage_that_is_not_there(project: Project) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("plan: no stage tain_head in dvc.yaml; there are ")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        (
+            "2024",
+            "`a.path` is 2024, which YAML reads as int: the stage one needs a path there: write",
+        ),
+        ("1.5", "`a.path` is 1.5, which YAML reads as float"),
+        ("true", "`a.path` is True, which YAML reads as bool"),
+        ("2024-01-31", "`a.path` is 2024-01-31, which YAML reads as date"),
+        ("[a]", "`a.path` is ['a'], which YAML reads as list"),
+        ("", "`a.path` is empty: the stage one needs a path there"),
+        ("''", "`a.path` is empty"),
+        ("'2024'", None),
+        ("no", None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["deps: [x, '${a.path}']", "outs: [{'${a.path}${nothing}': {cache: false}}]"])
+def test_a_param_that_is_no_path(tmp_path: Path, value: str, line: str | None, kind: str) -> None:
+    (tmp_path / "params.yaml").write_text(f"a:\n  path: {value}\nn: 3\n")
+    stages = f"stages:\n  other:\n    cmd: x\n    deps: ['${{n}}/x', '${{far}}', '${{a.n}}']\n  one:\n    {kind}\n"
+    (tmp_path / "dvc.yaml").write_text(stages)
+    if line is None:
+        check_paths(tmp_path)
+    else:
+        with pytest.raises(PipelineError) as error:
+            check_paths(tmp_path)
+        assert str(error.value).startswith(f"params.yaml: {line}")
+
+
+def test_a_pipeline_that_cannot_be_read_is_left_to_dvc(tmp_path: Path) -> None:
+    check_paths(tmp_path)
+    for pipeline in ("", "- a", "stages: 3", "stages: {a: 3, b: {deps: 4}, c: {deps: [5]}}", "a: ["):
+        (tmp_path / "dvc.yaml").write_text(pipeline)
+        (tmp_path / "params.yaml").write_text("3")
+        check_paths(tmp_path)
+
+
+def test_a_number_for_a_path_reaches_the_stage_which_says_what_to_mend(tmp_path: Path) -> None:
+    """DVC alone; without `nothing` in dvc.yaml it ends with "'int' object has no attribute 'decode'"."""
+    project = make_project(tmp_path, shim=None)
+    project.params({"ingest.path": 2024})
+    for command in ("flows.plan", "flows.run"):
+        said = project.run(sys.executable, "-m", command, check=False).stderr
+        assert said.startswith(f"{command.removeprefix('flows.')}: params.yaml: `ingest.path` is 2024, which YAML")
+        assert len(said.splitlines()) == 1
+    done = project.run("dvc", "repro", "ingest", check=False)
+    assert f"[Errno 2] No such file or directory: '{project.folder}/2024'" in done.stderr
+    (project.folder / "pictures").rename(project.folder / "2024")
+    done = project.run("dvc", "repro", "ingest", check=False)
+    assert "ingest: params.yaml: `ingest.path` is 2024: Input should be a valid string\n" in done.stderr
+    project.params({"ingest.path": None})
+    assert f"directory: '{project.folder}/None'" in project.run("dvc", "repro", "ingest", check=False).stderr
 
 
 def test_no_repository(tmp_path: Path, project: Project) -> None:

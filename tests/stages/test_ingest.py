@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.dataset.reading.input_files import listed
 from stages.ingest import IngestParams, ingest
 from stages.runtime.errors import StageError
 from stages.store.items import Items, ItemsParams
@@ -154,6 +155,77 @@ def test_ids_may_name_folders_and_nothing_is_dropped_in_silence(tmp_path: Path) 
     assert table.loc[table["part"] == "train", "id"].tolist() == ["a/1", "b/2"]
     assert table.loc[table["part"] == "test", "id"].tolist() == ["3", "a/1", "b/1", "b/2"]
     assert reasons(rejected) == {"train/b/1.jpg": "no label for this picture", "train/3.jpg": "labelled blue and red"}
+
+
+def test_of_files_with_one_id_each_keeps_its_suffix_whatever_they_hold(tmp_path: Path) -> None:
+    """As stages.predict calls them, so that a submission has the same ids; a broken picture changes no other's id."""
+    folder = draw_pictures(tmp_path, n_each=2, test=2)
+    draw_picture(folder / "test/t0.png", "red", 7)
+    (folder / "test/t1.png").write_bytes(b"")
+    (folder / "test/t1.txt").write_text("no picture")
+    draw_picture(folder / "test/t2.jpg", "red", 8)
+    (folder / "test/t2.jpg").rename(folder / "test/t2.dat")
+    draw_picture(folder / "test/a/t2.jpg", "red", 9)
+    table, _ = ingest(folder, params(), NO_ITEMS, None)
+    of_test = table[table["part"] == "test"]
+    found = dict(zip(of_test["file"], of_test["id"], strict=True))
+    assert found == {
+        "test/t0.jpg": "t0.jpg",
+        "test/t0.png": "t0.png",
+        "test/t1.jpg": "t1.jpg",
+        "test/t2.dat": "t2",
+        "test/a/t2.jpg": "a/t2",
+    }
+    predicted = {str(Path(one.path).relative_to(folder)): one.id for one in listed([str(folder / "test")])}
+    assert predicted.items() >= found.items()
+    assert predicted["test/t1.png"] == "t1.png"
+    assert predicted["test/t1.txt"] == "t1.txt"
+
+
+def make_folders(folder: Path, *files: str) -> Path:
+    for number, file in enumerate(files):
+        draw_picture(folder / file, "red", number)
+    return folder
+
+
+CAFE = {"NFC": "caf\u00e9", "NFD": "cafe\u0301"}
+
+
+def test_a_class_written_in_two_unicode_forms_is_one_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [f"train/{CAFE['NFC']}/1.jpg", "train/tea/1.jpg", f"valid/{CAFE['NFD']}/2.jpg", "valid/tea/2.jpg"]
+    table, rejected = ingest(make_folders(tmp_path, *files), params(layout="folders"), NO_ITEMS, None)
+    assert rejected.empty
+    assert table["label"].tolist() == [CAFE["NFC"], "tea", CAFE["NFC"], "tea"]
+    assert table["id"].tolist() == [f"{CAFE['NFC']}/1", "tea/1", f"{CAFE['NFC']}/2", "tea/2"]
+    assert sorted(table["file"]) == sorted(files)
+    assert capsys.readouterr().err == (
+        "ingest: a class is written in 2 Unicode forms, which count as one, `caf\u00e9`: 'cafe\\u0301', 'caf\\xe9'\n"
+    )
+
+
+def test_pictures_whose_names_differ_in_their_unicode_form_alone_are_rejected_both(tmp_path: Path) -> None:
+    twins = [f"{part}/{form}.jpg" for part in ("train/tea", "test") for form in CAFE.values()]
+    others = ["train/tea/1.jpg", "train/milk/1.jpg", "valid/tea/2.jpg", "test/t.jpg"]
+    table, rejected = ingest(make_folders(tmp_path, *twins, *others), params(layout="folders"), NO_ITEMS, None)
+    assert sorted(table["file"]) == sorted(others)
+    assert reasons(rejected) == dict.fromkeys(
+        twins, "another name differs from this in its Unicode form alone: rename one"
+    )
+
+
+def test_folders_in_class_folders_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["train/animals/cat/1.jpg", "train/animals/dog/1.jpg", "train/plants/1.jpg", "valid/animals/cat/2.jpg"]
+    table, _ = ingest(make_folders(tmp_path, *files), params(layout="folders"), NO_ITEMS, None)
+    assert table["label"].tolist() == ["animals", "animals", "plants", "animals"]
+    assert capsys.readouterr().err == (
+        "ingest: 3 folders lie in class folders, as train/animals/cat: their pictures are labelled with the outer "
+        "folder, `animals`; are the inner ones the classes, move them up to train/\n"
+    )
+    ingest(make_folders(tmp_path / "flat", "train/a/1.jpg", "train/b/1.jpg", "valid/a/2.jpg"),
+           params(layout="folders"), NO_ITEMS, None)  # fmt: skip
+    assert capsys.readouterr().err == ""
 
 
 def test_odd_exif_and_odd_names(pictures: Path) -> None:

@@ -38,6 +38,10 @@ def copies(rows: pd.DataFrame, *sets: list[int]) -> pd.DataFrame:
     return rows.assign(sha256=shas)
 
 
+def said(rows: pd.DataFrame, **changes: object) -> list[str]:
+    return list(remarks(rows, split(rows, params(**changes), seed=1), params(**changes)))
+
+
 def ids(rows: pd.DataFrame) -> set[str]:
     return set(rows["id"])
 
@@ -170,24 +174,36 @@ def test_folders_a_straddling_group_trains() -> None:
     assert parts["valid"]["id"].tolist() == ["00001", "00002"]
     kept = split(rows, params(method="folders", group_duplicates=False), seed=1)
     assert len(kept["valid"]) == 3
-    assert "doubles in train and valid: 1: see data/split/duplicates.csv" in list(remarks(kept))
+    assert "doubles in train and valid: 1: see data/split/duplicates.csv" in said(
+        rows, method="folders", group_duplicates=False
+    )
 
 
 def test_remarks() -> None:
     rows = pd.concat([table(["a", "b", "a", "c"]), table(["a", "b"], "valid"), table(["", ""], "test")])
     rows = copies(rows.reset_index(drop=True), [0, 1], [2, 6], [4, 7])
-    assert list(remarks(split(rows, params(method="folders"), seed=1))) == [
+    assert said(rows, method="folders") == [
         "no valid picture of 1 of 3 classes (c): nobody measures these",
         "doubles in test and train: 1: see data/split/duplicates.csv",
         "doubles in test and valid: 1: see data/split/duplicates.csv",
         "3 doubles among 8 pictures: lower split.max_distance if they are none: see data/split/duplicates.csv",
         "doubles with another label: 1: see data/split/duplicates.csv",
     ]
-    assert list(remarks(split(table(["a", "b"] * 20), params(), seed=1))) == []
+    assert said(table(["a", "b"] * 20)) == []
     flood = copies(table(["a", "b"] * 20), [0, 2, 4], [7, 9, 11, 13])
-    assert list(remarks(split(flood, params(), seed=1))) == [
+    assert said(flood) == [
         "5 doubles among 40 pictures: lower split.max_distance if they are none: see data/split/duplicates.csv"
     ]
+
+
+@pytest.mark.parametrize("method", ["random", "stratified"])
+def test_a_draw_that_mixes_valid_into_train_is_said(method: str) -> None:
+    rows = pd.concat([table(["a", "b"] * 20), table(["a", "b"] * 5, "valid")], ignore_index=True)
+    assert said(rows, method=method) == [
+        f"split.method = {method} draws from train/ and valid/ together: 10 pictures of valid/ are among those that "
+        "train or validate; set split.method to folders to keep the folders as they are"
+    ]
+    assert said(rows, method="folders") == []
 
 
 @pytest.mark.parametrize("method", ["random", "stratified"])

@@ -2,17 +2,17 @@
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.dataset.reading.ids import picture_ids
 from stages.dataset.reading.layouts import files_below
 from stages.runtime.errors import StageError
 
 
 class Listed(NamedTuple):
-    """A file, and what Kaggle calls it: its path below the folder that was named (else its name) without suffix."""
+    """A file, and its id by the rule of `picture_ids`: below the folder that was named, else by its name."""
 
     path: str
     id: str
@@ -21,12 +21,16 @@ class Listed(NamedTuple):
 def listed(arguments: Iterable[str]) -> list[Listed]:
     """As they stand; what lies in a folder by id, hidden files left out. `@FILE` and `-` (stdin) hold a name a line.
 
-    Where several have one id they keep their suffixes, as in ingest. Raises StageError: a list or folder that cannot be
-    read. A file that does not exist is listed like any other.
+    Two files of one name from two folders have one id. Raises StageError: a list or folder that cannot be read. A file
+    that does not exist is listed like any other.
     """
-    found = [one for name in names(arguments) for one in below(name)]
-    times = Counter(one.id for one in found)
-    return [one if times[one.id] == 1 else Listed(one.path, one.id + Path(one.path).suffix) for one in found]
+    paths: list[str] = []
+    names_below: list[str] = []
+    for name in names(arguments):
+        for path, name_below in below(name):
+            paths.append(path)
+            names_below.append(name_below)
+    return list(map(Listed, paths, picture_ids(names_below)))
 
 
 def names(arguments: Iterable[str]) -> Iterator[str]:
@@ -51,14 +55,15 @@ def lines(data: bytes, name: str) -> Iterator[str]:
     return (os.fsdecode(line.removesuffix(b"\r")) for line in data.split(b"\n") if line.strip())
 
 
-def below(name: str) -> Iterator[Listed]:
+def below(name: str) -> Iterator[tuple[str, str]]:
+    """(path, path below the folder `name`) of the files in it, or `name` and its last part where it is none."""
     try:
         is_folder = Path(name).is_dir()
     except OSError:  # a name too long for one
         is_folder = False
     if not is_folder:
-        yield Listed(name, Path(name).stem)
+        yield name, Path(name).name
         return
     files = files_below(Path(name), ".")  # text, not Paths: of a million pictures the names are in memory
-    for id_, file in sorted((Path(file).with_suffix("").as_posix(), file) for file in files):
-        yield Listed(str(Path(name, file)), id_)
+    for _, file in sorted((Path(file).with_suffix("").as_posix(), Path(file).as_posix()) for file in files):
+        yield str(Path(name, file)), file

@@ -6,11 +6,12 @@ folders: train/<class>/, valid/<class>/, optional test/
 
 import csv
 import os
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.dataset.reading.ids import composed, matcher, picture_ids, unicode_twins
 from stages.runtime.errors import StageError
 
 
@@ -31,6 +32,13 @@ class Label(NamedTuple):
     id: str
     label: str
     group: str = ""
+
+
+class Layout(NamedTuple):
+    """What a folder holds; `remarks` are what its owner should know of it and may leave as it is."""
+
+    candidates: list[Candidate]
+    remarks: list[str]
 
 
 NO_PICTURE = "no picture for this label"
@@ -54,40 +62,49 @@ def unreadable(error: OSError) -> None:
         raise StageError(f"cannot list {error.filename}: {error.strerror}")
 
 
-def composed(name: str) -> str:
-    """Accents as one sign: what a Mac has packed names them apart, and labels.csv does not."""
-    return unicodedata.normalize("NFC", name)
-
-
-def id_below(file: str) -> str:
-    """The path below train/, valid/ or test/ without its suffix: unlike a bare name it is unique."""
-    return os.path.splitext(file.partition("/")[2])[0]
-
-
-def read_csv_layout(root: Path, id_column: str, label_column: str, group_column: str | None) -> Iterator[Candidate]:
-    """Pictures and labels are matched by id: the file's path below train/ or its name, with or without its suffix."""
-    labelled = read_labels(root / "labels.csv", id_column, label_column, group_column)
+def read_csv_layout(root: Path, id_column: str, label_column: str, group_column: str | None) -> Layout:
+    """Pictures and labels are matched by id: see `matcher` in stages/dataset/reading/ids.py. Raises StageError."""
+    path = root / "labels.csv"
+    written = read_labels(path, id_column, label_column, group_column)
+    labelled = [Label(*map(composed, row)) for row in written]
     files = files_below(root, "train")
-    found: dict[str, str] = {}
-    for names in (
-        lambda file: os.path.basename(id_below(file)),
-        os.path.basename,
-        id_below,
-        lambda file: file.partition("/")[2],
-    ):
-        found |= {composed(names(file)): file for file in reversed(files)}
+    fitting = matcher([file.partition("/")[2] for file in files])
     rows: dict[str, list[Label]] = {}
+    unclear: dict[str, list[str]] = {}
     for row in labelled:
-        rows.setdefault(found.get(composed(row.id), f"train/{row.id}"), []).append(row)
-    there = set(files)
+        fits = fitting(row.id)
+        if len(fits) > 1:
+            unclear[row.id] = fits
+        rows.setdefault(f"train/{fits[0] if fits else row.id}", []).append(row)
+    if unclear:
+        raise StageError(f"{path}: {said_unclear(unclear)}")
+    candidates = []
+    ids = dict(zip(files, picture_ids([file.partition("/")[2] for file in files]), strict=True))
     for file in sorted(rows):
         label, group, reason = agreed(rows[file], group_column is not None)
-        id_, reason = (id_below(file), reason) if file in there else (rows[file][0].id, NO_PICTURE)
-        yield Candidate(id_, file, label, "train", reason, group)
-    for file in files:
-        if file not in rows:
-            yield Candidate(id_below(file), file, "", "train", "no label for this picture")
-    yield from read_test(root)
+        id_, reason = (ids[file], reason) if file in ids else (rows[file][0].id, NO_PICTURE)
+        candidates.append(Candidate(id_, file, label, "train", reason, group))
+    candidates += [
+        Candidate(ids[file], file, "", "train", "no label for this picture") for file in files if file not in rows
+    ]
+    kinds = {"an id": [row.id for row in written], "a class": [row.label for row in written]}
+    kinds |= {"a group": [row.group for row in written]}
+    remarks = [remark for kind, names in kinds.items() for remark in said_twins(kind, names)]
+    return Layout(candidates + read_part(root, "test"), remarks)
+
+
+def said_unclear(unclear: dict[str, list[str]]) -> str:
+    id_, files = next(iter(unclear.items()))
+    names = " and ".join(f"train/{file}" for file in files[:3]) + (" and others" if len(files) > 3 else "")
+    many = f"{len(unclear):,} ids fit more than one file, as" if len(unclear) > 1 else "the id"
+    if len({composed(file) for file in files}) == 1:
+        return f"{many} `{id_}` fits {names}, which differ in their Unicode form alone ({files!a}): rename one"
+    return f"{many} `{id_}` fits {names}: write the path below train/ with its suffix"
+
+
+def said_twins(kind: str, names: Iterable[str]) -> Iterator[str]:
+    for name, forms in unicode_twins(names).items():
+        yield f"{kind} is written in {len(forms)} Unicode forms, which count as one, `{name}`: {ascii(forms)[1:-1]}"
 
 
 def agreed(rows: Sequence[Label], grouped: bool) -> tuple[str, str, str]:
@@ -123,10 +140,7 @@ def read_labels(path: Path, id_column: str, label_column: str, group_column: str
             )
     columns = {"ingest.id_column": id_column, "ingest.label_column": label_column}
     columns |= {} if group_column is None else {"split.group_column": group_column}
-    for key, column in columns.items():
-        if column not in header:
-            raise StageError(f"{path} has no column `{column}` ({key}); it has {', '.join(header)}")
-    at = [header.index(column) for column in columns.values()]
+    at = [column_of(path, header, key, column) for key, column in columns.items()]
     wanted = [[row[place].strip() if place < len(row) else "" for place in at] for row in rows]
     for field in (field for row in wanted for field in row):
         if "\n" in field or "\r" in field:  # csv reads on to the next quote, or to the end
@@ -134,18 +148,45 @@ def read_labels(path: Path, id_column: str, label_column: str, group_column: str
     return [Label(*row) for row in wanted]
 
 
-def read_folders_layout(root: Path) -> Iterator[Candidate]:
+def column_of(path: Path, header: Sequence[str], key: str, column: str) -> int:
+    """The position of a column that the param `key` names. Raises StageError: none, or several."""
+    names = [composed(name.strip()) for name in header]
+    places = [place for place, name in enumerate(names) if name == composed(column.strip())]
+    if not places:
+        raise StageError(f"{path} has no column `{column}` ({key}); it has {', '.join(names)}")
+    if len(places) > 1:
+        found = f"{path} has {len(places)} columns `{column}` ({key}) in its header"
+        raise StageError(f"{found} ({', '.join(names)}): rename all but one")
+    return places[0]
+
+
+def read_folders_layout(root: Path) -> Layout:
     """The folder names the class; train and valid are given."""
     for part in ("train", "valid"):
         if not (root / part).is_dir():
             raise StageError(f"no {root / part}: the folders layout wants train/<class>/ and valid/<class>/")
-        for file in files_below(root, part):
-            _, label, *rest = file.split("/")
-            label, reason = (label, "") if rest else ("", "not in a class folder")
-            yield Candidate(id_below(file), file, label, part, reason)
-    yield from read_test(root)
+    labelled = [one for part in ("train", "valid") for one in read_part(root, part, labelled=True)]
+    folders = {one.file.rpartition("/")[0] for one in labelled}
+    remarks = list(said_twins("a class", (folder.split("/")[1] for folder in folders if "/" in folder)))
+    if nested := sorted(folder for folder in folders if folder.count("/") > 1):
+        outer = "/".join(nested[0].split("/")[:2])
+        remarks.append(
+            f"{len(nested):,} folders lie in class folders, as {nested[0]}: their pictures are labelled with the outer "
+            f"folder, `{outer.split('/')[1]}`; are the inner ones the classes, move them up to {outer.split('/')[0]}/"
+        )
+    return Layout(labelled + read_part(root, "test"), remarks)
 
 
-def read_test(root: Path) -> Iterator[Candidate]:
-    for file in files_below(root, "test"):
-        yield Candidate(id_below(file), file, "", "test")
+def read_part(root: Path, part: str, labelled: bool = False) -> list[Candidate]:
+    """The files below a part; `labelled` with the name of the folder that they lie in."""
+    files = files_below(root, part)
+    ids = picture_ids([file.partition("/")[2] for file in files])
+    times = Counter(ids)
+    found = []
+    for file, id_ in zip(files, ids, strict=True):
+        label = composed(file.split("/")[1]) if labelled and file.count("/") > 1 else ""
+        reason = "not in a class folder" if labelled and not label else ""
+        if times[id_] > 1:
+            reason = "another name differs from this in its Unicode form alone: rename one"
+        found.append(Candidate(id_, file, label, part, reason))
+    return found

@@ -1,0 +1,41 @@
+"""Ids: what Pillow reads counts as a picture's suffix, and every file gets an id of its own."""
+
+from itertools import combinations
+
+from PIL import Image
+
+from stages.dataset.reading.ids import SUFFIXES, composed, matcher, picture_ids, unicode_twins
+from stages.vision.files.images import FORMATS
+
+PATHS = ["a.jpg", "a.png", "a", "a.txt", "a.jpg.png", "b/a.jpg", "b/a.JPG", "c.txt", "c.json", "e\u0301.jpg"]
+
+
+def test_suffixes_are_those_of_the_formats_that_are_read() -> None:
+    Image.init()
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+    assert known == SUFFIXES
+
+
+def test_the_ids_of_a_folder() -> None:
+    assert picture_ids(PATHS) == [
+        "a.jpg", "a.png", "a", "a.txt", "a.jpg.png", "b/a.jpg", "b/a.JPG", "c.txt", "c.json", "\u00e9",
+    ]  # fmt: skip
+    assert picture_ids(["a.jpg", "a.txt", "b.jpg.png", "b.jpg"]) == ["a", "a.txt", "b.jpg.png", "b"]
+    assert picture_ids(["v1.2/a.JPEG", "v1/a", "x.dat"]) == ["v1.2/a", "v1/a", "x"]
+
+
+def test_an_id_means_its_own_file_whatever_lies_beside_it() -> None:
+    """All folders of up to four of these files: no two have one id, and each id leads back to its file alone."""
+    for n in range(1, 5):
+        for paths in combinations(PATHS, n):
+            ids = picture_ids(paths)
+            assert len(set(ids)) == n
+            fitting = matcher(paths)
+            assert [fitting(id_) for id_ in ids] == [[path] for path in paths]
+            assert [path for path in paths if fitting(composed(path)) != [path]] == []
+
+
+def test_names_that_differ_in_their_unicode_form_alone() -> None:
+    assert unicode_twins(["e\u0301", "a", "\u00e9", "a", "e\u0301", "\u00fc", "fi", "\ufb01"]) == {
+        "\u00e9": ["e\u0301", "\u00e9"]
+    }
