@@ -15,10 +15,10 @@ from dvc.exceptions import DvcException
 from dvc.scm import RevError, SCMError
 from jinja2 import Environment, FileSystemLoader
 
-from flows.curves import chart
-from flows.result import CURVES, Result, read_result
+from flows.pages.curves import chart
+from flows.pages.result import CURVES, Result, read_result
 
-TEMPLATES = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "pages/templates"
 N_IDS = 12  # pictures named of each kind; their number is always said
 SMALLER = ("loss", "error", "brier", "ece")  # in a metric's name: the smaller the better
 WORKSPACE = "workspace"

@@ -19,10 +19,10 @@ from dvc.repo import Repo
 from dvc.stage.cache import _get_cache_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 
-from flows.changes import changed_file, changed_params, short
-from flows.graph import Node, PipelineError, open_repo, read_graph
-from flows.stage import read_receipt
-from flows.table import console, shorten
+from flows.pages.table import console, shorten
+from flows.pipeline.changes import changed_file, changed_params, short
+from flows.pipeline.graph import Node, PipelineError, open_repo, read_graph
+from flows.processes.stage import read_receipt
 
 
 class Verdict(StrEnum):

@@ -18,18 +18,20 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 
-from flows import clone, lock, table
-from flows.artifacts import publish
-from flows.cancel import watch_for_cancel
-from flows.dispatch import Run, bring, prepare
-from flows.graph import PipelineError, open_repo, read_graph
-from flows.locks import alone_with_recipe
-from flows.mend import mend
+from flows.pages import table
+from flows.pages.artifacts import publish
+from flows.pages.table import Row
+from flows.pipeline import lock_file as lock
+from flows.pipeline.graph import PipelineError, open_repo, read_graph
 from flows.plan import Decision, Verdict, Wish, plan
-from flows.process import LOST, FailedError, StoppedError
-from flows.share import move
-from flows.stage import How, Outcome
-from flows.table import Row
+from flows.processes.cancel import watch_for_cancel
+from flows.processes.locks import alone_with_recipe
+from flows.processes.process import LOST, FailedError, StoppedError
+from flows.processes.stage import How, Outcome
+from flows.repair import mend
+from flows.sharing import clone
+from flows.sharing.dispatch import Run, bring, prepare
+from flows.sharing.share import move
 
 DVC_FAILED = "ERROR: failed to reproduce"  # says no more than that it failed
 NOT_DONE = {StateType.FAILED: "failed", StateType.CRASHED: "failed", StateType.CANCELLED: "cancelled"}

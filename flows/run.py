@@ -7,9 +7,9 @@ import argparse
 import sys
 from typing import Any
 
-from flows.graph import PipelineError, open_repo, read_graph
-from flows.mend import mend
-from flows.server import find_server, prefer
+from flows.pipeline.graph import PipelineError, open_repo, read_graph
+from flows.processes.server import find_server, prefer
+from flows.repair import mend
 
 
 def parse() -> dict[str, Any]:

@@ -24,14 +24,14 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from flows import lock
-from flows.cancel import watch_for_cancel
-from flows.clone import go_to
-from flows.graph import PipelineError, open_repo, read_graph
-from flows.locks import alone_with_stage, slot
-from flows.process import FailedError, StoppedError
-from flows.share import move
-from flows.stage import How, Outcome, run_stage
+from flows.pipeline import lock_file as lock
+from flows.pipeline.graph import PipelineError, open_repo, read_graph
+from flows.processes.cancel import watch_for_cancel
+from flows.processes.locks import alone_with_stage, slot
+from flows.processes.process import FailedError, StoppedError
+from flows.processes.stage import How, Outcome, run_stage
+from flows.sharing.clone import go_to
+from flows.sharing.share import move
 
 BEAT_SECONDS = 5
 RESULT = "stage-result"  # key of the artifact

@@ -64,7 +64,7 @@ class Team:
         below = psutil.Process(worker.pid).children(recursive=True)
         worker.send_signal(how)
         if how is signal.SIGKILL:
-            stages = {one.pid for one in below if "flows.child" in one.cmdline()}
+            stages = {one.pid for one in below if "flows.processes.child" in one.cmdline()}
             for process in (one for one in below if os.getsid(one.pid) not in stages):
                 process.kill()
         worker.wait(timeout=60)

@@ -110,7 +110,7 @@ def test_what_the_run_cache_remembers_is_offered(server: Server, tmp_path: Path)
     one.run("git", "commit", "-qm", "x = 2")
     one.run("git", "clone", "-q", ".", str(tmp_path / "two"))
     one.params({"x": 1})
-    one.run(sys.executable, "-m", "flows.remote", "offer", "a")
+    one.run(sys.executable, "-m", "flows.sharing.remote", "offer", "a")
     assert "1 restored" in run(Flows(Project(tmp_path / "two", shim=None), server), "--pull", "-S", "x=1")
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.graph import PipelineError
-from flows.locks import SURE_SECONDS, alone_with_recipe, alone_with_stage, gpus
-from flows.process import StoppedError
+from flows.pipeline.graph import PipelineError
+from flows.processes.locks import SURE_SECONDS, alone_with_recipe, alone_with_stage, gpus
+from flows.processes.process import StoppedError
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.share import move
+from flows.sharing.share import move
 from tests.conftest import ROOT, Project, start
 from tests.flows.conftest import Flows
 from tests.flows.team import kept_promises
@@ -71,7 +71,7 @@ def other(flows: Flows, tmp_path: Path) -> Flows:
 
 @pytest.mark.slow
 def test_what_lies_nowhere_is_named(flows: Flows, other: Flows) -> None:
-    settle = (sys.executable, "-m", "flows.remote", "settle", "ingest", "split", "lr_find")
+    settle = (sys.executable, "-m", "flows.sharing.remote", "settle", "ingest", "split", "lr_find")
     said = other.project.run(*settle).stdout
     assert [line for line in said.splitlines() if "LOST" in line] == ["LOST ingest", "LOST split", "LOST lr_find"]
     flows.run("--push")
@@ -124,7 +124,7 @@ def test_a_push_that_is_killed_promises_nothing(tmp_path: Path) -> None:
     project.run("dvc", "remote", "add", "-d", "there", str(tmp_path / "remote"))
     project.run("dvc", "repro")
     environment = project.environment() | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "flows.remote", "push", "make"]
+    command = [sys.executable, "-m", "flows.sharing.remote", "push", "make"]
     amounts = []
     for tenths in range(3, 30):
         process = subprocess.Popen(command, cwd=folder, env=environment)

@@ -32,7 +32,7 @@ def test_a_fresh_clone_executes_all_and_then_nothing(
     assert flows.did("Completed") == sorted(ALL)
     assert "12 executed" in said
     lock = (tmp_path / "dvc.lock").read_bytes()
-    yaml = YAML(typ="safe")  # that of plain `dvc repro`, whose order is another each time: see flows/graph.py
+    yaml = YAML(typ="safe")  # that of plain `dvc repro`, whose order is another each time: see flows/pipeline/graph.py
     assert yaml.load(lock) == yaml.load((reproduced.folder / "dvc.lock").read_bytes())
     assert flows.project.repro("evaluate", "lr_find") == []
     assert "12 unchanged" in flows.run()
@@ -155,7 +155,10 @@ def test_cancelling_stops_the_stage_and_leaves_no_lock(flows: Flows, how: str, c
     assert not sleeping[0].is_running()
     assert locks(flows.project) == ""
     assert flows.server.client.read_flow_run(run.id).state_name == "Cancelled"
-    assert flows.server.states(run)["evaluate"] in ("NotReady", "Cancelled")  # the server tidies up every 20 s
+    assert flows.server.states(run)["evaluate"] in (
+        "NotReady",
+        "Cancelled",
+    )  # the server tidies up every 20 s
     flows.project.run("git", "checkout", "-q", "dvc.yaml")
     assert flows.project.repro("evaluate") == []  # from the run-cache: its outputs were gone
 

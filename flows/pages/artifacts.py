@@ -13,7 +13,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from flows.table import Row, literal, markdown
+from flows.pages.table import Row, literal, markdown
 
 METRICS = Path("data/evaluate/metrics.json")
 PLOTS = {

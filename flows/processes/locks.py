@@ -13,8 +13,8 @@ from pathlib import Path
 
 from zc.lockfile import LockError, LockFile
 
-from flows.graph import PipelineError
-from flows.process import StoppedError
+from flows.pipeline.graph import PipelineError
+from flows.processes.process import StoppedError
 
 CLONE = Path(".unfreeze/clone.lock")
 SURE_SECONDS = 1  # the file may for a moment name the one who had the lock before

@@ -8,7 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from flows import process
+from flows.processes import process
 
 RETRIES = 3
 
@@ -27,7 +27,7 @@ def named(parameters: dict[str, Any]) -> str:
     retry_condition_fn=lambda _, __, state: worth_it(state),
 )
 def move(what: str, stages: Sequence[str], log: Callable[[str], None], stop: threading.Event) -> list[str]:
-    """`what`: a verb of flows/remote.py. Returns what `process.run` does."""
+    """`what`: a verb of flows/sharing/remote.py. Returns what `process.run` does."""
     return process.run(["remote", what, *stages], log, stop)
 
 

@@ -5,15 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows import clone, lock
-from flows.elsewhere import run_elsewhere
-from flows.graph import PIPELINE, PipelineError, open_repo, read_graph
-from flows.locks import slot
-from flows.params import set_params
+from flows.pipeline import lock_file as lock
+from flows.pipeline.graph import PIPELINE, PipelineError, open_repo, read_graph
+from flows.pipeline.params import set_params
 from flows.plan import Decision, Verdict
-from flows.remote import shared
-from flows.share import move
-from flows.stage import How, Outcome, run_stage
+from flows.processes.locks import slot
+from flows.processes.stage import How, Outcome, run_stage
+from flows.sharing import clone
+from flows.sharing.remote import shared
+from flows.sharing.remote_stage import run_elsewhere
+from flows.sharing.share import move
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml, modify_yaml, parse_yaml
 
-from flows.graph import PIPELINE
+from flows.pipeline.graph import PIPELINE
 
 LOCK = "dvc.lock"
 

@@ -1,4 +1,4 @@
-"""After a kill: what DVC had half written is mended: `python -m flows.mend`. A run does it by itself.
+"""After a kill: what DVC had half written is mended: `python -m flows.repair`. A run does it by itself.
 
 DVC writes dvc.lock and .dvc/tmp/rwlock in place. Killed in that moment it leaves half a file, and every command after
 that refuses to work. The whole entries of dvc.lock are kept; the others come back from DVC's run-cache.
@@ -16,8 +16,8 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import parse_yaml
 from voluptuous import Invalid
 
-from flows.graph import PIPELINE, PipelineError, open_repo
-from flows.lock import LOCK
+from flows.pipeline.graph import PIPELINE, PipelineError, open_repo
+from flows.pipeline.lock_file import LOCK
 
 ENTRY = re.compile(r"^  \S.*:$", re.MULTILINE)  # a stage's first line
 BEGIN = "schema: '2.0'"

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from flows.graph import PipelineError
+from flows.pipeline.graph import PipelineError
 
 HASH_LENGTH = 40
 OURS = ("dvc.lock", "params.yaml")  # what a run itself changes, beside metrics that git holds

@@ -1,4 +1,6 @@
-"""What a clone gets from the others and gives to them: `python -m flows.remote pull|push|offer|look|settle STAGE...`.
+"""What a clone gets from the others and gives to them.
+
+`python -m flows.sharing.remote pull|push|offer|look|settle STAGE...`
 
 Through DVC's remote, or by one cache directory that all clones share (then there is nothing to transfer). DVC's own
 `--run-cache` transfers copy every entry each time and know no targets (`StageCache.transfer(force=True)`), and
@@ -17,10 +19,10 @@ from dvc.stage.cache import _get_cache_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_objects.fs.generic import copy
 
-from flows.graph import Node, PipelineError, open_repo, read_graph
-from flows.lock import entries
+from flows.pipeline.graph import Node, PipelineError, open_repo, read_graph
+from flows.pipeline.lock_file import entries
 from flows.plan import keeps, newest, own_changes, partly, remembered
-from flows.process import LOST
+from flows.processes.process import LOST
 
 
 def shared(repo: Repo) -> bool:
@@ -148,7 +150,7 @@ def transfer(used: Any, move: Any) -> None:
 
 def main() -> None:
     verbs = {"pull": pull, "push": push, "offer": offer, "look": look, "settle": settle}
-    parser = argparse.ArgumentParser(prog="python -m flows.remote", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m flows.sharing.remote", description=__doc__)
     parser.add_argument("what", choices=list(verbs))
     parser.add_argument("stages", metavar="STAGE", nargs="+")
     arguments = parser.parse_args()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dvc.exceptions import DvcException
 
-from flows.graph import PipelineError
+from flows.pipeline.graph import PipelineError
 
 
 def set_params(overrides: Sequence[str]) -> None:

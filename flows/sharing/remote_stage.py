@@ -13,9 +13,9 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed, Pending
 
-from flows.graph import PipelineError
-from flows.process import FailedError, StoppedError
-from flows.stage import Outcome
+from flows.pipeline.graph import PipelineError
+from flows.processes.process import FailedError, StoppedError
+from flows.processes.stage import Outcome
 from flows.worker import RESULT, outcome_of
 
 POLL_SECONDS, LOST_SECONDS, REMIND_SECONDS = 1, 45, 30

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from flows import process
+from flows.processes import process
 
 
 class How(StrEnum):

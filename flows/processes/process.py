@@ -15,11 +15,11 @@ from typing import Any
 
 import psutil
 
-from flows.child import GRACE_SECONDS, session
+from flows.processes.child import GRACE_SECONDS, session
 
 TAIL_LINES = 15
 HINTS = ("To track the changes", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push` to")
-LOST = "LOST "  # of flows/remote.py
+LOST = "LOST "  # of flows/sharing/remote.py
 KEPT = ("Running stage '", "Stage '", LOST)  # lines that somebody looks for, however many others there are
 LOG_SECONDS, LOG_LINES = 0.5, 200  # each record of Prefect's costs milliseconds: some stages print thousands of lines
 
@@ -35,7 +35,7 @@ class StoppedError(Exception):
 def run(
     program: Sequence[str], log: Callable[[str], None], stop: threading.Event, settings: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Run one of the programs of flows/child.py to the end; returns those of its lines that start as in KEPT.
+    """Run one of the programs of flows/processes/child.py to the end; returns those of its lines that start as in KEPT.
 
     Args:
         program: `dvc` or `remote`, and its arguments.
@@ -49,8 +49,9 @@ def run(
     """
     given, held = os.pipe()  # `held` closes with us, however we end, and `given` tells the child
     process = subprocess.Popen(  # noqa: S603 (commands of ours, and the user's own dvc.yaml)
-        [sys.executable, "-m", "flows.child", str(given), *program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace", start_new_session=True, pass_fds=[given], env=environment() | dict(settings or {}),
+        [sys.executable, "-m", "flows.processes.child", str(given), *program],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        start_new_session=True, pass_fds=[given], env=environment() | dict(settings or {}),
     )  # fmt: skip
     os.close(given)
     output = Output(process.stdout, log)

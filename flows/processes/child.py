@@ -1,4 +1,4 @@
-"""What a process of a run does first: `python -m flows.child FD dvc|remote ARGUMENTS...`.
+"""What a process of a run does first: `python -m flows.processes.child FD dvc|remote ARGUMENTS...`.
 
 It can be stopped cleanly, and it does not outlive the one who started it: FD is a pipe whose other end that one holds.
 A run that is killed (SIGKILL, a terminal that is closed) would else leave its stage at work, with DVC's locks held.
@@ -49,7 +49,7 @@ def main() -> None:
         from dvc.cli import main as dvc
 
         sys.exit(dvc())
-    from flows.remote import main as remote
+    from flows.sharing.remote import main as remote
 
     remote()
 
