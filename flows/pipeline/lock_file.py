@@ -1,61 +1,97 @@
-"""dvc.lock: one stage's entry, handed from clone to clone, and the order in which plain `dvc repro` writes them."""
+"""dvc.lock files: stages' entries, handed from clone to clone, and the order in which `dvc repro` writes them.
+
+Each dvc.yaml has its dvc.lock beside it. Entries are kept by the lock's path and the stage's name in it.
+"""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import DvcException
-from dvc.repo import Repo
-from dvc.utils.serialize import load_yaml, modify_yaml, parse_yaml
 
-from flows.pipeline.graph import PIPELINE
+from flows.pipeline import dvc_adapter
+from flows.pipeline.dvc_adapter import LOCK, PIPELINE, Repo
+from flows.pipeline.graph import split_address
 
-LOCK = "dvc.lock"
+Entries = dict[str, dict[str, Any]]  # lock's path from the top folder: stage's name in it: its entry
+
+
+def paths(repo: Repo) -> list[Path]:
+    """Of all dvc.lock files that there are or could be: beside each dvc.yaml, also one that cannot be read."""
+    root = Path(repo.root_dir)
+    return [(root / file).with_name(LOCK) for file in dvc_adapter.pipeline_files(repo)]
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Entries of a lock's text, of a commit's say."""
-    return dict((parse_yaml(text, LOCK) or {}).get("stages", {}))
+    """Entries of a lock's text, for example of a commit's."""
+    return dict(dvc_adapter.parse(text, LOCK).get("stages") or {})
 
 
-def entries(repo: Repo) -> dict[str, Any]:
-    """The lock's entries by stage, as plain dicts that JSON can carry. DVC writes in place: not while it does."""
-    path = Path(repo.root_dir) / LOCK
+def read(repo: Repo) -> Entries:
+    """As plain dicts that JSON can carry. DVC writes these files in place: not while it does."""
+    root = Path(repo.root_dir)
+    files = paths(repo)
     with repo.lock:
-        return dict(load_yaml(str(path)).get("stages", {})) if path.exists() else {}
+        return {
+            file.relative_to(root).as_posix(): dict(dvc_adapter.load(file).get("stages") or {})
+            for file in files
+            if file.exists()
+        }
+
+
+def place(stage: str) -> tuple[str, str]:
+    """(path of the lock with the stage's entry, name of the entry) for a stage's address."""
+    folder, name = split_address(stage)
+    return (Path(folder) / LOCK).as_posix(), name
+
+
+def entries_of(known: Entries, stages: Iterable[str]) -> Entries:
+    """The entries of these stages, as far as there are any."""
+    chosen = Entries()
+    for lock, name in map(place, stages):
+        if name in known.get(lock, {}):
+            chosen.setdefault(lock, {})[name] = known[lock][name]
+    return chosen
 
 
 def outputs(repo: Repo) -> list[str]:
-    """Paths that stages write, those that git holds among them. By dvc.lock: dvc.yaml may be broken at this commit, and
-    is asked for the folders alone in which its stages work."""
-    try:
-        stages = dict(load_yaml(str(Path(repo.root_dir) / PIPELINE)).get("stages", {}))
-    except (DvcException, OSError):
-        stages = {}
-    return [
-        os.path.normpath(Path((stages.get(name.partition("@")[0]) or {}).get("wdir", "."), out["path"]))
-        for name, entry in entries(repo).items()
-        for out in entry.get("outs", [])
-    ]
+    """Paths that stages write, those that git holds among them. By the locks: a dvc.yaml may be broken at this commit,
+    and is asked for the folders alone in which its stages work."""
+    found = list[str]()
+    for lock, entries in read(repo).items():
+        folder = Path(lock).parent
+        try:
+            stages = dvc_adapter.load(Path(repo.root_dir) / folder / PIPELINE).get("stages") or {}
+        except (DvcException, OSError):
+            stages = {}
+        for name, entry in entries.items():
+            work = (stages.get(name.partition("@")[0]) or {}).get("wdir", ".")
+            found += [os.path.normpath(folder / work / out["path"]) for out in entry.get("outs", [])]
+    return found
 
 
-def merge(repo: Repo, new: dict[str, Any]) -> None:
+def merge(repo: Repo, new: Mapping[str, Mapping[str, Any]]) -> None:
     """Enter stages' entries; the others stay as they are. `repo` is the caller's alone, as its lock is."""
-    if not new:
-        return
-    with repo.lock, modify_yaml(str(Path(repo.root_dir) / LOCK)) as lock:
-        lock.setdefault("schema", "2.0")
-        lock.setdefault("stages", {}).update(new)
+    for lock, entries in new.items():
+        if entries:
+            with repo.lock, dvc_adapter.edit(Path(repo.root_dir) / lock) as content:
+                content.setdefault("schema", "2.0")
+                content.setdefault("stages", {}).update(entries)
 
 
-def in_order(repo: Repo, order: Iterable[str], before: Iterable[str]) -> None:
-    """Entries made since the lock held `before` get the order of `dvc repro`, whichever stage ended first."""
-    if not (Path(repo.root_dir) / LOCK).exists():
-        return
-    old = list(before)
-    with repo.lock, modify_yaml(str(Path(repo.root_dir) / LOCK)) as lock:
-        made = lock.get("stages", {})
-        rest = [name for name in order if name in made and name not in old]
-        names = [name for name in old if name in made] + rest
-        lock["stages"] = {name: made[name] for name in [*names, *(name for name in made if name not in names)]}
+def put_in_order(repo: Repo, order: Iterable[str], before: Mapping[str, Iterable[str]]) -> None:
+    """Entries made since the locks held `before` get the order of `dvc repro`, whichever stage ended first."""
+    names_of: dict[str, list[str]] = {}
+    for lock, name in map(place, order):
+        names_of.setdefault(lock, []).append(name)
+    for lock, order_here in names_of.items():
+        path = Path(repo.root_dir) / lock
+        if not path.exists():
+            continue
+        old = list(before.get(lock, ()))
+        with repo.lock, dvc_adapter.edit(path) as content:
+            made = content.get("stages", {})
+            new = [name for name in order_here if name in made and name not in old]
+            names = [name for name in old if name in made] + new
+            content["stages"] = {name: made[name] for name in [*names, *(name for name in made if name not in names)]}

@@ -5,16 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.pipeline import lock_file as lock
-from flows.pipeline.graph import PIPELINE, PipelineError, open_repo, read_graph
+from flows.errors import PipelineError
+from flows.pipeline import lock_file
+from flows.pipeline.dvc_adapter import cache_folder, open_repo
+from flows.pipeline.graph import all_stages
 from flows.pipeline.params import set_params
-from flows.plan import Decision, Verdict
-from flows.processes.locks import slot
+from flows.pipeline.planning import Decision, Verdict
+from flows.processes.gpus import gpu_slot
 from flows.processes.stage import How, Outcome, run_stage
 from flows.sharing import clone
-from flows.sharing.remote import shared
-from flows.sharing.remote_stage import run_elsewhere
-from flows.sharing.share import move
+from flows.sharing.remote import has_shared_cache
+from flows.sharing.remote_stage import run_on_worker
+from flows.sharing.transfer_task import transfer
 
 
 @dataclass
@@ -34,10 +36,11 @@ class Run:
     stop: threading.Event = field(default_factory=threading.Event)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
-    def stays(self, decision: Decision) -> bool:
-        """The plan's word, unless something above had to be made anew against it: its bytes may be others."""
-        above = [self.outcomes[name].how for name in decision.upstream]
-        return decision.verdict is Verdict.STAY and How.EXECUTED not in above
+    def is_unchanged(self, decision: Decision) -> bool:
+        """True if the plan keeps the stage and nothing right above it was executed after all: its outputs could then
+        be others."""
+        upstream = [self.outcomes[name].how for name in decision.upstream]
+        return decision.verdict is Verdict.UNCHANGED and How.EXECUTED not in upstream
 
 
 def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param: Sequence[str]) -> Run:
@@ -48,17 +51,14 @@ def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param:
     """
     run = Run(force, pull or bool(send), push or bool(send), send)
     repo = open_repo(wait_for_lock=True)
-    if (run.pull or run.push) and shared(repo):
-        print(f"the clones share the cache {repo.cache.local.path}: nothing has to be pulled or pushed")
+    if (run.pull or run.push) and has_shared_cache(repo):
+        print(f"the clones share the cache {cache_folder(repo)}: nothing has to be pulled or pushed")
     if send:
-        nodes = read_graph(repo).values()
-        if other := [node.name for node in nodes if node.pool in send and node.dvc.path_in_repo != PIPELINE]:
-            raise PipelineError(f"{', '.join(other)}: workers run the stages of the top folder's {PIPELINE} alone")
-        if unknown := set(send) - {node.pool for node in nodes}:
-            raise PipelineError(f"no stage of dvc.yaml has `meta: {{pool: {', '.join(sorted(unknown))}}}`")
+        if unknown := set(send) - {node.pool for node in all_stages(repo).values()}:
+            raise PipelineError(f"no stage has `meta: {{pool: {', '.join(sorted(unknown))}}}` in its dvc.yaml")
         if files := [one for one in set_param if ":" in one.partition("=")[0]]:
             raise PipelineError(f"-S {files[0]}: workers get params.yaml alone; commit and push other files")
-        if changed := clone.changed_by_hand(lock.outputs(repo)):
+        if changed := clone.changed_by_hand(lock_file.outputs(repo)):
             raise PipelineError(
                 f"not committed: {', '.join(changed)}: workers see commits alone; commit and push first"
             )
@@ -67,39 +67,38 @@ def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param:
         run.revision = clone.git("rev-parse", "HEAD")
     set_params(set_param)
     if send and clone.git("diff", "--name-only", "HEAD", "params.yaml"):
-        run.params = Path("params.yaml").read_text()
+        run.params = Path("params.yaml").read_text(encoding="utf-8")
     return run
 
 
-def bring(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
-    """Raises FailedError, StoppedError or PipelineError."""
+def update(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
+    """Bring a stage up to date. Raises FailedError, StoppedError or PipelineError."""
     name = decision.stage
-    if run.stays(decision):
+    if run.is_unchanged(decision):
         return Outcome(name, How.UNCHANGED, 0)
     if decision.pool in run.send:
-        return on_worker(decision, run, log)
+        return update_on_worker(decision, run, log)
     if run.pull:
-        move("pull", [name], log, run.stop)
-    with slot(decision.pool, run.stop, log):
-        outcome = run_stage(name, run.force, log, run.stop)
+        transfer("pull", [name], log, run.stop)
+    with gpu_slot(decision.pool, decision.gpus, run.stop, log) as settings:
+        outcome = run_stage(name, run.force, log, run.stop, settings)
     if run.push:
-        move("push", [name], log, run.stop)
+        transfer("push", [name], log, run.stop)
     return outcome
 
 
-def on_worker(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
-    if decision.verdict is not Verdict.RUN:  # of that the plan knows that nothing is remembered here
-        move("offer", [decision.stage], log, run.stop)
-    known = lock.entries(open_repo(wait_for_lock=True))
-    needed = [name for name in (*decision.upstream, decision.stage) if name in known]
+def update_on_worker(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
+    if decision.verdict is not Verdict.RUN:  # then the plan knows that nothing is cached here
+        transfer("push-cached-result", [decision.stage], log, run.stop)
+    known = lock_file.read(open_repo(wait_for_lock=True))
     parameters = {
         "stage": decision.stage,
         "revision": run.revision,
         "params": run.params,
-        "entries": {name: known[name] for name in needed},
+        "entries": lock_file.entries_of(known, [*decision.upstream, decision.stage]),
         "force": run.force,
     }
-    outcome, entry = run_elsewhere(decision.pool, parameters, log, run.stop)
-    lock.merge(open_repo(wait_for_lock=True), {decision.stage: entry})
-    move("look", [decision.stage], log, run.stop)
+    outcome, entries = run_on_worker(decision.pool, parameters, log, run.stop)
+    lock_file.merge(open_repo(wait_for_lock=True), entries)
+    transfer("pull-plots", [decision.stage], log, run.stop)
     return outcome

@@ -1,8 +1,9 @@
 """Receipts: what a stage did, for those who started it and for whoever looks where the time went.
 
-`.unfreeze/receipts/<stage>.json`, in the clone also where $UNFREEZE_HOME, which clones may share, is another folder. No
+`.unfreeze/receipts/<stage>.json`, or `.unfreeze/receipts/pipelines/folds/<stage>.json` for a stage of
+pipelines/folds/dvc.yaml; in the clone also where $UNFREEZE_HOME, which clones may share, is another folder. It is no
 output of the stage: seconds differ at every run. `run` is $UNFREEZE_RUN as the caller set it, so nobody takes the
-receipt of an earlier run for that of his own.
+receipt of an earlier run for the one of his own.
 """
 
 import json
@@ -16,11 +17,23 @@ from typing import Any
 
 import stages
 
+ADDRESS = re.compile(r"(?:(?P<folder>.*?)/?dvc\.yaml:)?(?P<name>.*)", re.DOTALL)  # of a stage, as DVC writes it
 _facts: dict[str, Any] = {}
 
 
 def folder() -> Path:
     return Path(".unfreeze/receipts")
+
+
+def path(stage: str) -> Path:
+    """`stage`: its address. `split` has split.json, `pipelines/folds/dvc.yaml:split@0` pipelines/folds/split@0.json.
+
+    flows/pipeline/receipts.py has the same rule.
+    """
+    found = ADDRESS.fullmatch(stage)
+    inside, name = (found["folder"] or "", found["name"]) if found else ("", stage)
+    parts = [part for part in inside.split("/") if part not in ("", ".", "..")]
+    return folder().joinpath(*parts, f"{name.replace('/', '-')}.json")
 
 
 def note(**facts: Any) -> None:
@@ -29,9 +42,14 @@ def note(**facts: Any) -> None:
 
 
 def remembered(items: int, computed: int) -> None:
-    """How many of the pictures were computed: in the receipt, and said."""
+    """Enter how many of the pictures were computed, and print it; the others were taken from earlier runs."""
     note(items=items, computed=computed)
-    print(f"{computed:,} of {items:,} computed, the others remembered")
+    if computed >= items:
+        print(f"computed all {items:,} pictures")
+    elif computed:
+        print(f"computed {computed:,} of {items:,} pictures, {items - computed:,} taken from earlier runs")
+    else:
+        print(f"computed none of {items:,} pictures, all taken from earlier runs")
 
 
 def peak_mib() -> float:
@@ -43,7 +61,7 @@ def peak_mib() -> float:
 
 
 def write(stage: str, main_started: float) -> None:
-    """`main_started`: `time.monotonic()` when the imports were done."""
+    """`stage`: its address. `main_started`: `time.monotonic()` when the imports were done."""
     now = time.monotonic()
     receipt = {
         "stage": stage,
@@ -53,10 +71,11 @@ def write(stage: str, main_started: float) -> None:
         "peak_mib": round(peak_mib()),
         **_facts,
     }
-    whole = folder() / f"{stage}.{os.getpid()}.tmp"
+    final = path(stage)
+    new = final.with_name(f"{final.name}.{os.getpid()}.tmp")
     try:
-        folder().mkdir(parents=True, exist_ok=True)
-        whole.write_text(json.dumps(receipt, indent=2) + "\n")
-        whole.replace(folder() / f"{stage}.json")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
+        new.replace(final)
     except OSError as error:  # the result stands: no reason to lose it
         print(f"{stage}: no receipt: {error}", file=sys.stderr)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.pipeline.graph import PipelineError
-from flows.repair import ENTRY, mend_lock
+from flows.errors import PipelineError
+from flows.repair import ENTRY, repair_lock
 from tests.conftest import Project
 
 OUT = "    outs:\n    - path: data/x"
@@ -42,7 +42,7 @@ ENTRY_OF = "schema: '2.0'\nstages:\n  one:\n    cmd: run\n    {kind}:\n    - pat
 def test_a_whole_one_is_left_alone(tmp_path: Path, text: str) -> None:
     lock = tmp_path / "dvc.lock"
     lock.write_text(text)
-    assert mend_lock(lock, tmp_path) == ""
+    assert repair_lock(lock, tmp_path, "dvc.lock") == ""
     assert lock.read_text() == text
 
 
@@ -50,8 +50,8 @@ def test_a_whole_one_is_left_alone(tmp_path: Path, text: str) -> None:
 def test_one_that_was_not_cut_off_is_not_touched(tmp_path: Path, text: str) -> None:
     lock = tmp_path / "dvc.lock"
     lock.write_text(text)
-    with pytest.raises(PipelineError, match="Mend it by hand"):
-        mend_lock(lock, tmp_path)
+    with pytest.raises(PipelineError, match="Repair it by hand"):
+        repair_lock(lock, tmp_path, "dvc.lock")
     assert lock.read_text() == text
 
 
@@ -61,4 +61,4 @@ def test_dvcs_table_of_who_works_where(project: Project) -> None:
     assert "Unable to read RWLock-file" in project.run("dvc", "repro", "-f", "split", check=False).stderr
     assert project.run(sys.executable, "-m", "flows.repair").stdout == "rwlock was cut off: removed\n"
     assert project.repro("evaluate", "lr_find") == []
-    assert project.run(sys.executable, "-m", "flows.repair").stdout == "nothing to mend\n"
+    assert project.run(sys.executable, "-m", "flows.repair").stdout == "nothing to repair\n"
