@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LOG_WIDTH = 160
-HEADER = ("stage", "state", "why", "seconds", "pictures computed", "worker")
+HEADER = ("stage", "state", "seconds", "pictures computed", "worker", "why")  # last: the only long one
 COLOURS = {"executed": "bold green", "restored": "cyan", "unchanged": "dim", "failed": "bold red"}
 MARKDOWN = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;"} | {sign: f"\\{sign}" for sign in "\\`*[]|~!"})
 
@@ -25,7 +25,7 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         seconds = "" if self.seconds is None else f"{self.seconds:,.1f}"
         pictures = "" if self.items is None else computed_of(self.computed or 0, self.items)
-        return self.stage, self.state, first_lines(self.why), seconds, pictures, self.worker
+        return self.stage, self.state, seconds, pictures, self.worker, first_lines(self.why)
 
 
 def computed_of(computed: int, items: int) -> str:

@@ -7,16 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flows.pipeline.graph import split_address
-
 FOLDER = Path(".unfreeze/receipts")
 
 
 def receipt_path(stage: str) -> Path:
     """`stage`: its address. `split` has split.json, `pipelines/folds/dvc.yaml:split@0` pipelines/folds/split@0.json."""
-    folder, name = split_address(stage)
-    parts = [part for part in folder.split("/") if part not in ("", ".", "..")]
-    return FOLDER.joinpath(*parts, f"{name.replace('/', '-')}.json")
+    *folders, name = [part for part in stage.replace("dvc.yaml:", "/", 1).split("/") if part not in ("", ".", "..")]
+    return FOLDER.joinpath(*folders, f"{name}.json")
 
 
 def read_receipt(stage: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from typing import Any
 
 import stages
 
-ADDRESS = re.compile(r"(?:(?P<folder>.*?)/?dvc\.yaml:)?(?P<name>.*)", re.DOTALL)  # of a stage, as DVC writes it
 _facts: dict[str, Any] = {}
 
 
@@ -30,10 +29,8 @@ def path(stage: str) -> Path:
 
     flows/pipeline/receipts.py has the same rule.
     """
-    found = ADDRESS.fullmatch(stage)
-    inside, name = (found["folder"] or "", found["name"]) if found else ("", stage)
-    parts = [part for part in inside.split("/") if part not in ("", ".", "..")]
-    return folder().joinpath(*parts, f"{name.replace('/', '-')}.json")
+    *folders, name = [part for part in stage.replace("dvc.yaml:", "/", 1).split("/") if part not in ("", ".", "..")]
+    return folder().joinpath(*folders, f"{name}.json")
 
 
 def note(**facts: Any) -> None:

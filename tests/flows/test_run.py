@@ -207,6 +207,20 @@ def test_one_clear_line(flows: Flows, arguments: list[str], message: str) -> Non
 
 
 def test_flows_import_no_torch() -> None:
-    program = "import sys, flows.run, flows.plan, flows.recipe, flows.worker;"
+    program = (
+        "import sys, flows.run, flows.plan, flows.recipe, flows.worker;"
         "assert not {'torch', 'timm', 'stages'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_run_is_named_by_what_it_is_for(flows: Flows) -> None:
+    project = flows.project
+    commit = project.run("git", "rev-parse", "--short", "HEAD").stdout.strip()
+    branch = project.run("git", "branch", "--show-current").stdout.strip()
+    flows.run("-S", "split.valid_pct=0.25", "-S", "tta.n_aug=2", targets=["split"])
+    assert flows.server.last_run().name == f"{branch} {commit} split.valid_pct=0.25 tta.n_aug=2"
+    project.run("git", "checkout", "-q", "--detach")
+    (project.folder / "stages/split.py").write_text("1 / 0\n")
+    flows.run(targets=["split"], code=1)
+    assert flows.server.last_run().name == f"{commit} +changes"
