@@ -8,7 +8,7 @@ import networkx as nx
 import pytest
 
 from flows.pipeline import receipts
-from stages.common import receipt
+from stages.runtime import receipt
 from tests.conftest import ROOT
 
 ADAPTER = "flows.pipeline.dvc_adapter"
