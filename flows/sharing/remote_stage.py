@@ -39,7 +39,7 @@ def run_on_worker(
         run: Any = run_deployment(f"stage/{pool}", parameters=parameters, timeout=0, flow_run_name=name)
     except ObjectNotFound as error:
         raise PipelineError(
-            f"no deployment stage/{pool}: run `prefect deploy --all` (README: On several workers)"
+            f"no deployment stage/{pool}: run `prefect deploy --all` (docs/prefect.md: On several workers)"
         ) from error
     with get_client(sync_client=True) as client:
         state = wait_for_end(client, run, pool, log, stop)
