@@ -12,13 +12,13 @@ from pathlib import Path
 
 import dvc.api
 from dvc.exceptions import DvcException
-from dvc.scm import RevError, SCMError
 from jinja2 import Environment, FileSystemLoader
 
-from flows.curves import chart
-from flows.result import CURVES, Result, read_result
+from flows.pages.curves import chart
+from flows.pages.result import CURVES, Result, read_result
+from flows.pipeline.dvc_adapter import REVISION_ERRORS
 
-TEMPLATES = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "pages/templates"
 N_IDS = 12  # pictures named of each kind; their number is always said
 SMALLER = ("loss", "error", "brier", "ece")  # in a metric's name: the smaller the better
 WORKSPACE = "workspace"
@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         results = [read_result(name, rev) for name, rev in revisions(arguments.names)]
-    except (DvcException, RevError, SCMError) as error:
+    except (DvcException, *REVISION_ERRORS) as error:
         sys.exit(f"compare: {' '.join(str(error).split())}: `dvc exp show` and `git branch -a` list what there is")
     arguments.out.write_text(page(results), encoding="utf-8")
     print(f"{len(results)} results: {arguments.out}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.compare import templates
-from flows.curves import Chart, chart
+from flows.pages.curves import Chart, chart
 
 HOME = Path(".unfreeze")
 PAGE = HOME / "live/index.html"

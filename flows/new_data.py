@@ -19,7 +19,9 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed, Failed
 from prefect.variables import Variable
 
-from flows.graph import PipelineError, open_repo, read_graph
+from flows.errors import PipelineError
+from flows.pipeline.dvc_adapter import open_repo
+from flows.pipeline.graph import read_graph
 
 
 @flow(name="new-data", persist_result=False)

@@ -1,4 +1,4 @@
-"""Run the pipeline under Prefect: `python -m flows.run [STAGE...]`. See flows/recipe.py for what the states mean.
+"""Run the pipeline under Prefect: `python -m flows.run [TARGET...]`. See flows/recipe.py for what the states mean.
 
 The exit code is 0 only if every stage asked for is up to date.
 """
@@ -7,19 +7,22 @@ import argparse
 import sys
 from typing import Any
 
-from flows.graph import PipelineError, open_repo, read_graph
-from flows.mend import mend
-from flows.server import find_server, prefer
+from flows.errors import PipelineError
+from flows.pipeline.dvc_adapter import open_repo
+from flows.pipeline.graph import read_graph
+from flows.plan import TARGETS_HELP
+from flows.processes.server import find_server, prefer
+from flows.repair import repair
 
 
 def parse() -> dict[str, Any]:
     """The flow's parameters."""
     parser = argparse.ArgumentParser(prog="python -m flows.run", description=__doc__)
     add = parser.add_argument
-    add("stages", nargs="*", metavar="STAGE", help="with what they depend on; default: all of dvc.yaml")
+    add("stages", nargs="*", metavar="TARGET", help=TARGETS_HELP)
     add("-S", "--set-param", action="append", default=[], metavar="KEY=VALUE", help="as dvc exp run -S")
-    add("-f", "--force", action="store_true", help="run every stage, whatever is remembered")
-    add("--pull", action="store_true", help="take from the DVC remote what others have made")
+    add("-f", "--force", action="store_true", help="run every stage, whatever is cached")
+    add("--pull", action="store_true", help="take from the DVC remote what other clones have made")
     add("--push", action="store_true", help="give to the DVC remote what this run makes")
     add("--send", action="append", default=[], metavar="POOL", help="its stages go to workers, with --pull and --push")
     return vars(parser.parse_args())
@@ -29,13 +32,13 @@ def main() -> None:
     parameters = parse()
     prefer()
     try:
-        for line in mend():
+        for line in repair():
             print(line)
         read_graph(open_repo(), parameters["stages"])  # a misspelled stage needs no server
         find_server()
     except PipelineError as error:
         sys.exit(f"run: {' '.join(str(error).split())}")
-    from flows.recipe import recipe
+    from flows.recipe import recipe  # imports Prefect, for which `prefer` has set its defaults
 
     state: Any = recipe(**parameters, return_state=True)
     print(state.message)

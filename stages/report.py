@@ -34,7 +34,8 @@ N_DOUBLES = 6
 
 def looked_at(predictions: Predictions, worst_first: list[str], seed: int) -> tuple[list[Gallery], dict[str, Any]]:
     """(galleries of valid, what the model is)."""
-    compute = compute_on(load("device", DeviceParams), seed)
+    # a few dozen pictures; a GPU is for stages of the pool gpu, and flows/ hides it from the others
+    compute = compute_on(load("device", DeviceParams).model_copy(update={"name": "cpu"}), seed)
     network = compute.place(load_network(stage_folder("train_full") / "model.safetensors")).eval()
     rows, shards = read_rows(stage_folder("split"), "valid"), Shards(stage_folder("resize") / "shards")
     found = galleries(predictions, rows.ids, rows.sha256s, network, shards, compute, worst_first, seed)

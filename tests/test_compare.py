@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from flows.compare import changed_params, changes, coin, elsewhere, metrics, page, steps
-from flows.curves import chart, short, thinned
 from flows.live import points
-from flows.result import Result
+from flows.pages.curves import chart, short, thinned
+from flows.pages.result import Result
 from tests.conftest import Project
 
 EVIL = "<script>alert(1)</script>"

@@ -55,10 +55,10 @@ def session_of(process: psutil.Process) -> int:
 def disturb_until_done(project: Project, rng: np.random.Generator, number: signal.Signals, mean_seconds: float) -> int:
     """Start, send the signal to all of it at a random moment, start again, until it ends by itself: how often.
 
-    DVC is killed too, and leaves half of its own files then, which `flows.mend` mends as README says."""
+    DVC is killed too, and leaves half of its own files then, which `flows.repair` mends as README says."""
     n_disturbed = 0
     while True:
-        project.run(sys.executable, "-m", "flows.mend")
+        project.run(sys.executable, "-m", "flows.repair")
         process = start(project)
         try:
             out, _ = process.communicate(timeout=rng.exponential(mean_seconds))

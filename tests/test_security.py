@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flows.table import Row, markdown
+from flows.pages.table import Row, markdown
 from stages import download
 from stages.backbone import BackboneParams, backbone
 from stages.runtime.errors import StageError
@@ -309,7 +309,7 @@ def test_no_code_that_runs_what_it_reads(folder: str) -> None:
 def test_nothing_that_we_start_or_deploy_is_told_to_listen_beyond_loopback() -> None:
     """Prefect's own default is loopback: tests/flows/test_listening.py."""
     for path in (
-        *ROOT.glob("flows/*.py"),
+        *ROOT.glob("flows/**/*.py"),
         ROOT / "prefect.yaml",
         ROOT / "Makefile",
         *ROOT.glob("stages/**/*.py"),

@@ -1,8 +1,9 @@
 """Receipts: what a stage did, for those who started it and for whoever looks where the time went.
 
-`.unfreeze/receipts/<stage>.json`, in the clone also where $UNFREEZE_HOME, which clones may share, is another folder. No
+`.unfreeze/receipts/<stage>.json`, or `.unfreeze/receipts/pipelines/folds/<stage>.json` for a stage of
+pipelines/folds/dvc.yaml; in the clone also where $UNFREEZE_HOME, which clones may share, is another folder. It is no
 output of the stage: seconds differ at every run. `run` is $UNFREEZE_RUN as the caller set it, so nobody takes the
-receipt of an earlier run for that of his own.
+receipt of an earlier run for the one of his own.
 """
 
 import json
@@ -23,15 +24,29 @@ def folder() -> Path:
     return Path(".unfreeze/receipts")
 
 
+def path(stage: str) -> Path:
+    """`stage`: its address. `split` has split.json, `pipelines/folds/dvc.yaml:split@0` pipelines/folds/split@0.json.
+
+    flows/pipeline/receipts.py has the same rule.
+    """
+    *folders, name = [part for part in stage.replace("dvc.yaml:", "/", 1).split("/") if part not in ("", ".", "..")]
+    return folder().joinpath(*folders, f"{name}.json")
+
+
 def note(**facts: Any) -> None:
     """Facts for this process's receipt: items and computed (pictures), device, precision."""
     _facts.update(facts)
 
 
 def remembered(items: int, computed: int) -> None:
-    """How many of the pictures were computed: in the receipt, and said."""
+    """Enter how many of the pictures were computed, and print it; the others were taken from earlier runs."""
     note(items=items, computed=computed)
-    print(f"{computed:,} of {items:,} computed, the others remembered")
+    if computed >= items:
+        print(f"computed all {items:,} pictures")
+    elif computed:
+        print(f"computed {computed:,} of {items:,} pictures, {items - computed:,} taken from earlier runs")
+    else:
+        print(f"computed none of {items:,} pictures, all taken from earlier runs")
 
 
 def peak_mib() -> float:
@@ -43,7 +58,7 @@ def peak_mib() -> float:
 
 
 def write(stage: str, main_started: float) -> None:
-    """`main_started`: `time.monotonic()` when the imports were done."""
+    """`stage`: its address. `main_started`: `time.monotonic()` when the imports were done."""
     now = time.monotonic()
     receipt = {
         "stage": stage,
@@ -53,10 +68,11 @@ def write(stage: str, main_started: float) -> None:
         "peak_mib": round(peak_mib()),
         **_facts,
     }
-    whole = folder() / f"{stage}.{os.getpid()}.tmp"
+    final = path(stage)
+    new = final.with_name(f"{final.name}.{os.getpid()}.tmp")
     try:
-        folder().mkdir(parents=True, exist_ok=True)
-        whole.write_text(json.dumps(receipt, indent=2) + "\n")
-        whole.replace(folder() / f"{stage}.json")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
+        new.replace(final)
     except OSError as error:  # the result stands: no reason to lose it
         print(f"{stage}: no receipt: {error}", file=sys.stderr)

@@ -32,7 +32,7 @@ class Team:
 
     folder: Path
     server: Server
-    shim: Path
+    shim: Path | None
     workers: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     def clone(self, name: str) -> Project:
@@ -48,12 +48,13 @@ class Team:
     def settings(self, project: Project) -> dict[str, str]:
         return project.environment() | self.server.environment() | {"UNFREEZE_CLONE": str(project.folder)}
 
-    def work(self, pool: str) -> None:
-        """Start a worker for the pool in the clone of that name."""
-        project = self.clone(pool)
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", pool]
-        log = (self.folder / f"{pool}.log").open("a")
-        self.workers[pool] = subprocess.Popen(
+    def work(self, pool: str, name: str = "") -> None:
+        """Start a worker for the pool in the clone of that name; without one, in the clone of the pool's name."""
+        name = name or pool
+        project = self.clone(name)
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name]
+        log = (self.folder / f"{name}.log").open("a")
+        self.workers[name] = subprocess.Popen(
             command, cwd=project.folder, env=self.settings(project), stdout=log, stderr=log, text=True
         )
         log.close()
@@ -64,7 +65,7 @@ class Team:
         below = psutil.Process(worker.pid).children(recursive=True)
         worker.send_signal(how)
         if how is signal.SIGKILL:
-            stages = {one.pid for one in below if "flows.child" in one.cmdline()}
+            stages = {one.pid for one in below if "flows.processes.child" in one.cmdline()}
             for process in (one for one in below if os.getsid(one.pid) not in stages):
                 process.kill()
         worker.wait(timeout=60)
@@ -102,10 +103,18 @@ class Team:
 
 @contextmanager
 def assemble(
-    folder: Path, server: Server, shim: Path, remote: str, settings: Mapping[str, str] | None = None
+    folder: Path,
+    server: Server,
+    shim: Path | None,
+    remote: str,
+    settings: Mapping[str, str] | None = None,
+    project: Project | None = None,
 ) -> Iterator[Team]:
-    """Origin, remote (`settings` as in `dvc remote modify`), pools, deployments, a worker in a clone for each pool."""
-    start = make_project(folder / "start", shim)
+    """Origin, remote (`settings` as in `dvc remote modify`), pools, deployments, a worker in a clone for each pool.
+
+    `project`: what origin is made of; by default the recipe's own, made small.
+    """
+    start = project or make_project(folder / "start", shim)
     (start.folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text())
     start.run("dvc", "remote", "add", "-d", "there", remote)
     for key, value in (settings or {}).items():

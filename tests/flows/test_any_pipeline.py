@@ -100,7 +100,7 @@ def test_a_folder_that_the_remote_has_lost_is_made_here(server: Server, tmp_path
 
 
 @pytest.mark.slow
-def test_what_the_run_cache_remembers_is_offered(server: Server, tmp_path: Path) -> None:
+def test_what_the_run_cache_has_is_pushed(server: Server, tmp_path: Path) -> None:
     flows = pipeline(server, tmp_path / "one", {"a": COPY | {"outs": ["d"]}})
     one = flows.project
     one.run("dvc", "remote", "add", "-d", "team", str(tmp_path / "remote"))
@@ -110,7 +110,7 @@ def test_what_the_run_cache_remembers_is_offered(server: Server, tmp_path: Path)
     one.run("git", "commit", "-qm", "x = 2")
     one.run("git", "clone", "-q", ".", str(tmp_path / "two"))
     one.params({"x": 1})
-    one.run(sys.executable, "-m", "flows.remote", "offer", "a")
+    one.run(sys.executable, "-m", "flows.sharing.remote", "push-cached-result", "a")
     assert "1 restored" in run(Flows(Project(tmp_path / "two", shim=None), server), "--pull", "-S", "x=1")
 
 

@@ -12,7 +12,7 @@ from tests.flows.conftest import Server
 
 TEMPORARY = """
 import psutil
-from flows.server import prefer, start_temporary
+from flows.processes.server import prefer, start_temporary
 prefer()
 start_temporary()
 for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.graph import PipelineError
-from flows.locks import SURE_SECONDS, alone_with_recipe, alone_with_stage, gpus
-from flows.process import StoppedError
+from flows.errors import PipelineError, StoppedError
+from flows.processes.locks import SURE_SECONDS, alone_with_recipe, alone_with_stage
 
 
 @pytest.fixture(autouse=True)
@@ -57,26 +56,3 @@ def test_who_waits_can_be_stopped() -> None:
     stop.set()
     with alone_with_stage(threading.Event()), pytest.raises(StoppedError), alone_with_stage(stop):
         pass
-
-
-@pytest.mark.parametrize(
-    ("visible", "seen"),
-    [
-        (None, ["GPU-a", "GPU-b"]),
-        ("1,0", ["GPU-a", "GPU-b"]),
-        ("1", ["GPU-a"]),
-        ("GPU-b", ["GPU-b"]),
-        ("", ["none"]),
-    ],
-)
-def test_a_gpu_has_one_name_however_it_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, seen: list[str]
-) -> None:
-    tool = tmp_path / "nvidia-smi"  # a stand-in: no GPU is here
-    tool.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-b)'\necho 'GPU 1: NVIDIA H100 (UUID: GPU-a)'\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpus() == seen

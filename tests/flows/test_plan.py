@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.graph import PipelineError, check_paths
+from flows.errors import PipelineError
+from flows.pipeline.path_params import check_paths
 from tests.conftest import Project, draw_picture, make_project
 from tests.test_cache import ALL, FROM_HEAD
 

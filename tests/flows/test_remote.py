@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.share import move
+from flows.sharing.transfer_task import transfer
 from tests.conftest import ROOT, Project, start
 from tests.flows.conftest import Flows
 from tests.flows.team import kept_promises
@@ -32,7 +32,7 @@ def test_a_push_is_tried_again_and_the_stage_is_not(flows: Flows, tmp_path: Path
     tasks = flows.server.tasks(flows.server.last_run())
     assert tasks["push ingest"].run_count == 3
     assert tasks["ingest"].run_count == 1
-    assert move.retry_delay_seconds == [2, 4, 8]
+    assert transfer.retry_delay_seconds == [2, 4, 8]
     waits = [float(line.split("will start ")[1].split(" ")[0]) for line in seen.splitlines() if "will start " in line]
     assert len(waits) == 2
     assert waits[0] > 0.8  # give or take half, so that not all come back at once
@@ -71,11 +71,11 @@ def other(flows: Flows, tmp_path: Path) -> Flows:
 
 @pytest.mark.slow
 def test_what_lies_nowhere_is_named(flows: Flows, other: Flows) -> None:
-    settle = (sys.executable, "-m", "flows.remote", "settle", "ingest", "split", "lr_find")
-    said = other.project.run(*settle).stdout
+    ensure_pushed = (sys.executable, "-m", "flows.sharing.remote", "ensure-pushed", "ingest", "split", "lr_find")
+    said = other.project.run(*ensure_pushed).stdout
     assert [line for line in said.splitlines() if "LOST" in line] == ["LOST ingest", "LOST split", "LOST lr_find"]
     flows.run("--push")
-    assert "LOST" not in other.project.run(*settle).stdout
+    assert "LOST" not in other.project.run(*ensure_pushed).stdout
 
 
 @pytest.mark.slow
@@ -124,7 +124,7 @@ def test_a_push_that_is_killed_promises_nothing(tmp_path: Path) -> None:
     project.run("dvc", "remote", "add", "-d", "there", str(tmp_path / "remote"))
     project.run("dvc", "repro")
     environment = project.environment() | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "flows.remote", "push", "make"]
+    command = [sys.executable, "-m", "flows.sharing.remote", "push", "make"]
     amounts = []
     for tenths in range(3, 30):
         process = subprocess.Popen(command, cwd=folder, env=environment)

@@ -32,7 +32,7 @@ def test_a_fresh_clone_executes_all_and_then_nothing(
     assert flows.did("Completed") == sorted(ALL)
     assert "12 executed" in said
     lock = (tmp_path / "dvc.lock").read_bytes()
-    yaml = YAML(typ="safe")  # that of plain `dvc repro`, whose order is another each time: see flows/graph.py
+    yaml = YAML(typ="safe")  # that of plain `dvc repro`, whose order is another each time: see flows/pipeline/graph.py
     assert yaml.load(lock) == yaml.load((reproduced.folder / "dvc.lock").read_bytes())
     assert flows.project.repro("evaluate", "lr_find") == []
     assert "12 unchanged" in flows.run()
@@ -45,7 +45,7 @@ def test_one_param_runs_what_the_plan_named_and_the_way_back_is_restored(flows: 
     assert flows.did("Completed") == ["evaluate", "tta"]
     assert flows.did("Cached") == sorted(set(ALL) - {"tta", "evaluate"})
     assert "param tta.n_aug: 2 -> 3" in said
-    assert "13 of 13" in said
+    assert "all 13" in said
     assert "2 executed" in said
     said = flows.run("-S", "tta.n_aug=2")
     assert flows.did("Completed") == []
@@ -155,7 +155,10 @@ def test_cancelling_stops_the_stage_and_leaves_no_lock(flows: Flows, how: str, c
     assert not sleeping[0].is_running()
     assert locks(flows.project) == ""
     assert flows.server.client.read_flow_run(run.id).state_name == "Cancelled"
-    assert flows.server.states(run)["evaluate"] in ("NotReady", "Cancelled")  # the server tidies up every 20 s
+    assert flows.server.states(run)["evaluate"] in (
+        "NotReady",
+        "Cancelled",
+    )  # the server tidies up every 20 s
     flows.project.run("git", "checkout", "-q", "dvc.yaml")
     assert flows.project.repro("evaluate") == []  # from the run-cache: its outputs were gone
 
@@ -205,6 +208,19 @@ def test_one_clear_line(flows: Flows, arguments: list[str], message: str) -> Non
 
 def test_flows_import_no_torch() -> None:
     program = (
-        "import sys, flows.run, flows.plan, flows.recipe; assert not {'torch', 'timm', 'stages'} & set(sys.modules)"
+        "import sys, flows.run, flows.plan, flows.recipe, flows.worker;"
+        "assert not {'torch', 'timm', 'stages'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_run_is_named_by_what_it_is_for(flows: Flows) -> None:
+    project = flows.project
+    commit = project.run("git", "rev-parse", "--short", "HEAD").stdout.strip()
+    branch = project.run("git", "branch", "--show-current").stdout.strip()
+    flows.run("-S", "split.valid_pct=0.25", "-S", "tta.n_aug=2", targets=["split"])
+    assert flows.server.last_run().name == f"{branch} {commit} split.valid_pct=0.25 tta.n_aug=2"
+    project.run("git", "checkout", "-q", "--detach")
+    (project.folder / "stages/split.py").write_text("1 / 0\n")
+    flows.run(targets=["split"], code=1)
+    assert flows.server.last_run().name == f"{commit} +changes"

@@ -5,7 +5,7 @@ import signal
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from flows.graph import PipelineError
+from flows.errors import PipelineError
 
 
 def find_server() -> None:

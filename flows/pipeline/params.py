@@ -5,18 +5,16 @@ from pathlib import Path
 
 from dvc.exceptions import DvcException
 
-from flows.graph import PipelineError
+from flows.errors import PipelineError
+from flows.pipeline.dvc_adapter import apply_overrides, overrides_by_file
 
 
 def set_params(overrides: Sequence[str]) -> None:
     """Write them to params.yaml, or to the file named before a colon: all, or (PipelineError) none."""
     if not overrides:
         return
-    from dvc.utils.cli_parse import to_path_overrides
-    from dvc.utils.hydra import apply_overrides
-
     before: dict[Path, bytes] = {}
-    for path, changes in to_path_overrides(overrides).items():
+    for path, changes in overrides_by_file(overrides).items():
         try:
             if Path(path).is_file():
                 before[Path(path)] = Path(path).read_bytes()

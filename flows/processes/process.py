@@ -1,4 +1,4 @@
-"""A process whose output streams into a log and that can be stopped without leaving DVC's locks behind."""
+"""Runs a program whose output goes to a log, and stops it without leaving DVC's locks behind."""
 
 import os
 import shutil
@@ -15,45 +15,42 @@ from typing import Any
 
 import psutil
 
-from flows.child import GRACE_SECONDS, session
+from flows.errors import FailedError, StoppedError
+from flows.processes.child import GRACE_SECONDS, session
 
 TAIL_LINES = 15
 HINTS = ("To track the changes", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push` to")
-LOST = "LOST "  # of flows/remote.py
-KEPT = ("Running stage '", "Stage '", LOST)  # lines that somebody looks for, however many others there are
 LOG_SECONDS, LOG_LINES = 0.5, 200  # each record of Prefect's costs milliseconds: some stages print thousands of lines
 
 
-class FailedError(Exception):
-    """The process's last lines."""
-
-
-class StoppedError(Exception):
-    """Somebody cancelled the run."""
-
-
 def run(
-    program: Sequence[str], log: Callable[[str], None], stop: threading.Event, settings: Mapping[str, str] | None = None
+    program: Sequence[str],
+    log: Callable[[str], None],
+    stop: threading.Event,
+    keep: tuple[str, ...] = (),
+    settings: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Run one of the programs of flows/child.py to the end; returns those of its lines that start as in KEPT.
+    """Run a Python module to its end; returns those of its lines that start with one of `keep`.
 
     Args:
-        program: `dvc` or `remote`, and its arguments.
+        program: the module, as after `python -m`, and its arguments.
         log: gets the lines as they come, twice a second, without DVC's hints on what to type next.
         stop: when set, the process is stopped.
+        keep: beginnings of lines to return, however many other lines there are.
         settings: further environment variables.
 
     Raises:
-        FailedError: it did not end with 0.
+        FailedError: it did not end with exit code 0.
         StoppedError: `stop` was set.
     """
-    given, held = os.pipe()  # `held` closes with us, however we end, and `given` tells the child
+    given, held = os.pipe()  # `held` closes when we end, however we end, and the child then sees it
     process = subprocess.Popen(  # noqa: S603 (commands of ours, and the user's own dvc.yaml)
-        [sys.executable, "-m", "flows.child", str(given), *program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace", start_new_session=True, pass_fds=[given], env=environment() | dict(settings or {}),
+        [sys.executable, "-m", "flows.processes.child", str(given), *program],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        start_new_session=True, pass_fds=[given], env=environment() | dict(settings or {}),
     )  # fmt: skip
     os.close(given)
-    output = Output(process.stdout, log)
+    output = Output(process.stdout, log, keep)
     asked: set[int] = set()
     try:
         while process.poll() is None:
@@ -74,10 +71,10 @@ def run(
 
 
 class Output:
-    """A pipe that is always emptied, so that a stage never waits for the log."""
+    """Reads a pipe without pause, so that a stage never waits for the log."""
 
-    def __init__(self, pipe: Any, log: Callable[[str], None]) -> None:
-        self.log, self.kept, self.tail = log, list[str](), deque[str](maxlen=TAIL_LINES)
+    def __init__(self, pipe: Any, log: Callable[[str], None], keep: tuple[str, ...]) -> None:
+        self.log, self.keep, self.kept, self.tail = log, keep, list[str](), deque[str](maxlen=TAIL_LINES)
         self.new: deque[str] = deque(maxlen=LOG_LINES)
         self.n_new, self.flushed, self.lock = 0, time.monotonic(), threading.Lock()
         self.reader = threading.Thread(target=self.read, args=(pipe,), daemon=True)
@@ -89,7 +86,7 @@ class Output:
                 continue
             with self.lock:
                 self.tail.append(text)
-                if text.startswith(KEPT):
+                if text.startswith(self.keep):
                     self.kept.append(text)
                 if not text.lstrip().startswith(HINTS):
                     self.new.append(text)
@@ -105,15 +102,15 @@ class Output:
             self.flushed = time.monotonic()
 
     def end(self) -> None:
-        self.reader.join(timeout=2)  # something that was left behind may hold the pipe
+        self.reader.join(timeout=2)  # a process that was left behind may hold the pipe
         self.flush(now=True)
 
 
 def environment() -> dict[str, str]:
-    """Ours, with this interpreter's folder on PATH: `python -m stages...` must not be some other Python.
+    """This process's variables, with this interpreter's folder on PATH: `python` in a stage's command is this one.
 
-    DVC runs a stage by $SHELL, in a container often unset: /bin/sh would stand between DVC and the stage, and end
-    before the stage has kept its checkpoint. bash becomes the command.
+    DVC runs a stage by $SHELL, which is often unset in a container. /bin/sh would then stay between DVC and the stage,
+    and on a stop end before the stage has saved its checkpoint; bash replaces itself by the command.
     """
     here, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
     shell = {} if "SHELL" in os.environ else {"SHELL": shutil.which("bash") or "/bin/sh"}
@@ -128,11 +125,11 @@ def environment() -> dict[str, str]:
 
 
 def terminate(process: subprocess.Popen[str], asked: set[int]) -> None:
-    """Stop a `dvc repro` so that it lets go of its locks, within GRACE_SECONDS and a bit.
+    """Stop a `dvc repro` so that it releases its locks, within GRACE_SECONDS and a bit.
 
-    SIGTERM would end DVC with its entries left in .dvc/tmp/rwlock. The command below it gets SIGTERM instead, and DVC
-    ends by itself as for any stage that failed; where it runs no command, SIGINT ends it cleanly. Each is asked once,
-    also where this is called again (`asked`: pids): a second signal would break off the tidying up.
+    SIGTERM would end DVC with its entries left in .dvc/tmp/rwlock. So the command below it gets SIGTERM, and DVC ends
+    by itself as for any stage that failed; where it runs no command, SIGINT ends it cleanly. Each process gets one
+    signal, also where this is called again (`asked`: their pids): a second one would interrupt its cleaning up.
     """
     deadline = time.monotonic() + GRACE_SECONDS
     while process.poll() is None and time.monotonic() < deadline:

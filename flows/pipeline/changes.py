@@ -1,9 +1,13 @@
 """What changed under a stage since dvc.lock was written, in words: which param, dep or output, old and new value."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dvc.dependency import ParamsDependency
+
+def shorten(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:most])} and {more} more"
 
 
 def short(hash_info: Any) -> str:
@@ -17,7 +21,8 @@ def leaves(value: Any, key: str) -> dict[str, Any]:
     return {name: leaf for part, inner in value.items() for name, leaf in leaves(inner, f"{key}.{part}").items()}
 
 
-def changed_params(dep: ParamsDependency) -> Iterator[str]:
+def changed_params(dep: Any) -> Iterator[str]:
+    """`dep`: DVC's dependency on keys of a params file."""
     old, new = (
         {key: leaf for name, value in (values or {}).items() for key, leaf in leaves(value, name).items()}
         for values in (dep.hash_info.value if dep.hash_info else {}, dep.read_params())

@@ -1,21 +1,21 @@
-"""One stage in the current folder: `dvc repro --single-item STAGE`, and what became of it.
+"""Runs one stage in the current folder: `dvc repro --single-item STAGE`, and says what became of it.
 
-`--single-item` touches the locks of this stage alone, so stages that do not need each other run side by side; and
+`--single-item` takes the locks of this stage alone, so stages that do not need each other run side by side; and
 `--wait-for-lock` because DVC takes its repository lock again after the command and by default gives up after 3 s,
 with the finished stage's result uncommitted (iterative/dvc#10784).
 """
 
-import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
 
-from flows import process
+from flows.pipeline.receipts import read_receipt
+from flows.processes import process
+
+LINES = ("Running stage '", "Stage '")  # of DVC
 
 
 class How(StrEnum):
@@ -36,20 +36,13 @@ class Outcome:
     worker: str = ""
 
 
-def read_receipt(stage: str) -> dict[str, Any]:
-    """What the stage wrote when it last ran here; see stages/runtime/receipt.py. Empty where it cannot be read."""
-    path = Path(".unfreeze/receipts") / f"{stage}.json"
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def run_stage(stage: str, force: bool, log: Callable[[str], None], stop: threading.Event) -> Outcome:
-    """Bring one stage up to date. Raises what `process.run` does."""
+def run_stage(
+    stage: str, force: bool, log: Callable[[str], None], stop: threading.Event, settings: Mapping[str, str]
+) -> Outcome:
+    """Bring one stage up to date. `settings`: environment variables for it. Raises what `process.run` does."""
     started, nonce = time.monotonic(), uuid.uuid4().hex
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
-    lines = process.run(command, log, stop, {"UNFREEZE_RUN": nonce})
+    lines = process.run(command, log, stop, LINES, {"UNFREEZE_RUN": nonce, **settings})
     receipt = read_receipt(stage)
     fresh = receipt if receipt.get("run") == nonce else {}
     seconds = round(time.monotonic() - started, 2)
@@ -57,7 +50,7 @@ def run_stage(stage: str, force: bool, log: Callable[[str], None], stop: threadi
 
 
 def how(stage: str, lines: Sequence[str], receipt: bool) -> How:
-    """The stage's own receipt says that it was executed; of stages that write none, DVC's line does."""
+    """The stage's own receipt says that it was executed; for stages that write none, DVC's line does."""
     if receipt or f"Running stage '{stage}':" in lines:
         return How.EXECUTED
     return How.RESTORED if any(line.startswith(f"Stage '{stage}' is cached") for line in lines) else How.UNCHANGED

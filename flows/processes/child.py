@@ -1,10 +1,11 @@
-"""What a process of a run does first: `python -m flows.child FD dvc|remote ARGUMENTS...`.
+"""Runs a Python module so that it ends with the process that started it: `... child FD MODULE ARGUMENTS...`.
 
-It can be stopped cleanly, and it does not outlive the one who started it: FD is a pipe whose other end that one holds.
-A run that is killed (SIGKILL, a terminal that is closed) would else leave its stage at work, with DVC's locks held.
+FD is a pipe whose other end the parent holds open. Without this, a run that is killed (SIGKILL, a closed terminal)
+would leave its stage running and DVC's locks held.
 """
 
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ GRACE_SECONDS = 7  # of the 10 within which a cancelled run has to be gone
 
 
 def session(leader: int) -> list[psutil.Process]:
-    """What was started below a process: also what was left behind by a shell that has ended."""
+    """All processes that were started below `leader`, those left behind by a shell that has ended among them."""
     found = []
     for process in psutil.process_iter():
         with suppress(OSError):
@@ -26,11 +27,12 @@ def session(leader: int) -> list[psutil.Process]:
 
 
 def end_with_parent(pipe: int) -> None:
-    """Block until the other end is closed, then end the commands below; DVC ends by itself as for any that failed."""
+    """Block until the parent's end is closed, then stop the commands below: DVC then ends by itself, as for any command
+    that failed."""
     os.read(pipe, 1)
     below = session(os.getpid())
     for process in below:
-        with suppress(psutil.NoSuchProcess):  # gone in the meantime: the others are still to be told
+        with suppress(psutil.NoSuchProcess):  # it has just ended: go on with the others
             process.terminate()
     if not below:
         os.kill(os.getpid(), signal.SIGINT)
@@ -40,18 +42,12 @@ def end_with_parent(pipe: int) -> None:
 
 
 def main() -> None:
-    pipe, program = int(sys.argv[1]), sys.argv[2]
+    pipe, module = int(sys.argv[1]), sys.argv[2]
     # A shell starts background jobs with SIGINT ignored, and Python would inherit that: no way to stop DVC cleanly.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=end_with_parent, args=(pipe,), daemon=True).start()
-    sys.argv = [program, *sys.argv[3:]]
-    if program == "dvc":
-        from dvc.cli import main as dvc
-
-        sys.exit(dvc())
-    from flows.remote import main as remote
-
-    remote()
+    sys.argv = [module, *sys.argv[3:]]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

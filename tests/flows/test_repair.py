@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.graph import PipelineError
-from flows.mend import ENTRY, mend_lock
+from flows.errors import PipelineError
+from flows.repair import ENTRY, repair_lock
 from tests.conftest import Project
 
 OUT = "    outs:\n    - path: data/x"
@@ -19,7 +19,7 @@ def test_a_lock_that_was_cut_off_keeps_its_whole_entries(project: Project, n_who
     text = lock.read_text()
     outs = [found.start() for found in re.finditer("    outs:", text)]
     lock.write_text("" if n_whole is None else text[: outs[n_whole]] + end)
-    out = project.run(sys.executable, "-m", "flows.mend").stdout
+    out = project.run(sys.executable, "-m", "flows.repair").stdout
     assert out.startswith(f"dvc.lock was cut off: {n_whole or 0} whole entries kept; the others come back from DVC's")
     assert (project.folder / ".dvc/tmp/dvc.lock.broken").exists()
     assert len(ENTRY.findall(lock.read_text() if lock.exists() else "")) == (n_whole or 0)
@@ -42,7 +42,7 @@ ENTRY_OF = "schema: '2.0'\nstages:\n  one:\n    cmd: run\n    {kind}:\n    - pat
 def test_a_whole_one_is_left_alone(tmp_path: Path, text: str) -> None:
     lock = tmp_path / "dvc.lock"
     lock.write_text(text)
-    assert mend_lock(lock, tmp_path) == ""
+    assert repair_lock(lock, tmp_path, "dvc.lock") == ""
     assert lock.read_text() == text
 
 
@@ -50,8 +50,8 @@ def test_a_whole_one_is_left_alone(tmp_path: Path, text: str) -> None:
 def test_one_that_was_not_cut_off_is_not_touched(tmp_path: Path, text: str) -> None:
     lock = tmp_path / "dvc.lock"
     lock.write_text(text)
-    with pytest.raises(PipelineError, match="Mend it by hand"):
-        mend_lock(lock, tmp_path)
+    with pytest.raises(PipelineError, match="Repair it by hand"):
+        repair_lock(lock, tmp_path, "dvc.lock")
     assert lock.read_text() == text
 
 
@@ -59,6 +59,6 @@ def test_dvcs_table_of_who_works_where(project: Project) -> None:
     rwlock = project.folder / ".dvc/tmp/rwlock"
     rwlock.write_text('{"write": {"/some/pa')
     assert "Unable to read RWLock-file" in project.run("dvc", "repro", "-f", "split", check=False).stderr
-    assert project.run(sys.executable, "-m", "flows.mend").stdout == "rwlock was cut off: removed\n"
+    assert project.run(sys.executable, "-m", "flows.repair").stdout == "rwlock was cut off: removed\n"
     assert project.repro("evaluate", "lr_find") == []
-    assert project.run(sys.executable, "-m", "flows.mend").stdout == "nothing to mend\n"
+    assert project.run(sys.executable, "-m", "flows.repair").stdout == "nothing to repair\n"

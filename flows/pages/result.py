@@ -9,7 +9,7 @@ from typing import Any
 from dvc.api import DVCFileSystem
 from ruamel.yaml import YAML
 
-from flows.changes import leaves
+from flows.pipeline.changes import leaves
 
 METRICS, STEPS, VALID = "data/evaluate/metrics.json", "data/evaluate/steps.csv", "data/tta/valid.parquet"
 MEASURED_ON = "data/split/valid.csv"

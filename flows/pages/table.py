@@ -3,10 +3,9 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 LOG_WIDTH = 160
-HEADER = ("stage", "state", "why", "seconds", "pictures", "worker")
+HEADER = ("stage", "state", "seconds", "pictures computed", "worker", "why")  # last: the only long one
 COLOURS = {"executed": "bold green", "restored": "cyan", "unchanged": "dim", "failed": "bold red"}
 MARKDOWN = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;"} | {sign: f"\\{sign}" for sign in "\\`*[]|~!"})
 
@@ -25,30 +24,36 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         seconds = "" if self.seconds is None else f"{self.seconds:,.1f}"
-        pictures = "" if self.items is None else f"{self.computed or 0:,} of {self.items:,}"
-        return self.stage, self.state, shorten(self.why), seconds, pictures, self.worker
+        pictures = "" if self.items is None else computed_of(self.computed or 0, self.items)
+        return self.stage, self.state, seconds, pictures, self.worker, first_lines(self.why)
 
 
-def shorten(why: Sequence[str], lines: int = 3) -> str:
+def computed_of(computed: int, items: int) -> str:
+    """How many pictures a stage computed; the others it took from earlier runs."""
+    if computed == items:
+        return f"all {items:,}"
+    return f"{f'{computed:,}' if computed else 'none'} of {items:,}"
+
+
+def first_lines(why: Sequence[str], lines: int = 3) -> str:
     """The first few reasons, and how many more there are."""
     more = [f"and {len(why) - lines + 1} more"] if len(why) > lines else []
     return "\n".join([*why[: lines - 1 if more else lines], *more])
 
 
 def show(rows: Sequence[Row]) -> None:
+    print_table(HEADER, [(row.cells(), COLOURS.get(row.state, "yellow")) for row in rows])
+
+
+def print_table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], str]], title: str | None = None) -> None:
+    """`rows`: cells and the style of each. As wide as the terminal; in a log not folded to 80 columns."""
+    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*HEADER)
-    for row in rows:
-        table.add_row(*map(escape, row.cells()), style=COLOURS.get(row.state, "yellow"))
-    console(table)
-
-
-def console(table: Any) -> None:
-    """On a terminal as wide as that; in a log not folded to 80 columns."""
-    from rich.console import Console
-
+    table = Table(*header, title=title)
+    for cells, style in rows:
+        table.add_row(*map(escape, cells), style=style)
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
 
 

@@ -1,4 +1,4 @@
-"""A run that is cancelled in Prefect stops its stages, also where no worker watches over it."""
+"""Stops the stages of a run that is cancelled in Prefect, also where no worker watches over it."""
 
 import threading
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ SECONDS = 2
 
 @contextmanager
 def watch_for_cancel(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` as soon as the server says that this flow run is to be cancelled."""
+    """While the block runs: set `stop` as soon as the server says that this flow run is to be cancelled."""
     over = threading.Event()
     watcher = threading.Thread(target=watch, args=(UUID(flow_run.get_id()), stop, over), daemon=True)
     watcher.start()
@@ -30,7 +30,7 @@ def watch(flow_run_id: UUID, stop: threading.Event, over: threading.Event) -> No
         while not over.wait(SECONDS):
             try:
                 state = client.read_flow_run(flow_run_id).state
-            except HTTPError:  # the server may come back, and then be asked to cancel
+            except HTTPError:  # the server may come back, and a cancellation with it
                 continue
             if state and (state.is_cancelling() or state.is_cancelled()):
                 stop.set()

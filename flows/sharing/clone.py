@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from flows.graph import PipelineError
+from flows.errors import PipelineError
 
 HASH_LENGTH = 40
 OURS = ("dvc.lock", "params.yaml")  # what a run itself changes, beside metrics that git holds
@@ -49,6 +49,11 @@ def keep_commits() -> None:
     """A commit made here on no branch would be found by nobody after a checkout: it gets a branch."""
     if not git("for-each-ref", "--contains", "HEAD"):
         git("branch", "--force", f"kept-{git('rev-parse', '--short', 'HEAD')}")
+
+
+def branch() -> str:
+    """Empty where a commit is checked out and no branch."""
+    return git("branch", "--show-current")
 
 
 def on_origin() -> bool:

@@ -1,0 +1,1 @@
+"""What people see: the table of a run, artifacts in Prefect, charts and HTML pages."""

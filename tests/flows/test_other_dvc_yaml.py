@@ -1,0 +1,123 @@
+"""Stages of another dvc.yaml than the top one: a matrix of folds that read what the top one makes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import Project, copy_project, start
+from tests.flows.conftest import Flows, Server
+from tests.flows.team import Team, assemble
+from tests.flows.test_gpus import MOCK_NVIDIA_SMI
+
+FOLDS = "pipelines/folds/dvc.yaml"
+TELL = "date +%s.%N > out/${item.k}; echo $CUDA_VISIBLE_DEVICES >> out/${item.k}; {sleep}cat base >> out/${item.k}"
+
+
+def project(folder: Path, sleep: str = "") -> Project:
+    """`base` of the top dvc.yaml, of which each of two folds makes a file, and `summary` one of both."""
+    copy_project(folder)
+    for path in folder.rglob("dvc.yaml"):  # the recipe's own
+        path.unlink()
+    (folder / "params.yaml").write_text(json.dumps({"x": 1, "y": 1}))
+    top = {"base": {"cmd": "cp params.yaml base", "params": ["x"], "outs": ["base"]}}
+    folds = {
+        "fold": {
+            "wdir": "../..",
+            "matrix": {"k": [0, 1]},
+            "cmd": f"mkdir -p out; {TELL.replace('{sleep}', sleep)}",
+            "meta": {"pool": "gpu"},
+            "params": ["y"],
+            "deps": ["base"],
+            "outs": ["out/${item.k}"],
+        },
+        "summary": {"wdir": "../..", "cmd": "cat out/0 out/1 > all", "deps": ["out/0", "out/1"], "outs": ["all"]},
+    }
+    (folder / FOLDS).parent.mkdir(parents=True, exist_ok=True)
+    YAML().dump({"stages": top}, folder / "dvc.yaml")
+    YAML().dump({"stages": folds}, folder / FOLDS)
+    return start(Project(folder, shim=None))
+
+
+def entries(folder: Path, lock: str) -> list[str]:
+    return list(YAML(typ="safe").load((folder / lock).read_text())["stages"])
+
+
+@pytest.mark.parametrize(
+    ("target", "stages"),
+    [
+        ([], ["base"]),
+        ([FOLDS], ["base", "fold@0", "fold@1", "summary"]),
+        ([f"./{FOLDS}"], ["base", "fold@0", "fold@1", "summary"]),
+        ([f"{FOLDS}:summary"], ["base", "fold@0", "fold@1", "summary"]),
+        ([f"{FOLDS}:fold"], ["base", "fold@0", "fold@1"]),
+        ([f"{FOLDS}:fold@1"], ["base", "fold@1"]),
+        (["base", f"{FOLDS}:fold@0"], ["base", "fold@0"]),
+    ],
+)
+def test_targets(tmp_path: Path, target: list[str], stages: list[str]) -> None:
+    plan = project(tmp_path).run(sys.executable, "-m", "flows.plan", "--json", *target).stdout
+    assert [one["stage"].removeprefix(f"{FOLDS}:") for one in json.loads(plan)] == stages
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (f"{FOLDS}:flod", f"no stage flod in {FOLDS}; there are {FOLDS}:fold@0, {FOLDS}:fold@1, {FOLDS}:summary"),
+        ("folds/dvc.yaml", f"no stages in folds/dvc.yaml; the files with stages are dvc.yaml, {FOLDS}"),
+        ("flod", "no stage flod in dvc.yaml; there are base"),
+    ],
+)
+def test_a_target_that_is_none(tmp_path: Path, target: str, message: str) -> None:
+    done = project(tmp_path).run(sys.executable, "-m", "flows.plan", target, check=False)
+    assert done.stderr == f"plan: {message}\n"
+
+
+def test_each_lock_is_that_of_dvc_repro(server: Server, tmp_path: Path) -> None:
+    flows = Flows(project(tmp_path), server)
+    assert "4 executed" in flows.run(targets=[FOLDS])
+    assert entries(tmp_path, "dvc.lock") == ["base"]
+    assert entries(tmp_path, "pipelines/folds/dvc.lock") == ["fold@0", "fold@1", "summary"]
+    assert flows.project.repro(f"{FOLDS}:summary") == []
+    assert "4 unchanged" in flows.run(targets=[f"{FOLDS}:summary"])
+    assert "1 unchanged, 3 executed" in flows.run("-S", "y=2", targets=[FOLDS])
+    assert flows.did("Completed") == [f"{FOLDS}:fold@0", f"{FOLDS}:fold@1", f"{FOLDS}:summary"]
+    assert "1 unchanged, 3 restored" in flows.run("-S", "y=1", targets=[FOLDS])
+    lock = tmp_path / "pipelines/folds/dvc.lock"
+    lock.write_text(lock.read_text().rpartition("    outs:")[0] + "    ou")
+    assert "pipelines/folds/dvc.lock was cut off: 2 whole entries kept" in flows.run(targets=[FOLDS])
+    assert entries(tmp_path, "pipelines/folds/dvc.lock") == ["fold@0", "fold@1", "summary"]
+
+
+@pytest.mark.slow
+def test_two_workers_share_the_folds(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both at the same time, each on a GPU of its own (mock: a script says that there are two)."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/nvidia-smi").write_text(MOCK_NVIDIA_SMI.format(tmp_path.name))
+    (tmp_path / "bin/nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    start = project(tmp_path / "start", sleep="sleep 15; ")
+    with assemble(tmp_path, server, None, str(tmp_path / "remote"), project=start) as team:
+        team.work("gpu", "second")
+        sender = team.clone("sender")
+        said = sender.run(*team.flows_run, "--send", "gpu", FOLDS).stdout
+        assert "4 executed" in said
+        workers = {line.split("│")[5].strip().rpartition(":")[2] for line in said.splitlines() if "fold@" in line}
+        assert workers == {"gpu", "second"}
+        began, gpus = at_the_same_time(team)
+        assert abs(began[0] - began[1]) < 15
+        assert gpus == {f"GPU-a{tmp_path.name}", f"GPU-b{tmp_path.name}"}
+        assert entries(sender.folder, "pipelines/folds/dvc.lock") == ["fold@0", "fold@1", "summary"]
+        assert entries(sender.folder, "dvc.lock") == ["base"]
+        again = sender.run(*team.flows_run, "--send", "gpu", FOLDS).stdout
+        assert again.splitlines()[-1] == "4 unchanged"
+
+
+def at_the_same_time(team: Team) -> tuple[list[float], set[str]]:
+    """(when each fold began, the GPUs that they had)."""
+    files = [path.read_text().splitlines() for path in team.folder.glob("*/out/?")]
+    began = sorted({float(lines[0]) for lines in files})
+    assert len(began) == 2
+    return began, {lines[1] for lines in files}
