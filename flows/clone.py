@@ -12,7 +12,7 @@ BY_DVC = ("/dvc.lock", ".dvc", ".gitignore")  # what DVC itself writes, in any f
 
 
 def git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)  # noqa: S603, S607
+    done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8")  # noqa: S603, S607
     if done.returncode:
         raise PipelineError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout.strip()
@@ -87,5 +87,5 @@ def go_to(revision: str, outputs: Collection[str]) -> str:
 def find(revision: str) -> str:
     """Its commit; empty where there is none."""
     arguments = ["rev-parse", "--quiet", "--verify", "--end-of-options", f"{revision}^{{commit}}"]
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)  # noqa: S603, S607
+    done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8")  # noqa: S603, S607
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -66,7 +66,7 @@ def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param:
         run.revision = clone.git("rev-parse", "HEAD")
     set_params(set_param)
     if send and clone.git("diff", "--name-only", "HEAD", "params.yaml"):
-        run.params = Path("params.yaml").read_text()
+        run.params = Path("params.yaml").read_text(encoding="utf-8")
     return run
 
 

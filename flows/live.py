@@ -55,7 +55,9 @@ def write() -> None:
     newest = sorted(folders, key=lambda path: (-written(path), path))[:MOST_STAGES]
     new = PAGE.with_suffix(".tmp")
     new.parent.mkdir(parents=True, exist_ok=True)
-    new.write_text(templates().get_template("live.html.j2").render(stages=[read(path.parent) for path in newest]))
+    new.write_text(
+        templates().get_template("live.html.j2").render(stages=[read(path.parent) for path in newest]), encoding="utf-8"
+    )
     new.replace(PAGE)
 
 
@@ -69,7 +71,7 @@ def read(folder: Path) -> Stage:
     of = folder.as_posix().replace("/.unfreeze/live/", ": ").removeprefix(f"{HOME}/").removeprefix("live/")
     latest: dict[str, object] = {}
     with suppress(ValueError, OSError):  # just being written, or removed
-        latest = json.loads((folder / "metrics.json").read_text())
+        latest = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     shown = [(name, f"{value:.4f}") for name, value in latest.items() if isinstance(value, float)]
     charts = [chart(title, [points(folder, name) for name in names]) for title, names in TOGETHER.items()]
     return Stage(of.removeprefix("variants/").replace(f"{QUEUED}/", "queued "), shown, charts)
@@ -79,7 +81,7 @@ def points(folder: Path, name: str) -> list[tuple[float, float]]:
     path = folder / f"plots/metrics/{name}.tsv"
     if not path.exists():
         return []
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         rows = [row for row in csv.reader(file, delimiter="\t") if len(row) == 2]
     return [found for row in rows if (found := point(*row))]
 

@@ -38,7 +38,7 @@ def hold(path: Path, busy: Callable[[], None], who: str = "") -> Iterator[None]:
 
 
 def another_is_here() -> None:
-    process = CLONE.read_text().split()[:1]
+    process = CLONE.read_text(encoding="utf-8").split()[:1]
     raise PipelineError(
         f"another run is at work in this clone ({Path.cwd()}, process {' '.join(process)}): wait for its end, or use "
         "another clone; a worker that runs single stages needs a clone of its own"
@@ -61,7 +61,7 @@ def alone_with_stage(stop: threading.Event) -> Iterator[None]:
         nonlocal stage_seen
         if stop.is_set():
             raise StoppedError("stopped while it waited for another stage in this clone")
-        if not CLONE.read_text().endswith("recipe\n"):
+        if not CLONE.read_text(encoding="utf-8").endswith("recipe\n"):
             stage_seen = time.monotonic()
         elif time.monotonic() - stage_seen > SURE_SECONDS:
             another_is_here()
@@ -97,7 +97,7 @@ def gpus() -> list[str]:
     """Those that a stage started here would see, by their UUID or, without NVIDIA's tool, their number: sorted, so that
     two who want several of them cannot wait for each other."""
     tool = shutil.which("nvidia-smi")
-    told = subprocess.run([tool, "-L"], capture_output=True, text=True).stdout if tool else ""  # noqa: S603
+    told = subprocess.run([tool, "-L"], capture_output=True, encoding="utf-8").stdout if tool else ""  # noqa: S603
     uuids = re.findall(r"^GPU \d+:.*\(UUID: (\S+)\)", told, re.MULTILINE) or ["0"]
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:

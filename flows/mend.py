@@ -37,16 +37,16 @@ def mend() -> list[str]:
 
 
 def mend_lock(path: Path, tmp: Path) -> str:
-    text = path.read_text(errors="replace")
+    text = path.read_text(errors="replace", encoding="utf-8")
     if is_whole(text):
         return ""
     if text[: len(BEGIN)] not in (BEGIN, BEGIN[: len(text)]) or CONFLICT.search(text):
         raise PipelineError(f"{path} is broken, and not because it was cut off: a merge conflict? Mend it by hand")
     starts = [found.start() for found in ENTRY.finditer(text)]
     kept = next((text[:start] for start in reversed(starts) if is_whole(text[:start])), "")
-    (tmp / f"{path.name}.broken").write_text(text)
+    (tmp / f"{path.name}.broken").write_text(text, encoding="utf-8")
     new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    new.write_text(kept)
+    new.write_text(kept, encoding="utf-8")
     new.replace(path)
     if not kept:
         path.unlink()
@@ -71,7 +71,7 @@ def mend_rwlock(path: Path) -> str:
     """Half-written twice, and not because somebody is writing: nobody who is alive counts on it."""
     for wait_seconds in (WRITING_SECONDS, 0):
         try:
-            json.loads(path.read_text())
+            json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return ""
         except ValueError:

@@ -50,7 +50,8 @@ def run(
     given, held = os.pipe()  # `held` closes with us, however we end, and `given` tells the child
     process = subprocess.Popen(  # noqa: S603 (commands of ours, and the user's own dvc.yaml)
         [sys.executable, "-m", "flows.child", str(given), *program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace", start_new_session=True, pass_fds=[given], env=environment() | dict(settings or {}),
+        encoding="utf-8", errors="replace", start_new_session=True, pass_fds=[given],
+        env=environment() | dict(settings or {}),
     )  # fmt: skip
     os.close(given)
     output = Output(process.stdout, log)
@@ -123,6 +124,7 @@ def environment() -> dict[str, str]:
         | {
             "PATH": path if here in path.split(os.pathsep) else f"{here}{os.pathsep}{path}",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": "utf-8:backslashreplace",  # what `run` reads, whatever the locale
         }
     )
 

@@ -40,7 +40,7 @@ def read_receipt(stage: str) -> dict[str, Any]:
     """What the stage wrote when it last ran here; see stages/runtime/receipt.py. Empty where it cannot be read."""
     path = Path(".unfreeze/receipts") / f"{stage}.json"
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
 

@@ -70,7 +70,7 @@ def work(
 ) -> State[None]:  # fmt: skip
     log(f"{Path.cwd()} goes to {go_to(revision, lock.outputs(open_repo(wait_for_lock=True)))}")
     if params is not None:
-        Path("params.yaml").write_text(params)
+        Path("params.yaml").write_text(params, encoding="utf-8")
     repo = open_repo(wait_for_lock=True)
     lock.merge(repo, entries)
     node = read_graph(repo, [stage])[stage]

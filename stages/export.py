@@ -134,7 +134,7 @@ def main() -> None:
     said = pd.read_parquet(stage_folder("tta") / "valid.parquet")
     history = pd.read_csv(stage_folder("train_full") / "history.csv")
     about = describe(network, params, train, valid, said, history)
-    about["metrics"] = json.loads((stage_folder("evaluate") / "metrics.json").read_text())
+    about["metrics"] = json.loads((stage_folder("evaluate") / "metrics.json").read_text(encoding="utf-8"))
     some = np.linspace(0, len(valid.ids) - 1, min(params.n_check, len(valid.ids)), dtype=int)
     receipt.note(items=len(some), computed=len(some))
     resized = Shards(stage_folder("resize") / "shards")
@@ -150,8 +150,8 @@ def main() -> None:
                 f"{MOST_DIFFERENCE} is the most: take another backbone.name, this one does not go into ONNX"
             )
         about["onnx"]["largest_difference"] = {"probability": float(f"{largest:.1e}"), "n_pictures": len(some)}
-        (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-        (folder / "README.md").write_text(card(about))
+        (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(card(about), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def remembered(items: int, computed: int) -> None:
 def peak_mib() -> float:
     """Largest resident set of this process. `ru_maxrss` counts the parent's too, from before the exec."""
     status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+)", status.read_text())):
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"))):
         return int(found[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -56,7 +56,7 @@ def write(stage: str, main_started: float) -> None:
     whole = folder() / f"{stage}.{os.getpid()}.tmp"
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        whole.write_text(json.dumps(receipt, indent=2) + "\n")
+        whole.write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
         whole.replace(folder() / f"{stage}.json")
     except OSError as error:  # the result stands: no reason to lose it
         print(f"{stage}: no receipt: {error}", file=sys.stderr)

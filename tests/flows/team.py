@@ -52,9 +52,9 @@ class Team:
         """Start a worker for the pool in the clone of that name."""
         project = self.clone(pool)
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", pool]
-        log = (self.folder / f"{pool}.log").open("a")
+        log = (self.folder / f"{pool}.log").open("a", encoding="utf-8")
         self.workers[pool] = subprocess.Popen(
-            command, cwd=project.folder, env=self.settings(project), stdout=log, stderr=log, text=True
+            command, cwd=project.folder, env=self.settings(project), stdout=log, stderr=log, encoding="utf-8"
         )
         log.close()
 
@@ -84,7 +84,7 @@ class Team:
             if found.state and found.state.is_final():
                 return found
             time.sleep(0.5)
-        logs = "".join(path.read_text()[-3000:] for path in self.folder.glob("*.log"))
+        logs = "".join(path.read_text(encoding="utf-8")[-3000:] for path in self.folder.glob("*.log"))
         pytest.fail(f"{run.name} does not end: {logs}")
 
     def states(self, run: FlowRun) -> dict[str, str]:
@@ -106,7 +106,7 @@ def assemble(
 ) -> Iterator[Team]:
     """Origin, remote (`settings` as in `dvc remote modify`), pools, deployments, a worker in a clone for each pool."""
     start = make_project(folder / "start", shim)
-    (start.folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text())
+    (start.folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     start.run("dvc", "remote", "add", "-d", "there", remote)
     for key, value in (settings or {}).items():
         start.run("dvc", "remote", "modify", "there", key, value)
@@ -151,9 +151,9 @@ def kept_promises(remote: Path) -> int:
     objects = remote / "files/md5"
     wanted = set[str]()
     for entry in (path for path in remote.glob("runs/*/*/*") if path.is_file()):
-        wanted |= {out["md5"] for out in YAML(typ="safe").load(entry.read_text())["outs"]}
+        wanted |= {out["md5"] for out in YAML(typ="safe").load(entry.read_text(encoding="utf-8"))["outs"]}
     for folder in [name for name in wanted if name.endswith(".dir")]:
-        wanted |= {file["md5"] for file in json.loads((objects / folder[:2] / folder[2:]).read_text())}
+        wanted |= {file["md5"] for file in json.loads((objects / folder[:2] / folder[2:]).read_text(encoding="utf-8"))}
     for name in wanted:
         found = hashlib.md5((objects / name[:2] / name[2:]).read_bytes()).hexdigest()
         assert found == name.removesuffix(".dir")

@@ -73,7 +73,10 @@ def test_a_gpu_has_one_name_however_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, seen: list[str]
 ) -> None:
     tool = tmp_path / "nvidia-smi"  # a stand-in: no GPU is here
-    tool.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-b)'\necho 'GPU 1: NVIDIA H100 (UUID: GPU-a)'\n")
+    tool.write_text(
+        "#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-b)'\necho 'GPU 1: NVIDIA H100 (UUID: GPU-a)'\n",
+        encoding="utf-8",
+    )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
