@@ -15,7 +15,9 @@ from dvc.exceptions import DvcException
 from dvc.scm import RevError, SCMError
 from jinja2 import Environment, FileSystemLoader
 
+from flows import clone
 from flows.curves import chart
+from flows.graph import PipelineError
 from flows.result import CURVES, Result, read_result
 
 TEMPLATES = Path(__file__).parent
@@ -30,7 +32,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("compare.html"))
     arguments = parser.parse_args()
     try:
+        clone.prefix()  # where git refuses to read here, DVC has no words for it
         results = [read_result(name, rev) for name, rev in revisions(arguments.names)]
+    except PipelineError as error:
+        sys.exit(f"compare: {' '.join(str(error).split())}")
     except (DvcException, RevError, SCMError) as error:
         sys.exit(f"compare: {' '.join(str(error).split())}: `dvc exp show` and `git branch -a` list what there is")
     arguments.out.write_text(page(results), encoding="utf-8")
