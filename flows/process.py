@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import psutil
 from flows.child import GRACE_SECONDS, session
 
 TAIL_LINES = 15
+WORKS = 42  # exit code of a shell that was told to end with it
 HINTS = ("To track the changes", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push` to")
 LOST = "LOST "  # of flows/remote.py
 KEPT = ("Running stage '", "Stage '", LOST)  # lines that somebody looks for, however many others there are
@@ -85,16 +87,17 @@ class Output:
         self.reader.start()
 
     def read(self, pipe: Any) -> None:
-        for line in pipe:
-            if not (text := line.rstrip()):
-                continue
-            with self.lock:
-                self.tail.append(text)
-                if text.startswith(KEPT):
-                    self.kept.append(text)
-                if not text.lstrip().startswith(HINTS):
-                    self.new.append(text)
-                    self.n_new += 1
+        with pipe:
+            for line in pipe:
+                if not (text := line.rstrip()):
+                    continue
+                with self.lock:
+                    self.tail.append(text)
+                    if text.startswith(KEPT):
+                        self.kept.append(text)
+                    if not text.lstrip().startswith(HINTS):
+                        self.new.append(text)
+                        self.n_new += 1
 
     def flush(self, now: bool = False) -> None:
         if self.n_new and (now or time.monotonic() - self.flushed >= LOG_SECONDS):
@@ -111,22 +114,28 @@ class Output:
 
 
 def environment() -> dict[str, str]:
-    """Ours, with this interpreter's folder on PATH: `python -m stages...` must not be some other Python.
+    """Ours, with this interpreter's folder on PATH: `python -m stages...` must not be some other Python."""
+    here, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
+    return os.environ | {
+        "PATH": path if here in path.split(os.pathsep) else f"{here}{os.pathsep}{path}",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8:backslashreplace",  # what `run` reads, whatever the locale
+        "SHELL": shell(os.environ.get("SHELL", "")),
+    }
 
-    DVC runs a stage by $SHELL, in a container often unset: /bin/sh would stand between DVC and the stage, and end
+
+@cache
+def shell(named: str) -> str:
+    """By which DVC runs a stage: $SHELL if it runs commands, which that of a service account does not.
+
+    Where it is unset, as in many containers, DVC takes /bin/sh, which would stand between DVC and the stage, and end
     before the stage has kept its checkpoint. bash becomes the command.
     """
-    here, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
-    shell = {} if "SHELL" in os.environ else {"SHELL": shutil.which("bash") or "/bin/sh"}
-    return (
-        os.environ
-        | shell
-        | {
-            "PATH": path if here in path.split(os.pathsep) else f"{here}{os.pathsep}{path}",
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONIOENCODING": "utf-8:backslashreplace",  # what `run` reads, whatever the locale
-        }
-    )
+    with suppress(OSError, subprocess.TimeoutExpired):
+        command = [named, "-c", f"exit {WORKS}"]
+        if named and subprocess.run(command, capture_output=True, timeout=5).returncode == WORKS:  # noqa: S603
+            return named
+    return shutil.which("bash") or "/bin/sh"
 
 
 def terminate(process: subprocess.Popen[str], asked: set[int]) -> None:

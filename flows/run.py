@@ -10,6 +10,7 @@ from typing import Any
 from flows.graph import PipelineError, open_repo, read_graph
 from flows.mend import mend
 from flows.server import find_server, prefer
+from flows.table import print_any_text
 
 
 def parse() -> dict[str, Any]:
@@ -28,6 +29,7 @@ def parse() -> dict[str, Any]:
 def main() -> None:
     parameters = parse()
     prefer()
+    print_any_text()
     try:
         for line in mend():
             print(line)

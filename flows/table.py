@@ -49,7 +49,14 @@ def console(table: Any) -> None:
     """On a terminal as wide as that; in a log not folded to 80 columns."""
     from rich.console import Console
 
+    print_any_text()
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+
+
+def print_any_text() -> None:
+    """What the locale's encoding lacks is printed as `\\xe4`: no run ends because of a name."""
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):  # colorama, which DVC starts, passes it on
+        reconfigure(errors="backslashreplace")
 
 
 def literal(text: str) -> str:
