@@ -32,7 +32,7 @@ class Model:
     """`model.onnx` and `model.json` as the stage `export` writes them. Raises OSError; ValueError: they are no pair."""
 
     def __init__(self, folder: Path) -> None:
-        self.about: dict[str, Any] = json.loads((folder / "model.json").read_text())
+        self.about: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         onnx = (folder / "model.onnx").read_bytes()
         try:
             self.session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])

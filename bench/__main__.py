@@ -35,7 +35,7 @@ def in_a_clone(part: str, rounds: int, changes: list[str]) -> tuple[str, dict[st
         precision = str(receipt(Path(folder), "precompute")["precision"])
         what = ingest_path(Path(folder)) if part == "limits" else folder
         command = [sys.executable, "-m", f"bench.{part}", what, str(rounds)]
-        said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+        said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
         ratios: dict[str, list[float]] = json.loads(said.splitlines()[-1])
     return precision, {
         name: {"median": round(statistics.median(some), 3), "ratios": some} for name, some in ratios.items()
@@ -52,7 +52,7 @@ def main() -> None:
     if wrong := [part for part in args.parts if part not in PARTS]:
         parser.error(f"no part {', '.join(wrong)}: there are {', '.join(PARTS)}")
     os.environ.pop("UNFREEZE_HOME", None)  # what was remembered elsewhere would be no first run
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for part in args.parts:
         print(f"{part} {args.name}", flush=True)
         if part == "versus":
@@ -63,7 +63,7 @@ def main() -> None:
             precision, found = in_a_clone(part, args.rounds, args.set)
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "rounds": args.rounds}
         results[f"{part} {args.name} {precision}"] = found | {"measured on": machine}
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         tables.write(results)
     print(tables.rounds(results))
 

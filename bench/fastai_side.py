@@ -34,7 +34,7 @@ from sklearn.metrics import accuracy_score, log_loss
 def main() -> None:
     warnings.simplefilter("ignore")
     project, size_px = Path(sys.argv[1]), int(sys.argv[2])
-    about = json.loads((project / "data/backbone/backbone.json").read_text())
+    about = json.loads((project / "data/backbone/backbone.json").read_text(encoding="utf-8"))
     root = project / sys.argv[3]
     files = pd.read_parquet(project / "data/ingest/files.parquet").set_index("sha256")["file"]
     parts = [pd.read_csv(project / f"data/split/{part}.csv", dtype=str) for part in ("train", "valid")]

@@ -32,7 +32,7 @@ def draw_some(folder: Path, numbers: range) -> None:
 
 
 def label_all(root: Path, n: int) -> None:
-    with (root / "labels.csv").open("w", newline="") as file:
+    with (root / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["id", "label"], *([f"{i:06d}", ["even", "odd"][i % 2]] for i in range(n))])
 
 

@@ -30,7 +30,7 @@ def seconds(folder: Path, *command: str, **environment: str) -> float:
 
 
 def receipt(project: Path, stage: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((project / f".unfreeze/receipts/{stage}.json").read_text())
+    found: dict[str, Any] = json.loads((project / f".unfreeze/receipts/{stage}.json").read_text(encoding="utf-8"))
     return found
 
 
@@ -50,7 +50,7 @@ def change(project: Path, changes: list[str]) -> None:
 def empty_pipeline(folder: Path) -> Path:
     """`N_STAGES` stages in a row that copy one line, up to date."""
     stages = {f"stage{i}": {"cmd": f"cp {i} {i + 1}", "deps": [str(i)], "outs": [str(i + 1)]} for i in range(N_STAGES)}
-    (folder / "0").write_text("line\n")
+    (folder / "0").write_text("line\n", encoding="utf-8")
     YAML().dump({"stages": stages}, folder / "dvc.yaml")
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "repro", "-q"]):
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
@@ -59,7 +59,7 @@ def empty_pipeline(folder: Path) -> Path:
 
 def add(pictures: Path, n: int, rng: np.random.Generator) -> None:
     """`n` new labelled pictures: mirrored copies of some that are there, with eight pixels changed."""
-    with (pictures / "labels.csv").open(newline="") as file:
+    with (pictures / "labels.csv").open(newline="", encoding="utf-8") as file:
         header, *rows = list(csv.reader(file))
     at = header.index("id")
     known = {path.stem: path for path in (pictures / "train").rglob("*") if path.is_file()}
@@ -72,7 +72,7 @@ def add(pictures: Path, n: int, rng: np.random.Generator) -> None:
         mirrored.save(pictures / "train" / f"{new}.png")
         row[at] = new
         rows.append(row)
-    with (pictures / "labels.csv").open("w", newline="") as file:
+    with (pictures / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 

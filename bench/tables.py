@@ -24,8 +24,8 @@ TITLES = {
 
 def write(results: dict[str, Any]) -> None:
     for path, begin, tables in shown(results):
-        before, rest = path.read_text().split(begin)
-        path.write_text(before + begin + tables + END + rest.split(END, 1)[1])
+        before, rest = path.read_text(encoding="utf-8").split(begin)
+        path.write_text(before + begin + tables + END + rest.split(END, 1)[1], encoding="utf-8")
 
 
 def shown(results: dict[str, Any]) -> list[tuple[Path, str, str]]:

@@ -26,7 +26,7 @@ FASTAI_RATES = ["train_full.lrs=[0.00001, 0.0001, 0.001]"]
 
 def fastai(python: str, project: Path) -> dict[str, dict[str, float]]:
     command = [python, str(ROOT / "bench/fastai_side.py"), str(project), str(SIZE_PX), ingest_path(project)]
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
     found: dict[str, dict[str, float]] = json.loads(said.splitlines()[-1])
     return found
 
@@ -55,7 +55,7 @@ def turn(folder: Path, python: str, changes: list[str]) -> dict[str, Any]:
     change(folder, ["train_head.lr=0.002"])
     ours["second head"] = repro(folder, "train_head") | reached(folder, "train_head")
     repro(folder, "evaluate")
-    metrics = json.loads((folder / "data/evaluate/metrics.json").read_text())
+    metrics = json.loads((folder / "data/evaluate/metrics.json").read_text(encoding="utf-8"))
     ours["full"] = work(folder, "train_full") | reached(folder, "train_full")
     ours["tta"] = work(folder, "tta") | {name: metrics[f"{name}_tta"] for name in ("accuracy", "log_loss")}
     theirs = fastai(python, folder)

@@ -14,9 +14,11 @@ import dvc.api
 from dvc.exceptions import DvcException
 from jinja2 import Environment, FileSystemLoader
 
+from flows.errors import PipelineError
 from flows.pages.curves import chart
 from flows.pages.result import CURVES, Result, read_result
 from flows.pipeline.dvc_adapter import REVISION_ERRORS
+from flows.sharing import clone
 
 TEMPLATES = Path(__file__).parent / "pages/templates"
 N_IDS = 12  # pictures named of each kind; their number is always said
@@ -30,7 +32,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("compare.html"))
     arguments = parser.parse_args()
     try:
+        clone.prefix()  # where git refuses to read here, DVC has no words for it
         results = [read_result(name, rev) for name, rev in revisions(arguments.names)]
+    except PipelineError as error:
+        sys.exit(f"compare: {' '.join(str(error).split())}")
     except (DvcException, *REVISION_ERRORS) as error:
         sys.exit(f"compare: {' '.join(str(error).split())}: `dvc exp show` and `git branch -a` list what there is")
     arguments.out.write_text(page(results), encoding="utf-8")

@@ -12,10 +12,13 @@ import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from flows.compare import templates
+from flows.errors import PipelineError
 from flows.pages.curves import Chart, chart
+from flows.sharing.clone import prefix
 
 HOME = Path(".unfreeze")
 PAGE = HOME / "live/index.html"
@@ -40,22 +43,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.live", description=__doc__)
     parser.add_argument("--once", action="store_true", help="write the page and end")
     once = parser.parse_args().once
+    try:
+        inside = prefix()
+    except PipelineError:  # no git, so no experiments
+        inside = ""
     print(f"{PAGE.absolute().as_uri()}", flush=True)
     with suppress(KeyboardInterrupt):
-        write()
+        write(inside)
         while not once:
             time.sleep(2)
-            write()
+            write(inside)
 
 
-def write() -> None:
-    """Whole or not at all: a browser may read at any moment."""
+def write(inside: str) -> None:
+    """Whole or not at all: a browser may read at any moment. `inside`: the project's folder in the git repository."""
     folders = [*HOME.glob("live/*/metrics.json"), *HOME.glob("variants/**/.unfreeze/live/*/metrics.json")]
-    folders += QUEUED.glob("*/.unfreeze/live/*/metrics.json")
+    folders += QUEUED.glob(f"*/{escape(inside)}.unfreeze/live/*/metrics.json")
     newest = sorted(folders, key=lambda path: (-written(path), path))[:MOST_STAGES]
     new = PAGE.with_suffix(".tmp")
     new.parent.mkdir(parents=True, exist_ok=True)
-    new.write_text(templates().get_template("live.html.j2").render(stages=[read(path.parent) for path in newest]))
+    stages = [read(path.parent, inside) for path in newest]
+    new.write_text(templates().get_template("live.html.j2").render(stages=stages), encoding="utf-8")
     new.replace(PAGE)
 
 
@@ -65,11 +73,12 @@ def written(path: Path) -> int:
     return 0
 
 
-def read(folder: Path) -> Stage:
-    of = folder.as_posix().replace("/.unfreeze/live/", ": ").removeprefix(f"{HOME}/").removeprefix("live/")
+def read(folder: Path, inside: str) -> Stage:
+    where = folder.as_posix().replace(f"/{inside}.unfreeze/live/", ": ").replace("/.unfreeze/live/", ": ")
+    of = where.removeprefix(f"{HOME}/").removeprefix("live/")
     latest: dict[str, object] = {}
     with suppress(ValueError, OSError):  # just being written, or removed
-        latest = json.loads((folder / "metrics.json").read_text())
+        latest = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     shown = [(name, f"{value:.4f}") for name, value in latest.items() if isinstance(value, float)]
     charts = [chart(title, [points(folder, name) for name in names]) for title, names in TOGETHER.items()]
     return Stage(of.removeprefix("variants/").replace(f"{QUEUED}/", "queued "), shown, charts)
@@ -79,7 +88,7 @@ def points(folder: Path, name: str) -> list[tuple[float, float]]:
     path = folder / f"plots/metrics/{name}.tsv"
     if not path.exists():
         return []
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         rows = [row for row in csv.reader(file, delimiter="\t") if len(row) == 2]
     return [found for row in rows if (found := point(*row))]
 

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from flows.errors import PipelineError
+from flows.pages.table import print_any_text
 from flows.pipeline.dvc_adapter import open_repo
 from flows.pipeline.graph import read_graph
 from flows.plan import TARGETS_HELP
@@ -31,6 +32,7 @@ def parse() -> dict[str, Any]:
 def main() -> None:
     parameters = parse()
     prefer()
+    print_any_text()
     try:
         for line in repair():
             print(line)

@@ -192,7 +192,7 @@ def main() -> None:
         save_file(weights, folder / "weights.safetensors")
         sha256 = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
         about = about.model_copy(update={"sha256": sha256})
-        (folder / "backbone.json").write_text(about.model_dump_json(indent=2) + "\n")
+        (folder / "backbone.json").write_text(about.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

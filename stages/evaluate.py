@@ -106,7 +106,7 @@ def main() -> None:
     classes, averaged = probabilities(valid, "tta")
     said = np.array(classes)[averaged.argmax(1)]
     with outputs(stage_folder("evaluate")) as folder:
-        (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+        (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         table.to_csv(folder / "steps.csv", index=False)
         pd.DataFrame({"actual": valid["label"], "predicted": said}).to_csv(folder / "confusion.csv", index=False)
         table_of_test = submission(test["id"].tolist(), classes, probabilities(test, "tta")[1])

@@ -174,7 +174,7 @@ def main() -> None:
     said = pd.read_parquet(stage_folder("tta") / "valid.parquet")
     history = pd.read_csv(stage_folder("train_full") / "history.csv")
     about = describe(network, params, train, valid, said, history)
-    about["metrics"] = json.loads((stage_folder("evaluate") / "metrics.json").read_text())
+    about["metrics"] = json.loads((stage_folder("evaluate") / "metrics.json").read_text(encoding="utf-8"))
     some = np.linspace(0, len(valid.ids) - 1, min(params.n_check, len(valid.ids)), dtype=int)
     receipt.note(items=len(some), computed=len(some))
     resized = Shards(stage_folder("resize") / "shards")

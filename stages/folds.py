@@ -91,7 +91,7 @@ def main() -> None:
     summary = {key: round(value, 6) for key, value in summary.items()}
     submission = vote(folds)
     with outputs(stage_folder("folds")) as folder:
-        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         rows.to_csv(folder / "folds.csv", index=False)
         submission.round(6).to_csv(folder / "submission.csv", index=False)
         plot(rows, folder / "spread.png")

@@ -130,7 +130,11 @@ def load_model(path: Path) -> tuple[Network, Prediction | None]:
     path = path / "model.safetensors" if path.is_dir() else path
     beside = path.with_name("model.json")
     try:
-        about = Prediction.model_validate(json.loads(beside.read_text())["prediction"]) if beside.exists() else None
+        about = (
+            Prediction.model_validate(json.loads(beside.read_text(encoding="utf-8"))["prediction"])
+            if beside.exists()
+            else None
+        )
         return load_network(path), about
     except FileNotFoundError:
         raise StageError(f"no model {path}: name data/export, or a model.safetensors (`dvc repro export`)") from None
@@ -186,7 +190,7 @@ def writer(stack: ExitStack, path: Path | None) -> Write:
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         raise StageError(f"{path}: its folder cannot be made ({error.strerror}): name another") from None
     if path is None or path.suffix != ".parquet":
-        stream = stack.enter_context(file.open("w", newline="")) if file else sys.stdout
+        stream = stack.enter_context(file.open("w", newline="", encoding="utf-8")) if file else sys.stdout
         header = iter([True])
         return lambda table: table.to_csv(stream, index=False, header=next(header, False), lineterminator="\n")
     parquet: list[pq.ParquetWriter] = []

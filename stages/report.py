@@ -68,7 +68,7 @@ def ids_and_sha256s(part: str) -> tuple[list[str], list[str]]:
 
 def receipts() -> list[dict[str, Any]]:
     """Of the stages that ran in this clone; the longest first."""
-    found = [json.loads(path.read_text()) for path in receipt.folder().glob("*.json")]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in receipt.folder().glob("*.json")]
     return sorted(found, key=lambda one: (-one["seconds"], one["stage"]))
 
 
@@ -83,7 +83,7 @@ def main() -> None:
     duplicates = pd.read_csv(stage_folder("split") / "duplicates.csv", dtype=str, keep_default_na=False)
     facts = page.Facts(
         predictions=predictions,
-        metrics=json.loads((stage_folder("evaluate") / "metrics.json").read_text()),
+        metrics=json.loads((stage_folder("evaluate") / "metrics.json").read_text(encoding="utf-8")),
         steps=pd.read_csv(stage_folder("evaluate") / "steps.csv"),
         classes=classes,
         galleries=found,
@@ -102,7 +102,7 @@ def main() -> None:
     )
     html = page.render(facts)
     with outputs(stage_folder("evaluate")) as folder:
-        (folder / "report.html").write_text(html)
+        (folder / "report.html").write_text(html, encoding="utf-8")
     print(f"{stage_folder('evaluate') / 'report.html'}: {len(html) / 1e6:.1f} MB")
 
 

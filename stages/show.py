@@ -30,7 +30,7 @@ def main() -> None:
         print(f"\nNo epoch of '{step}' beat what came before it, so that went on to the next step (keep: best).")
     if len(trained):
         print("For photographs of everyday things see the rates in the README, 'Your own pictures'.")
-    receipts = [json.loads(path.read_text()) for path in receipt.folder().glob("*.json")]
+    receipts = [json.loads(path.read_text(encoding="utf-8")) for path in receipt.folder().glob("*.json")]
     if receipts:
         print("\nWhere the time went, when each stage last ran here (seconds):")
         for one in sorted(receipts, key=lambda one: -one["seconds"]):
@@ -39,7 +39,9 @@ def main() -> None:
         print(f"\nTo look at it all, open {out / 'report.html'} in a browser.")
     print("\nWhere the results lie:")
     for path in sorted(out.glob("[!.]*")):
-        if path.name != "submission.csv" or path.read_text().count("\n") > 1:  # without test pictures its header alone
+        if (
+            path.name != "submission.csv" or path.read_text(encoding="utf-8").count("\n") > 1
+        ):  # without test pictures its header alone
             print(f"  {path}")
     print("\nNext: `source .venv/bin/activate`, then `dvc metrics show`, `dvc plots show`, `python -m flows.plan`")
 

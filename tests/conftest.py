@@ -43,7 +43,7 @@ def draw_pictures(folder: Path, n_each: int = 12, test: int = 4) -> Path:
             rows.append(f"{label}{number:02d},{label},{'a' if number % 2 else 'b'}")
     grey = folder / "train" / "blue00.jpg"
     Image.open(grey).convert("L").save(grey)
-    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     for number in range(test):
         draw_picture(folder / "test" / f"t{number}.jpg", CLASSES[number % 3], 100 + number)
     return folder
@@ -73,7 +73,7 @@ class Project:
         }
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(command, cwd=self.folder, env=self.environment(), capture_output=True, text=True)
+        done = subprocess.run(command, cwd=self.folder, env=self.environment(), capture_output=True, encoding="utf-8")
         if check and done.returncode:
             pytest.fail(f"{' '.join(command)} -> {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         return done
@@ -87,19 +87,19 @@ class Project:
         """Set dotted keys of params.yaml."""
         yaml = YAML()
         path = self.folder / "params.yaml"
-        content = yaml.load(path.read_text())
+        content = yaml.load(path.read_text(encoding="utf-8"))
         for dotted, value in changes.items():
             *sections, key = dotted.split(".")
             section = content
             for name in sections:
                 section = section[name]
             section[key] = value
-        with path.open("w") as file:
+        with path.open("w", encoding="utf-8") as file:
             yaml.dump(content, file)
 
     def md5s(self) -> dict[str, str]:
         """Of every output, as dvc.lock has them. Without the report, which tells the time."""
-        lock = YAML(typ="safe").load((self.folder / "dvc.lock").read_text())
+        lock = YAML(typ="safe").load((self.folder / "dvc.lock").read_text(encoding="utf-8"))
         outs = [out for stage in lock["stages"].values() for out in stage["outs"]]
         return {out["path"]: out["md5"] for out in outs if out["path"] != REPORT}
 
@@ -145,7 +145,7 @@ def copy_project(folder: Path) -> None:
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "stages", "flows", "params.yaml", "dvc.yaml"]
         + [".dvcignore", ".gitignore", "data/dvc.yaml", "data/params.yaml", "pipelines", "examples"]
         + ["tests/__init__.py", "tests/stand_ins"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=ROOT, capture_output=True, encoding="utf-8", check=True,
     ).stdout.split()  # fmt: skip
     for name in tracked:
         if (ROOT / name).is_file():
@@ -179,11 +179,11 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for the front of PATH whose `python` is tests/python_server.py."""
     folder = tmp_path_factory.mktemp("shim")
     command = [sys.executable, "-m", "tests.python_server", str(folder / "socket")]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8") as server:
         assert server.stdout is not None
         assert server.stdout.readline() == "ready\n"
         python = folder / "python"
-        python.write_text(SHIM.format(python=sys.executable, socket=str(folder / "socket")))
+        python.write_text(SHIM.format(python=sys.executable, socket=str(folder / "socket")), encoding="utf-8")
         python.chmod(0o755)
         yield folder
         server.kill()

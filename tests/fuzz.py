@@ -47,7 +47,7 @@ def one_worker(target: str, first: int, end: int, folder: str) -> Iterator[Resul
     environment = os.environ | {"PYTHONPATH": str(ROOT), "UNFREEZE_HOME": folder, "OMP_NUM_THREADS": "1"}
     begun = None
     with subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     ) as process:
         assert process.stdout is not None
         while True:

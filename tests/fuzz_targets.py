@@ -64,7 +64,7 @@ def csv() -> Target:
     from stages.dataset.tables import split_tables as rows
     from stages.runtime.errors import StageError
 
-    Path("params.yaml").write_text(SMALL)
+    Path("params.yaml").write_text(SMALL, encoding="utf-8")
     for number, name in enumerate(strange.PICTURES):
         file = Path("pictures/train") / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def sections() -> list[tuple[str, Any]]:
     """(name, class) of every section that a stage loads."""
     found: dict[str, Any] = {}
     for path in sorted((ROOT / "stages").glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load"):
                 continue
             if isinstance(node.args[0], ast.Constant):

@@ -27,14 +27,14 @@ Target = tuple[Callable[[int], bytes], Look]
 
 def memory(field: str) -> int:
     """VmRSS, VmHWM or VmSize of this process, MiB."""
-    found = re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())
+    found = re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
     return int(found[1]) // 1024 if found else 0
 
 
 def judge(look: Look, data: bytes) -> tuple[str, str]:
     """(outcome, detail): fine, refused, or what must not be: crash, clutter, memory."""
     said, before = os.fstat(2).st_size, memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # VmHWM starts anew
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         outcome, detail = look(data), ""
@@ -53,8 +53,8 @@ def judge(look: Look, data: bytes) -> tuple[str, str]:
 
 def main() -> None:
     kind, first, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    tell = os.fdopen(os.dup(1), "w", buffering=1)
-    with tempfile.TemporaryFile() as said, Path(os.devnull).open("w") as nowhere:
+    tell = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    with tempfile.TemporaryFile() as said, Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(said.fileno(), 2)
         warnings.simplefilter("always")  # as in a fresh process, for each input; what a stage silences comes later

@@ -247,7 +247,7 @@ def csv(number: int) -> bytes:
 
 @functools.cache
 def good_params() -> str:
-    return (ROOT / "params.yaml").read_text()
+    return (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
 def params(number: int) -> bytes:

@@ -54,6 +54,6 @@ def test_the_network_gets_the_same_square(
 def test_without_an_export_it_says_which_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"model\.json"):
         Model(tmp_path)
-    (tmp_path / "model.json").write_text("{}")
+    (tmp_path / "model.json").write_text("{}", encoding="utf-8")
     with pytest.raises(FileNotFoundError, match=r"model\.onnx"):
         Model(tmp_path)

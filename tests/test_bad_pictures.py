@@ -392,6 +392,6 @@ except BadPictureError:
 """
     root = Path(__file__).parent.parent
     done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, str(path)], cwd=root, capture_output=True, encoding="utf-8", check=True
     )
     assert int(done.stdout) < 50  # MiB

@@ -27,7 +27,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_gpu_needs_torch_timm_pandas_pyarrow_and_pillow_alone() -> None:
     arguments = ["--pictures", "16", "--batch-size", "8", "--size-px", "32", "--rounds", "1", "test_efficientnet"]
     command = [sys.executable, "-c", ONLY, "bench/gpu.py", *arguments]
-    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8").stdout
     figures = json.loads(said)
     assert (figures["backbone"], figures["n"]) == ("test_efficientnet", 16)
     assert figures["train_full / forward_backward"] > 0
@@ -36,25 +36,25 @@ def test_gpu_needs_torch_timm_pandas_pyarrow_and_pillow_alone() -> None:
 
 @pytest.mark.parametrize("arguments", [["--batch-size", "1"], ["no_such_model"]])
 def test_gpu_refuses_what_makes_no_sense_in_one_line(arguments: list[str]) -> None:
-    done = subprocess.run([sys.executable, "bench/gpu.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "bench/gpu.py", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 2
     assert "error: " in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
 def test_the_results_are_shown() -> None:
-    results = json.loads(RESULTS.read_text())
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
     for path, begin, tables in shown(results):
-        assert path.read_text().split(begin)[1].split(END)[0] == tables
+        assert path.read_text(encoding="utf-8").split(begin)[1].split(END)[0] == tables
 
 
 def test_added_pictures_are_new_and_labelled(project: Project) -> None:
     pictures = project.folder / "pictures"
-    before = (pictures / "labels.csv").read_text()
+    before = (pictures / "labels.csv").read_text(encoding="utf-8")
     add(pictures, 3, np.random.default_rng(0))
-    assert (pictures / "labels.csv").read_text().startswith(before)
+    assert (pictures / "labels.csv").read_text(encoding="utf-8").startswith(before)
     project.repro("precompute")
-    receipt = json.loads((project.folder / ".unfreeze/receipts/precompute.json").read_text())
+    receipt = json.loads((project.folder / ".unfreeze/receipts/precompute.json").read_text(encoding="utf-8"))
     assert receipt["computed"] == 3
     add(pictures, 36, np.random.default_rng(1))  # some of them from the same source as before
     new = [path.read_bytes() for path in (pictures / "train").glob("new*.png")]

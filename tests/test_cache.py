@@ -67,15 +67,15 @@ def test_one_picture(project: Project) -> None:
 
 def test_one_label_resizes_and_precomputes_nothing(project: Project) -> None:
     labels = project.folder / "pictures/labels.csv"
-    labels.write_text(labels.read_text().replace("red03,red", "red03,green"))
+    labels.write_text(labels.read_text(encoding="utf-8").replace("red03,red", "red03,green"), encoding="utf-8")
     check(project, did=["ingest", "split", *TRAINING])
 
 
 def test_a_label_of_valid_trains_no_range_test(project: Project) -> None:
-    id_, label, _ = (project.folder / "data/split/valid.csv").read_text().splitlines()[1].split(",")
+    id_, label, _ = (project.folder / "data/split/valid.csv").read_text(encoding="utf-8").splitlines()[1].split(",")
     labels = project.folder / "pictures/labels.csv"
     other = "red" if label == "green" else "green"
-    labels.write_text(labels.read_text().replace(f"{id_},{label}", f"{id_},{other}"))
+    labels.write_text(labels.read_text(encoding="utf-8").replace(f"{id_},{label}", f"{id_},{other}"), encoding="utf-8")
     check(project, did=["ingest", "split", "train_head", "augment", "train_full", "tta", "evaluate"])
 
 
@@ -113,8 +113,8 @@ def test_a_group_column_resizes_and_precomputes_nothing(project: Project) -> Non
 
 def test_shuffled_csv_stops_at_ingest(project: Project) -> None:
     labels = project.folder / "pictures/labels.csv"
-    header, *rows = labels.read_text().splitlines()
-    labels.write_text("\n".join([header, *reversed(rows)]) + "\n")
+    header, *rows = labels.read_text(encoding="utf-8").splitlines()
+    labels.write_text("\n".join([header, *reversed(rows)]) + "\n", encoding="utf-8")
     check(project, did=["ingest"])
 
 
@@ -138,7 +138,7 @@ def test_shuffled_csv_stops_at_ingest(project: Project) -> None:
 )
 def test_a_comment_stops_where_the_bytes_are_equal(project: Project, module: str, did: list[str]) -> None:
     path = project.folder / module
-    path.write_text(path.read_text() + "# a comment\n")
+    path.write_text(path.read_text(encoding="utf-8") + "# a comment\n", encoding="utf-8")
     check(project, did)
 
 

@@ -105,7 +105,7 @@ def test_live_curves_as_a_page(project: Project) -> None:
     said = project.run("python", "-m", "flows.live", "--once").stdout
     page = project.folder / ".unfreeze/live/index.html"
     assert said == f"{page.as_uri()}\n"
-    html = page.read_text()
+    html = page.read_text(encoding="utf-8")
     assert re.findall(r"<h2>(.*)</h2>", html) == ["train_full", "augment", "train_head"]  # the last one first
     assert html.count("<polyline") == 3 * 5
     assert 'http-equiv="refresh"' in html
@@ -113,12 +113,12 @@ def test_live_curves_as_a_page(project: Project) -> None:
     queued = project.folder / ".dvc/tmp/exps/tmpa1/.unfreeze/live/augment"
     shutil.copytree(project.folder / ".unfreeze/live/augment", queued)
     project.run("python", "-m", "flows.live", "--once")
-    assert "<h2>queued tmpa1: augment</h2>" in page.read_text()
+    assert "<h2>queued tmpa1: augment</h2>" in page.read_text(encoding="utf-8")
 
 
 def test_a_row_that_is_just_being_written_and_a_loss_that_is_no_number(tmp_path: Path) -> None:
     (tmp_path / "plots/metrics").mkdir(parents=True)
-    (tmp_path / "plots/metrics/loss.tsv").write_text("step\tloss\n0\t1.5\n1\tnan\n2\t0.5\n3\t1.2e-")
+    (tmp_path / "plots/metrics/loss.tsv").write_text("step\tloss\n0\t1.5\n1\tnan\n2\t0.5\n3\t1.2e-", encoding="utf-8")
     assert points(tmp_path, "loss") == [(0, 1.5), (2, 0.5)]
 
 
@@ -130,13 +130,13 @@ def test_experiments_of_a_repository(project: Project) -> None:
     project.run("git", "checkout", "-q", ".")
     project.run("dvc", "checkout", "-q", "tta")
     assert "3 results: compare.html" in project.run("python", "-m", "flows.compare").stdout
-    html = (project.folder / "compare.html").read_text()
+    html = (project.folder / "compare.html").read_text(encoding="utf-8")
     assert re.findall(r'<th scope="row">(tta[^<]*)</th>\s*<td>2</td><td>2</td><td>3</td>', html) == ["tta.n_aug"]
     assert "9 pictures in both" in html
     assert "not in the cache" not in html
     project.run("rm", "-r", ".dvc/cache")
     project.run("python", "-m", "flows.compare", "workspace", "warm", "--out", "poor.html")
-    html = (project.folder / "poor.html").read_text()
+    html = (project.folder / "poor.html").read_text(encoding="utf-8")
     assert "Not known: the predictions of one of the two are not here." in html
     assert re.search(r"Of <b>warm</b> not in git and not in the cache: .*data/tta/valid.parquet", html)
     done = project.run("python", "-m", "flows.compare", "nothing", check=False)

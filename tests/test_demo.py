@@ -58,7 +58,7 @@ def test_metrics_and_plots_show(started: Project) -> None:
     said = started.run("dvc", "metrics", "show").stdout
     assert "log_loss_tta" in said
     started.run("dvc", "plots", "show")
-    page = (started.folder / "dvc_plots/index.html").read_text()
+    page = (started.folder / "dvc_plots/index.html").read_text(encoding="utf-8")
     for title in ("Confusion on valid", "Losses, head", "Loss on valid, all layers", "curve.png"):
         assert title in page
 
@@ -177,15 +177,17 @@ def test_a_command_that_is_wrong_is_found(command: str, said: str) -> None:
     "target", ["help", "setup", "demo", "test", "test-ci", "test-slow", "test-browser", "app", "bench", "lint", "clean"]
 )
 def test_every_target_has_a_line_of_help(target: str) -> None:
-    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
     assert re.search(rf"^{target} +\w", said, re.MULTILINE)
 
 
 def test_the_repository_keeps_its_rules() -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    ).stdout.split()
     assert "uv.lock" not in tracked
     for name in tracked:
         if name.endswith(".py"):
-            text = Path(ROOT / name).read_text()
+            text = Path(ROOT / name).read_text(encoding="utf-8")
             loads = re.findall(r"torch\.load\((?!.*weights_only=True)", text)
             assert not loads or name.startswith("tests/"), f"{name}: torch.load without weights_only=True"

@@ -14,14 +14,14 @@ from stages.runtime.params import NO_RESULT, NOT_SHOWN, SECTIONS
 from tests.conftest import Project
 
 ROOT = Path(__file__).parent.parent
-STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
-ALL_PARAMS: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+STAGES: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+ALL_PARAMS: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 def first_party_imports(path: Path, seen: set[Path]) -> set[Path]:
     """Modules of ours that `path` imports, at any depth, wherever the import stands."""
     seen.add(ROOT / "stages/__init__.py")  # runs before any of them
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -41,7 +41,7 @@ def sections_read(paths: set[Path]) -> set[str]:
 
     Without NO_RESULT: more room must not mean to train again."""
     found = set[str]()
-    for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text()))):
+    for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
         if not isinstance(node, ast.Call):
             continue
         called = getattr(node.func, "id", getattr(node.func, "attr", ""))
@@ -63,7 +63,9 @@ def packages(modules: set[Path]) -> set[str]:
 def code_deps(name: str) -> set[str]:
     module = ROOT / f"stages/{name}.py"
     modules = first_party_imports(module, {module})
-    examples = {name for path in modules for name in re.findall(r'Path\("(examples/[^"]+)"\)', path.read_text())}
+    examples = {
+        name for path in modules for name in re.findall(r'Path\("(examples/[^"]+)"\)', path.read_text(encoding="utf-8"))
+    }
     return packages(modules) | examples
 
 
@@ -99,18 +101,18 @@ def test_no_package_that_is_a_dep_holds_another() -> None:
 
 
 def test_dvc_yaml_is_short() -> None:
-    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= 350
+    assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 350
 
 
 def test_deps_of_the_downloads_are_the_packages_that_are_imported() -> None:
-    stages = YAML(typ="safe").load((ROOT / "data/dvc.yaml").read_text())["stages"]
+    stages = YAML(typ="safe").load((ROOT / "data/dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert [set(stage["deps"]) for stage in stages.values()] == [code_deps("download")] * 3
 
 
 def test_files_that_are_no_deps_hold_no_code() -> None:
     """A package's parent is imported with it and is no dep."""
     for parent in ("dataset", "training", "vision", "models", "reporting"):
-        (only,) = ast.parse((ROOT / f"stages/{parent}/__init__.py").read_text()).body
+        (only,) = ast.parse((ROOT / f"stages/{parent}/__init__.py").read_text(encoding="utf-8")).body
         assert isinstance(only, ast.Expr)
 
 
@@ -147,7 +149,7 @@ def test_the_run_cache_can_keep_it(name: str) -> None:
 
 def test_stages_import_neither_dvc_nor_prefect() -> None:
     for path in (ROOT / "stages").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in names} & {"dvc", "prefect"}, path
@@ -177,7 +179,7 @@ def test_no_stage_but_export_loads_torchs_compiler() -> None:
     names = ", ".join(f"stages.{name}" for name in STAGES)
     unwanted = ("torch._inductor", "torch._refs", "sympy")
     program = f"import sys, {names}; print([m for m in {unwanted} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"
     program = "import stages, sys; sys.exit('torch._dynamo' in sys.modules)"
     for named, code in (("stages.tta", 1), ("stages.export", 0)):

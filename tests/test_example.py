@@ -35,7 +35,7 @@ def test_the_example_names_the_classes_that_predict_names(exported: Project, tmp
         str(tmp_path / "broken.jpg"),
         *map(str, pictures),
     ]
-    done = subprocess.run(command, cwd=export, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=export, capture_output=True, encoding="utf-8", check=True)
     said = done.stdout
     assert re.fullmatch(r".*broken\.jpg\tnot read: .*[Tt]runcated.*\n", done.stderr)
     rows = pd.DataFrame([line.split("\t") for line in said.splitlines()], columns=["file", "predicted", "probability"])

@@ -12,7 +12,7 @@ from tests.conftest import ROOT, Project, copy_project, start
 
 pytestmark = pytest.mark.slow
 LIMIT_MIB = 1536
-STAGES = list(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"])
+STAGES = list(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def peak_mib(project: Project, stage: str) -> float:
     """Run a stage by hand; its largest resident set, as its receipt says."""
     project.run(sys.executable, "-m", f"stages.{stage}")
-    receipt = json.loads((project.folder / f".unfreeze/receipts/{stage}.json").read_text())
+    receipt = json.loads((project.folder / f".unfreeze/receipts/{stage}.json").read_text(encoding="utf-8"))
     return float(receipt["peak_mib"])
 
 
@@ -50,13 +50,13 @@ def test_force_changes_no_byte(full: Project) -> None:
 
 def test_memory_for_twice_the_pictures(full: Project, peaks: dict[str, float]) -> None:
     raw = full.folder / "data/raw/elpv"
-    header, *rows = (raw / "labels.csv").read_text().splitlines()
+    header, *rows = (raw / "labels.csv").read_text(encoding="utf-8").splitlines()
     for path in sorted((raw / "train").iterdir()):
         with Image.open(path) as image:
             ImageOps.mirror(image).save(path.with_name(f"mirrored_{path.name}"))
     twice = [header, *rows, *(f"mirrored_{row}" for row in rows)]
     (raw / "labels.csv").unlink()  # DVC's link into its cache
-    (raw / "labels.csv").write_text("\n".join(twice) + "\n")
+    (raw / "labels.csv").write_text("\n".join(twice) + "\n", encoding="utf-8")
     doubled = {stage: peak_mib(full, stage) for stage in ("ingest", "resize", "precompute")}
     print(f"\npeak MiB, twice the pictures: {doubled}")
     for stage, peak in doubled.items():
@@ -70,7 +70,7 @@ def test_five_folds(full: Project) -> None:
     for fold in range(5):
         full.params({"split.cv_idx": fold})
         assert "precompute" not in full.repro("evaluate") or fold == 0
-        metrics = json.loads((full.folder / "data/evaluate/metrics.json").read_text())
+        metrics = json.loads((full.folder / "data/evaluate/metrics.json").read_text(encoding="utf-8"))
         rows.append([metrics["accuracy_tta"], metrics["log_loss_tta"]])
     accuracy, log_loss = np.mean(rows, axis=0)
     print(f"\nfive folds: accuracy_tta, log_loss_tta\n{rows}\nmean {accuracy:.4f} {log_loss:.4f}")

@@ -29,7 +29,7 @@ def fresh(reproduced: Project, folder: Path) -> Project:
 
 def start(project: Project) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        REPRO, cwd=project.folder, env=project.environment(), text=True, stdout=subprocess.PIPE,
+        REPRO, cwd=project.folder, env=project.environment(), encoding="utf-8", stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
 

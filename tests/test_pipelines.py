@@ -170,8 +170,8 @@ def test_what_a_user_can_mend_is_said_in_one_line(project: Project, arguments: s
 
 def test_the_summary_is_of_the_folds(folded: Project) -> None:
     folder = folded.folder / "data/folds"
-    summary = json.loads((folder / "summary.json").read_text())
-    metrics = [json.loads((folder / fold / "evaluate/metrics.json").read_text()) for fold in "01"]
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    metrics = [json.loads((folder / fold / "evaluate/metrics.json").read_text(encoding="utf-8")) for fold in "01"]
     a, b = (one["log_loss_tta"] for one in metrics)
     assert summary["n_folds"] == 2
     assert summary["log_loss_tta_mean"] == pytest.approx((a + b) / 2, abs=1e-6)
@@ -212,9 +212,11 @@ def test_two_backbones_side_by_side(project: Project) -> None:
             said = project.run(*command, *changes).stdout
             if stage == "precompute" and name == "one":  # the main pipeline's own network
                 assert (
-                    json.loads((project.folder / f".unfreeze/receipts/data/backbones/one/{stage}.json").read_text())[
-                        "computed"
-                    ]
+                    json.loads(
+                        (project.folder / f".unfreeze/receipts/data/backbones/one/{stage}.json").read_text(
+                            encoding="utf-8"
+                        )
+                    )["computed"]
                     == 0
                 ), said
     for file in ("metrics.json", "steps.csv"):
@@ -223,7 +225,9 @@ def test_two_backbones_side_by_side(project: Project) -> None:
     project.run("python", "-m", "stages.backbones", "one", "two")
     table = pd.read_csv(project.folder / "data/backbones/backbones.csv").set_index("backbone")
     for name in networks:
-        metrics = json.loads((project.folder / f"data/backbones/{name}/evaluate/metrics.json").read_text())
+        metrics = json.loads(
+            (project.folder / f"data/backbones/{name}/evaluate/metrics.json").read_text(encoding="utf-8")
+        )
         assert table.loc[name, "log_loss_tta"] == pytest.approx(metrics["log_loss_tta"])
         assert table.loc[name, "n_valid"] == 9
         network = load_network(project.folder / f"data/backbones/{name}/train_full/model.safetensors")

@@ -14,7 +14,7 @@ STAGES = ("ingest", "resize", "precompute")
 
 def add(folder: Path) -> None:
     draw_picture(folder / "train/red99.jpg", "red", 99)
-    with (folder / "labels.csv").open("a") as file:
+    with (folder / "labels.csv").open("a", encoding="utf-8") as file:
         file.write("red99,red,a\n")
 
 
@@ -29,14 +29,14 @@ def remove(folder: Path) -> None:
 
 def relabel(folder: Path, old: str = "red03,red", new: str = "red03,blue") -> None:
     path = folder / "labels.csv"
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
+    assert old in path.read_text(encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
 def shuffle(folder: Path) -> None:
     path = folder / "labels.csv"
-    header, *rows = path.read_text().splitlines()
-    path.write_text("\n".join([header, *np.random.default_rng(0).permutation(rows)]) + "\n")
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([header, *np.random.default_rng(0).permutation(rows)]) + "\n", encoding="utf-8")
 
 
 def rename(folder: Path) -> None:
@@ -57,18 +57,20 @@ def test_a_change_costs_what_it_changes(
     change(project.folder / "pictures")
     ran = project.repro("split", "precompute")
     for stage in set(STAGES) & set(ran):
-        receipt = json.loads((receipts / f"{stage}.json").read_text())
+        receipt = json.loads((receipts / f"{stage}.json").read_text(encoding="utf-8"))
         assert (receipt["items"], receipt["computed"]) == (n_pictures, n_new)
     remembered = project.md5s()
     project.run("env", f"UNFREEZE_HOME={tmp_path / 'empty'}", "dvc", "repro", "--force", "split", "precompute")
-    computed = json.loads((receipts / "precompute.json").read_text())["computed"]
+    computed = json.loads((receipts / "precompute.json").read_text(encoding="utf-8"))["computed"]
     assert computed == n_pictures
     assert project.md5s() == remembered
 
 
 def test_views_are_computed_once_and_another_rate_computes_none(project: Project, tmp_path: Path) -> None:
     def computed() -> int:
-        return int(json.loads((project.folder / ".unfreeze/receipts/augment.json").read_text())["computed"])
+        return int(
+            json.loads((project.folder / ".unfreeze/receipts/augment.json").read_text(encoding="utf-8"))["computed"]
+        )
 
     project.params({"augment.views": 2, "augment.cycle_len": 3})
     assert project.repro("augment") == ["augment"]

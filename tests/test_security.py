@@ -165,7 +165,7 @@ def test_a_negative_size_in_a_tar_does_not_go_round_for_ever(tmp_path: Path) -> 
 def test_a_picture_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow has Ghostscript run the program that an EPS file is."""
     ran = tmp_path / "ran"
-    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {ran}\n")
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {ran}\n", encoding="utf-8")
     (tmp_path / "gs").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
@@ -195,13 +195,13 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, shim: Path) -> tuple[Proje
     home = tmp_path_factory.mktemp("hostile")
     project = make_project(home / "project", shim)
     pictures = project.folder / "pictures"
-    rows = list(csv.reader((pictures / "labels.csv").read_text().splitlines()))[1:]
+    rows = list(csv.reader((pictures / "labels.csv").read_text(encoding="utf-8").splitlines()))[1:]
     for (old, *_), new in zip(rows, NAMES, strict=False):
         (pictures / f"train/{old}.jpg").rename(pictures / f"train/{new}.jpg")
     for place in (project.folder, home, pictures):
         (place / "outside.jpg").write_bytes((pictures / "test/t0.jpg").read_bytes())
     names = [*NAMES, *(row[0] for row in rows[len(NAMES) :])]
-    with (pictures / "labels.csv").open("w", newline="") as file:
+    with (pictures / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerow(["id", "label"])
         csv.writer(file).writerows([name, LABELS[row[1]]] for name, row in zip(names, rows, strict=True))
         csv.writer(file).writerows([name, LABELS["red"]] for name in OUTSIDE)
@@ -301,7 +301,7 @@ def test_the_rules_see(source: str) -> None:
 
 @pytest.mark.parametrize("folder", ["stages", "flows"])
 def test_no_code_that_runs_what_it_reads(folder: str) -> None:
-    found = {str(path): broken_rules(path.read_text()) for path in ROOT.glob(f"{folder}/**/*.py")}
+    found = {str(path): broken_rules(path.read_text(encoding="utf-8")) for path in ROOT.glob(f"{folder}/**/*.py")}
     assert {name: rules for name, rules in found.items() if rules} == {}
     assert len(found) > 10
 
@@ -315,18 +315,22 @@ def test_nothing_that_we_start_or_deploy_is_told_to_listen_beyond_loopback() -> 
         *ROOT.glob("stages/**/*.py"),
         *ROOT.glob("app/*.py"),
     ):
-        assert not any(word in path.read_text() for word in ("0.0.0.0", "--host", "SERVER_API_HOST", ".listen(")), path
+        assert not any(
+            word in path.read_text(encoding="utf-8") for word in ("0.0.0.0", "--host", "SERVER_API_HOST", ".listen(")
+        ), path
 
 
 def test_every_promise_is_held_by_tests_that_there_are() -> None:
-    promises = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ")][1:]
+    promises = [
+        line for line in (ROOT / "SECURITY.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")
+    ][1:]
     assert len(promises) == 12
     for promise in promises:
         names, file = re.findall(r"`([\w/.]*(?:\.py)?)::(\w+)`", promise), ""
         assert names, promise
         for given, name in names:
             file = given or file
-            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), (file, name)
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), (file, name)
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_SPARSE])

@@ -45,7 +45,7 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         values["resize"]["size_px"] = SIDE
         monkeypatch.chdir(tmp_path)
         Path("pictures/valid").mkdir(parents=True)
-        with Path("params.yaml").open("w") as file:
+        with Path("params.yaml").open("w", encoding="utf-8") as file:
             YAML().dump(values, file)
         for number in range(6):
             path = Path(f"pictures/train/{'ab'[number % 2]}/{number}.png")
@@ -56,7 +56,7 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
 
 def depth_of() -> Any:
-    return json.loads(Path("data/ingest/depth.json").read_text())
+    return json.loads(Path("data/ingest/depth.json").read_text(encoding="utf-8"))
 
 
 def kept() -> dict[str, Any]:

@@ -18,7 +18,7 @@ LONG = {"train_head": 40, "augment": 12, "train_full": 6}  # epochs: some second
 def start(project: Project, stage: str) -> subprocess.Popen[str]:
     command, environment = ["python", "-m", f"stages.{stage}"], project.environment() | {"PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        command, cwd=project.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, cwd=project.folder, env=environment, encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 
@@ -82,7 +82,7 @@ def test_what_was_stopped_is_run_again_by_dvc(project: Project, shell: str, code
     environment = project.environment() | {"PYTHONUNBUFFERED": "1", "SHELL": path}
     repro = subprocess.Popen(
         ["dvc", "repro", "train_full"], cwd=project.folder, env=environment,
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     after_epoch(repro, 2)
     for below in psutil.Process(repro.pid).children(recursive=True):  # the shell too, as who preempts a machine does
@@ -103,7 +103,7 @@ def test_every_long_stage_leaves_when_told(project: Project, stage: str) -> None
         "import runpy, signal, sys; sys.argv = [{module!r}]; import stages.runtime.signals as stop; stop._asked = True;"
         "runpy.run_module({module!r}, run_name='__main__')"
     ).format(module=f"stages.{stage}")
-    (project.folder / "told.py").write_text(program)
+    (project.folder / "told.py").write_text(program, encoding="utf-8")
     done = project.run("env", f"UNFREEZE_HOME={project.folder / 'empty'}", "python", "-m", "told", check=False)
     assert done.returncode == EXIT_CODE, done.stderr
     assert contents(project.folder / "data" / stage) == before

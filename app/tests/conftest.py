@@ -70,7 +70,7 @@ def served(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     opening = {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SHARE": "True", "GRADIO_ALLOWED_PATHS": "/"}
     command = [sys.executable, "-m", "app", "--port", "7869", "--model", str(project / "data/export")]
     environment = os.environ | opening | {"TMPDIR": str(folder)}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
         said = process.stdout.readline()
         assert said == "Try the model: http://127.0.0.1:7869 (Ctrl-C ends it)\n"

@@ -15,10 +15,10 @@ assert set(LABELS) == set(CLASSES)
 
 def rename(pictures: Path) -> None:
     """Labels in labels.csv, and one picture in the folder."""
-    with (pictures / "labels.csv").open() as file:
+    with (pictures / "labels.csv").open(encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     (pictures / "train/red00.jpg").rename(pictures / f"train/{NAMED}.jpg")
-    with (pictures / "labels.csv").open("w") as file:
+    with (pictures / "labels.csv").open("w", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *([NAMED if a == "red00" else a, LABELS[b], c] for a, b, c in rows)])
 
 
@@ -31,7 +31,9 @@ def main(folder: Path) -> None:
     valid = pd.read_parquet(folder / "data/tta/valid.parquet")
     said = valid[[f"plain:{label}" for label in sorted(LABELS.values())]].set_axis(sorted(LABELS.values()), axis=1)
     rows = zip(valid["id"], said.to_dict("records"), strict=True)
-    (folder / "said.json").write_text(json.dumps([{"file": f"{name}.jpg", "said": one} for name, one in rows]))
+    (folder / "said.json").write_text(
+        json.dumps([{"file": f"{name}.jpg", "said": one} for name, one in rows]), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

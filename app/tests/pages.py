@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-CHECKS = (Path(__file__).parent / "checks.js").read_text()
+CHECKS = (Path(__file__).parent / "checks.js").read_text(encoding="utf-8")
 
 
 class Watched:

@@ -40,7 +40,7 @@ def shown(watched: Watched, name: str) -> Image.Image:
 @pytest.fixture
 def picture(project: Path) -> tuple[Path, str, float]:
     """A valid picture, and the class that the pipeline itself named, by torch, and how sure it was."""
-    said = json.loads((project / "said.json").read_text())
+    said = json.loads((project / "said.json").read_text(encoding="utf-8"))
     best = max(said, key=lambda one: max(one["said"].values()))
     name = max(best["said"], key=best["said"].get)
     return project / "pictures/train" / best["file"], name, best["said"][name]
@@ -136,7 +136,7 @@ def test_a_turned_picture_is_upright_and_of_a_moving_one_the_first_is_taken(
 def test_without_an_export_or_a_port_it_says_what_to_do(served: Served, project: Path, tmp_path: Path) -> None:
     def says(*arguments: str) -> str:
         command = [sys.executable, "-m", "app", *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
         assert done.returncode == 1
         return done.stderr.strip()
 
@@ -144,8 +144,8 @@ def test_without_an_export_or_a_port_it_says_what_to_do(served: Served, project:
     assert says("--model", str(tmp_path)) == f"app: no {tmp_path / 'model.json'}: {way_out}"
     for name in ("model.onnx", "model.json"):
         shutil.copyfile(project / "data/export" / name, tmp_path / name)
-    about = json.loads((tmp_path / "model.json").read_text())
-    (tmp_path / "model.json").write_text(json.dumps(about | {"classes": ["a"]}))
+    about = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    (tmp_path / "model.json").write_text(json.dumps(about | {"classes": ["a"]}), encoding="utf-8")
     no_pair = f"app: {tmp_path}: model.onnx tells 3 classes apart, model.json names 1: {way_out}"
     assert says("--model", str(tmp_path)) == no_pair
     (tmp_path / "model.onnx").write_bytes(b"")

@@ -23,7 +23,7 @@ def listening(pid: int) -> list[str]:
     links = [path.readlink().name for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
     found = []
     for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/{pid}/net/{table}").read_text(encoding="utf-8").splitlines()[1:]:
             _, here, _, state, *_, inode = line.split()[:10]
             if state == "0A" and f"socket:[{inode}]" in links:
                 found.append(here)
@@ -33,7 +33,7 @@ def listening(pid: int) -> list[str]:
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's /proc")
 def test_it_listens_on_loopback_alone_whatever_the_environment_says(served: Served) -> None:
     assert listening(served.process.pid) == ["0100007F:1EBD"]  # 127.0.0.1:7869
-    children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text()
+    children = Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text(encoding="utf-8")
     assert children == ""
 
 

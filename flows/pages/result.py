@@ -10,6 +10,7 @@ from dvc.api import DVCFileSystem
 from ruamel.yaml import YAML
 
 from flows.pipeline.changes import leaves
+from flows.sharing import clone
 
 METRICS, STEPS, VALID = "data/evaluate/metrics.json", "data/evaluate/steps.csv", "data/tta/valid.parquet"
 MEASURED_ON = "data/split/valid.csv"
@@ -40,11 +41,13 @@ class Result:
 
 def read_result(name: str, rev: str | None) -> Result:
     """`rev` None: the workspace. Raises DVC's RevError: there is no such revision."""
-    files, result = DVCFileSystem(rev=rev), Result(name)
+    # of a revision the file system is that of the whole repository, in which the project may be a folder
+    folder, result = f"/{clone.prefix()}" if rev else "/", Result(name)
+    files = DVCFileSystem(rev=rev, subrepos=True)
 
     def read(path: str) -> bytes:
         try:
-            content: bytes = files.read_bytes(path)
+            content: bytes = files.read_bytes(f"{folder}{path}")
         except Exception:  # each of DVC's storages raises its own where it has nothing
             result.missing.append(path)
             return b""

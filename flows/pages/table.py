@@ -54,7 +54,14 @@ def print_table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]
     table = Table(*header, title=title)
     for cells, style in rows:
         table.add_row(*map(escape, cells), style=style)
+    print_any_text()
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
+
+
+def print_any_text() -> None:
+    """What the locale's encoding lacks is printed as `\\xe4`: no run ends because of a name."""
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):  # colorama, which DVC starts, passes it on
+        reconfigure(errors="backslashreplace")
 
 
 def literal(text: str) -> str:

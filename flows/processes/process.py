@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flows.errors import FailedError, StoppedError
 from flows.processes.child import GRACE_SECONDS, session
 
 TAIL_LINES = 15
+WORKS = 42  # exit code of a shell that was told to end with it
 HINTS = ("To track the changes", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push` to")
 LOG_SECONDS, LOG_LINES = 0.5, 200  # each record of Prefect's costs milliseconds: some stages print thousands of lines
 
@@ -46,7 +48,7 @@ def run(
     given, held = os.pipe()  # `held` closes when we end, however we end, and the child then sees it
     process = subprocess.Popen(  # noqa: S603 (commands of ours, and the user's own dvc.yaml)
         [sys.executable, "-m", "flows.processes.child", str(given), *program],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace",
         start_new_session=True, pass_fds=[given], env=environment() | dict(settings or {}),
     )  # fmt: skip
     os.close(given)
@@ -81,16 +83,17 @@ class Output:
         self.reader.start()
 
     def read(self, pipe: Any) -> None:
-        for line in pipe:
-            if not (text := line.rstrip()):
-                continue
-            with self.lock:
-                self.tail.append(text)
-                if text.startswith(self.keep):
-                    self.kept.append(text)
-                if not text.lstrip().startswith(HINTS):
-                    self.new.append(text)
-                    self.n_new += 1
+        with pipe:
+            for line in pipe:
+                if not (text := line.rstrip()):
+                    continue
+                with self.lock:
+                    self.tail.append(text)
+                    if text.startswith(self.keep):
+                        self.kept.append(text)
+                    if not text.lstrip().startswith(HINTS):
+                        self.new.append(text)
+                        self.n_new += 1
 
     def flush(self, now: bool = False) -> None:
         if self.n_new and (now or time.monotonic() - self.flushed >= LOG_SECONDS):
@@ -107,21 +110,28 @@ class Output:
 
 
 def environment() -> dict[str, str]:
-    """This process's variables, with this interpreter's folder on PATH: `python` in a stage's command is this one.
-
-    DVC runs a stage by $SHELL, which is often unset in a container. /bin/sh would then stay between DVC and the stage,
-    and on a stop end before the stage has saved its checkpoint; bash replaces itself by the command.
-    """
+    """This process's variables, with this interpreter's folder on PATH: `python` in a stage's command is this one."""
     here, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
-    shell = {} if "SHELL" in os.environ else {"SHELL": shutil.which("bash") or "/bin/sh"}
-    return (
-        os.environ
-        | shell
-        | {
-            "PATH": path if here in path.split(os.pathsep) else f"{here}{os.pathsep}{path}",
-            "PYTHONUNBUFFERED": "1",
-        }
-    )
+    return os.environ | {
+        "PATH": path if here in path.split(os.pathsep) else f"{here}{os.pathsep}{path}",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8:backslashreplace",  # what `run` reads, whatever the locale
+        "SHELL": shell(os.environ.get("SHELL", "")),
+    }
+
+
+@cache
+def shell(named: str) -> str:
+    """The shell by which DVC runs a stage: $SHELL if it runs commands, which that of a service account does not.
+
+    Where $SHELL is unset, as in many containers, DVC takes /bin/sh, which would stay between DVC and the stage, and on
+    a stop end before the stage has saved its checkpoint; bash replaces itself by the command.
+    """
+    with suppress(OSError, subprocess.TimeoutExpired):
+        command = [named, "-c", f"exit {WORKS}"]
+        if named and subprocess.run(command, capture_output=True, timeout=5).returncode == WORKS:  # noqa: S603
+            return named
+    return shutil.which("bash") or "/bin/sh"
 
 
 def terminate(process: subprocess.Popen[str], asked: set[int]) -> None:

@@ -1,21 +1,57 @@
-"""The git side of a clone: which commit it is at, what differs from that, and how it gets to another."""
+"""The git side of a clone: which commit it is at, what differs from that, and how it gets to another.
 
+The project may lie in a subfolder of the clone (`dvc init --subdir`): paths are relative to the current folder, also
+those of files outside it, which a checkout changes as well.
+"""
+
+import os
+import re
 import subprocess
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from flows.errors import PipelineError
 
 HASH_LENGTH = 40
+ALLOW = re.compile(r"git config --global --add safe\.directory .*")  # git's own words on whose the clone is
 OURS = ("dvc.lock", "params.yaml")  # what a run itself changes, beside metrics that git holds
 BY_DVC = ("/dvc.lock", ".dvc", ".gitignore")  # what DVC itself writes, in any folder
 
 
 def git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)  # noqa: S603, S607
+    """What it prints. Raises PipelineError: git refuses, or there is none."""
+    done = run(*arguments)
     if done.returncode:
-        raise PipelineError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+        raise refusal(arguments, done.stderr)
     return done.stdout.strip()
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(  # noqa: S603  (in English, for ALLOW; a name need not be UTF-8)
+            ["git", *arguments], capture_output=True, encoding="utf-8", errors="backslashreplace",  # noqa: S607
+            env=os.environ | {"LC_ALL": "C"},
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise PipelineError("there is no program git on PATH: install it, or mend PATH") from error
+
+
+def refusal(arguments: Sequence[str], said: str) -> PipelineError:
+    """In git's words; of those about a clone that belongs to another user, the command that allows it."""
+    if found := ALLOW.search(said):
+        return PipelineError(
+            f"git refuses to read {Path.cwd()}, which belongs to another user; if you trust it: `{found[0]}`"
+        )
+    return PipelineError(f"git {' '.join(arguments)}: {said.strip()}")
+
+
+def prefix() -> str:
+    """Of the current folder in its repository, as `sub/folder/`; empty at the top."""
+    return git("rev-parse", "--show-prefix")
+
+
+def top() -> str:
+    return git("rev-parse", "--show-toplevel")
 
 
 def changed_by_hand(outputs: Iterable[str]) -> list[str]:
@@ -29,9 +65,11 @@ def changed_by_hand(outputs: Iterable[str]) -> list[str]:
 
 
 def names(*arguments: str) -> list[str]:
-    """A git command's list of files, also where a name has signs that git would quote."""
+    """A git command's list of files of the whole clone, also where a name has signs that git would quote."""
     command, *rest = arguments
-    return [name for name in git(command, "-z", *rest).split("\0") if name]
+    folder = top()
+    found = git("-C", folder, command, "-z", *rest).split("\0")
+    return [os.path.relpath(f"{folder}/{name}", Path.cwd().resolve()) for name in found if name]
 
 
 def in_the_way(commit: str) -> list[str]:
@@ -41,7 +79,7 @@ def in_the_way(commit: str) -> list[str]:
     return [
         name
         for name in sorted(here & there)
-        if not name.endswith(BY_DVC) and git("hash-object", "--", name) != git("rev-parse", f"{commit}:{name}")
+        if not name.endswith(BY_DVC) and git("hash-object", "--", name) != git("rev-parse", f"{commit}:./{name}")
     ]
 
 
@@ -63,7 +101,7 @@ def on_origin() -> bool:
 
 def at_head(path: str) -> str:
     """A file's text as committed; empty where it is not."""
-    return git("show", f"HEAD:{path}") if git("ls-tree", "HEAD", path) else ""
+    return git("show", f"HEAD:./{path}") if git("ls-tree", "HEAD", path) else ""
 
 
 def go_to(revision: str, outputs: Collection[str]) -> str:
@@ -92,5 +130,5 @@ def go_to(revision: str, outputs: Collection[str]) -> str:
 def find(revision: str) -> str:
     """Its commit; empty where there is none."""
     arguments = ["rev-parse", "--quiet", "--verify", "--end-of-options", f"{revision}^{{commit}}"]
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True)  # noqa: S603, S607
+    done = run(*arguments)
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -52,7 +52,7 @@ def remembered(items: int, computed: int) -> None:
 def peak_mib() -> float:
     """Largest resident set of this process. `ru_maxrss` counts the parent's too, from before the exec."""
     status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+)", status.read_text())):
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"))):
         return int(found[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 

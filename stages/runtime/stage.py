@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +31,8 @@ def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: boo
     gc.enable()
     stage, main_started = Path(sys.argv[0]).stem, time.monotonic()
     signals.install_handlers()
+    if isinstance(sys.stdout, TextIOWrapper):  # a label that the locale's encoding lacks ends no stage
+        sys.stdout.reconfigure(errors="backslashreplace")
     _open_many_files()
     try:
         if not with_arguments:

@@ -60,7 +60,7 @@ class Items:
         if self.max_bytes:
             with self._kept():
                 make_folder(self.folder)
-                (self.folder / "about.json").write_text(about + "\n")
+                (self.folder / "about.json").write_text(about + "\n", encoding="utf-8")
             for path in _glob(self.folder, "*.seg"):
                 self._open(path)
         self._index_is_old = True

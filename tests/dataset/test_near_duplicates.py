@@ -134,7 +134,7 @@ seconds = time.monotonic() - start
 peak = re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1]  # ru_maxrss starts with that of the parent
 print(len(pairs), seconds, int(peak) / 1024)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     found, seconds, mib = map(float, done.stdout.split())
     assert found == 1000
     assert seconds < 20

@@ -73,7 +73,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(port, tmp_path_factory.mktemp("prefect"))
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     with (
-        (server.home / "server.log").open("w") as log,
+        (server.home / "server.log").open("w", encoding="utf-8") as log,
         subprocess.Popen(command, env=os.environ | server.environment(), stdout=log, stderr=log) as process,
     ):
         wait_until_it_answers(server)
@@ -90,7 +90,7 @@ def wait_until_it_answers(server: Server) -> None:
                 return
         except (URLError, OSError):
             time.sleep(0.2)
-    pytest.fail(f"no server: {(server.home / 'server.log').read_text()[-2000:]}")
+    pytest.fail(f"no server: {(server.home / 'server.log').read_text(encoding='utf-8')[-2000:]}")
 
 
 @dataclass

@@ -85,7 +85,7 @@ class Team:
             if found.state and found.state.is_final():
                 return found
             time.sleep(0.5)
-        logs = "".join(path.read_text()[-3000:] for path in self.folder.glob("*.log"))
+        logs = "".join(path.read_text(encoding="utf-8")[-3000:] for path in self.folder.glob("*.log"))
         pytest.fail(f"{run.name} does not end: {logs}")
 
     def states(self, run: FlowRun) -> dict[str, str]:
@@ -160,9 +160,9 @@ def kept_promises(remote: Path) -> int:
     objects = remote / "files/md5"
     wanted = set[str]()
     for entry in (path for path in remote.glob("runs/*/*/*") if path.is_file()):
-        wanted |= {out["md5"] for out in YAML(typ="safe").load(entry.read_text())["outs"]}
+        wanted |= {out["md5"] for out in YAML(typ="safe").load(entry.read_text(encoding="utf-8"))["outs"]}
     for folder in [name for name in wanted if name.endswith(".dir")]:
-        wanted |= {file["md5"] for file in json.loads((objects / folder[:2] / folder[2:]).read_text())}
+        wanted |= {file["md5"] for file in json.loads((objects / folder[:2] / folder[2:]).read_text(encoding="utf-8"))}
     for name in wanted:
         found = hashlib.md5((objects / name[:2] / name[2:]).read_bytes()).hexdigest()
         assert found == name.removesuffix(".dir")

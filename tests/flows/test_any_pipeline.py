@@ -25,7 +25,7 @@ COPY = {"cmd": "mkdir -p d && cp params.yaml d/f.txt", "params": ["x"]}
 def pipeline(server: Server, folder: Path, stages: Mapping[str, object]) -> Flows:
     """A project with these stages, run once by plain `dvc repro`."""
     copy_project(folder)
-    (folder / "params.yaml").write_text(json.dumps({"x": 1}))
+    (folder / "params.yaml").write_text(json.dumps({"x": 1}), encoding="utf-8")
     YAML().dump({"stages": dict(stages)}, folder / "dvc.yaml")
     project = start(Project(folder, shim=None))
     project.run("dvc", "repro", "-q")
@@ -43,7 +43,7 @@ def test_a_part_of_an_output(server: Server, tmp_path: Path, out: str, dep: str)
     flows = pipeline(server, tmp_path, stages)
     for x in ("2", "1"):  # 1 is restored: the disk still has 2 when the plan is made
         run(flows, "-S", f"x={x}")
-        assert x in (tmp_path / "b.txt").read_text()
+        assert x in (tmp_path / "b.txt").read_text(encoding="utf-8")
     assert flows.project.repro() == []
 
 
@@ -53,14 +53,14 @@ def test_data_that_dvc_add_keeps(server: Server, tmp_path: Path) -> None:
     YAML().dump({"stages": {"n": {"cmd": "ls pics > n", "deps": ["pics"], "outs": ["n"]}}}, tmp_path / "dvc.yaml")
     project = start(Project(tmp_path, shim=None))
     (tmp_path / "pics").mkdir()
-    (tmp_path / "pics/1").write_text("1")
+    (tmp_path / "pics/1").write_text("1", encoding="utf-8")
     project.run("dvc", "add", "-q", "pics")
     project.run("dvc", "repro", "-q")
     flows = Flows(project, server)
     assert "2 unchanged" in run(flows)
-    (tmp_path / "pics/2").write_text("2")
+    (tmp_path / "pics/2").write_text("2", encoding="utf-8")
     run(flows)
-    assert (tmp_path / "n").read_text() == "1\n2\n"
+    assert (tmp_path / "n").read_text(encoding="utf-8") == "1\n2\n"
     assert project.repro() == []
 
 
@@ -76,7 +76,7 @@ def test_names_with_blanks_and_signs_go_to_the_remote_and_back(server: Server, t
     flows.project.run("git", "clone", "-q", ".", str(tmp_path / "two"))
     said = run(Flows(Project(tmp_path / "two", shim=None), server), "--pull")
     assert "2 restored" in said
-    assert (tmp_path / "two/red ä").read_text() == "1\n"
+    assert (tmp_path / "two/red ä").read_text(encoding="utf-8") == "1\n"
 
 
 def test_what_looks_like_markup_is_shown(server: Server, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_what_the_run_cache_has_is_pushed(server: Server, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_a_stage_that_prints_much_is_not_held_up(server: Server, tmp_path: Path) -> None:
     (tmp_path / ".unfreeze/receipts").mkdir(parents=True)
-    (tmp_path / ".unfreeze/receipts/a.json").write_text("")  # damaged: it is only a hint
+    (tmp_path / ".unfreeze/receipts/a.json").write_text("", encoding="utf-8")  # damaged: it is only a hint
     flows = pipeline(server, tmp_path, {"a": COPY | {"cmd": "seq 300000; mkdir d; echo > d/f.txt", "outs": ["d"]}})
     started = time.monotonic()
     said = run(flows, "--force")
@@ -131,7 +131,7 @@ def test_a_run_that_is_killed_takes_its_stage_with_it(server: Server, tmp_path: 
     flows = pipeline(server, tmp_path, {"a": COPY | {"outs": ["d"]}})
     flows.project.params({"x": 2})
     path = tmp_path / "dvc.yaml"
-    path.write_text(path.read_text().replace("mkdir -p d", "sleep 62 && mkdir -p d"))
+    path.write_text(path.read_text(encoding="utf-8").replace("mkdir -p d", "sleep 62 && mkdir -p d"), encoding="utf-8")
     process = subprocess.Popen(
         flows.command(targets=[]), cwd=tmp_path, env=flows.project.environment(), stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -145,7 +145,7 @@ def test_a_run_that_is_killed_takes_its_stage_with_it(server: Server, tmp_path: 
             break
         time.sleep(0.2)
     assert locks(flows.project) == ""
-    path.write_text(path.read_text().replace("sleep 62 && ", ""))
+    path.write_text(path.read_text(encoding="utf-8").replace("sleep 62 && ", ""), encoding="utf-8")
     assert "1 executed" in run(flows)
 
 
@@ -154,7 +154,7 @@ def test_ctrl_c_in_a_terminal_without_a_server(server: Server, tmp_path: Path) -
     """The terminal sends it to everybody; the temporary server has to hear the end of the run all the same."""
     flows = pipeline(server, tmp_path / "project", {"a": COPY | {"outs": ["d"]}})
     path = tmp_path / "project/dvc.yaml"
-    path.write_text(path.read_text().replace("mkdir -p d", "sleep 63 && mkdir -p d"))
+    path.write_text(path.read_text(encoding="utf-8").replace("mkdir -p d", "sleep 63 && mkdir -p d"), encoding="utf-8")
     environment = flows.project.environment() | {"PREFECT_HOME": str(tmp_path / "home")}
     environment.pop("PREFECT_API_URL", None)
     pid, terminal = pty.fork()

@@ -48,8 +48,8 @@ def test_a_result_that_somebody_committed_counts(origin: Project, clone: Project
 def test_a_result_of_this_clone_comes_along(origin: Project, clone: Project) -> None:
     text = lock(clone).decode()
     assert "n_aug: 2" in text
-    (clone.folder / "dvc.lock").write_text(text.replace("n_aug: 2", "n_aug: 7"))
-    (origin.folder / "notes.txt").write_text("a commit that is no result")
+    (clone.folder / "dvc.lock").write_text(text.replace("n_aug: 2", "n_aug: 7"), encoding="utf-8")
+    (origin.folder / "notes.txt").write_text("a commit that is no result", encoding="utf-8")
     commit(origin)
     go(clone)
     assert "n_aug: 7" in lock(clone).decode()
@@ -57,20 +57,20 @@ def test_a_result_of_this_clone_comes_along(origin: Project, clone: Project) -> 
 
 
 def test_a_commit_that_is_broken_does_not_keep_the_clone(origin: Project, clone: Project) -> None:
-    whole = (origin.folder / "dvc.yaml").read_text()
-    (origin.folder / "dvc.yaml").write_text(whole + " : [")
+    whole = (origin.folder / "dvc.yaml").read_text(encoding="utf-8")
+    (origin.folder / "dvc.yaml").write_text(whole + " : [", encoding="utf-8")
     commit(origin)
     assert "dvc.yaml" in go(clone, check=False)
-    (origin.folder / "dvc.yaml").write_text(whole)
+    (origin.folder / "dvc.yaml").write_text(whole, encoding="utf-8")
     commit(origin)
     go(clone)
-    assert (clone.folder / "dvc.yaml").read_text() == whole
+    assert (clone.folder / "dvc.yaml").read_text(encoding="utf-8") == whole
 
 
 def test_a_tag_that_was_moved(origin: Project, clone: Project) -> None:
     origin.run("git", "tag", "nightly")
     go(clone)
-    (origin.folder / "notes.txt").write_text("new")
+    (origin.folder / "notes.txt").write_text("new", encoding="utf-8")
     commit(origin)
     origin.run("git", "tag", "-f", "nightly")
     go(clone)
@@ -92,21 +92,23 @@ def test_what_dvc_and_stages_write_is_not_written_by_hand(origin: Project, clone
     """A folder of metrics that git holds, a name that git would quote, and the .gitignore of a new output."""
     for project in (origin, clone):
         (project.folder / "data/größe").mkdir()
-        (project.folder / "data/größe/metrics.json").write_text("{}")
-        (project.folder / "data/größe/.gitignore").write_text("/x\n")
-    (clone.folder / "data/größe/.gitignore").write_text("/x\n/y\n")
+        (project.folder / "data/größe/metrics.json").write_text("{}", encoding="utf-8")
+        (project.folder / "data/größe/.gitignore").write_text("/x\n", encoding="utf-8")
+    (clone.folder / "data/größe/.gitignore").write_text("/x\n/y\n", encoding="utf-8")
     commit(origin)
     go(clone)
-    text = (clone.folder / "dvc.lock").read_text()
-    (clone.folder / "dvc.lock").write_text(text.replace("path: data/lr_find/curve.csv", "path: data/größe"))
-    (clone.folder / "data/größe/metrics.json").write_text('{"new": 1}')
+    text = (clone.folder / "dvc.lock").read_text(encoding="utf-8")
+    (clone.folder / "dvc.lock").write_text(
+        text.replace("path: data/lr_find/curve.csv", "path: data/größe"), encoding="utf-8"
+    )
+    (clone.folder / "data/größe/metrics.json").write_text('{"new": 1}', encoding="utf-8")
     go(clone)
 
 
 @pytest.mark.parametrize("file", ["notes.txt", "stages/tta.py"])
 def test_what_was_written_by_hand_is_not_thrown_away(origin: Project, clone: Project, file: str) -> None:
-    (origin.folder / file).write_text("theirs")
+    (origin.folder / file).write_text("theirs", encoding="utf-8")
     commit(origin)
-    (clone.folder / file).write_text("mine")
+    (clone.folder / file).write_text("mine", encoding="utf-8")
     assert file in go(clone, check=False)
-    assert (clone.folder / file).read_text() == "mine"
+    assert (clone.folder / file).read_text(encoding="utf-8") == "mine"

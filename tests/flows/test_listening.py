@@ -25,7 +25,7 @@ for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
 def test_the_temporary_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    said = subprocess.run([sys.executable, "-c", TEMPORARY], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([sys.executable, "-c", TEMPORARY], capture_output=True, encoding="utf-8", check=True).stdout
     addresses = said.split()
     assert addresses
     assert all(ip_address(one).is_loopback for one in addresses), addresses

@@ -85,7 +85,7 @@ def test_a_picture_and_how_many_there_are(project: Project) -> None:
 
 def test_code(project: Project) -> None:
     path = project.folder / "stages/training/loop/lr_finder.py"
-    path.write_text(path.read_text() + "# a comment\n")
+    path.write_text(path.read_text(encoding="utf-8") + "# a comment\n", encoding="utf-8")
     below = ["augment", "unfreeze", "train_full", "tta", "evaluate"]
     assert verdicts(project) == {"run": ["lr_find", "train_head"], "depends": below}
     assert plan(project)["lr_find"][1].startswith("dep stages/training/loop: ")
@@ -93,7 +93,10 @@ def test_code(project: Project) -> None:
 
 def test_a_command(project: Project) -> None:
     path = project.folder / "dvc.yaml"
-    path.write_text(path.read_text().replace("cmd: python -m stages.tta", "cmd: python  -m stages.tta"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("cmd: python -m stages.tta", "cmd: python  -m stages.tta"),
+        encoding="utf-8",
+    )
     assert plan(project)["tta"] == ("run", "the command changed")
 
 
@@ -107,12 +110,12 @@ def test_a_lost_output_is_restored_and_one_lost_in_the_cache_too_is_made_again(p
 
 def test_an_output_changed_by_hand_is_put_back(project: Project) -> None:
     path = project.folder / "data/split/valid.csv"
-    content = path.read_text()
+    content = path.read_text(encoding="utf-8")
     path.unlink()
-    path.write_text(content + "\n")
+    path.write_text(content + "\n", encoding="utf-8")
     assert verdicts(project) == {"restore": ["split"]}
     assert project.repro(*TARGETS) == []
-    assert path.read_text() == content
+    assert path.read_text(encoding="utf-8") == content
 
 
 def test_force_and_frozen(project: Project) -> None:
@@ -129,7 +132,7 @@ def test_the_pools_and_what_it_took_last_time(project: Project) -> None:
     assert [stage for stage, one in found.items() if one["pool"] == "gpu"] == [
         "precompute", "lr_find", "train_head", "augment", "unfreeze", "train_full", "tta",
     ]  # fmt: skip
-    receipt = json.loads((project.folder / ".unfreeze/receipts/tta.json").read_text())
+    receipt = json.loads((project.folder / ".unfreeze/receipts/tta.json").read_text(encoding="utf-8"))
     assert found["tta"]["seconds"] == receipt["seconds"]
 
 

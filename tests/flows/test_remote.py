@@ -20,7 +20,7 @@ def test_a_push_is_tried_again_and_the_stage_is_not(flows: Flows, tmp_path: Path
     flows.project.run("dvc", "remote", "add", "-d", "there", str(remote))
     with subprocess.Popen(
         flows.command("--push", "--force", targets=["ingest"]), cwd=flows.project.folder,
-        env=flows.project.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=flows.project.environment(), encoding="utf-8", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         seen = ""
@@ -55,7 +55,7 @@ def test_a_remote_that_stays_away_fails_the_stage_with_its_reason(flows: Flows, 
 def test_no_remote_is_said_before_anything_runs(flows: Flows) -> None:
     assert "`dvc remote add -d NAME URL`" in flows.run("--push", "-S", "tta.n_aug=3", code=1)
     assert flows.server.states() == {}
-    assert "n_aug: 2" in (flows.project.folder / "params.yaml").read_text()
+    assert "n_aug: 2" in (flows.project.folder / "params.yaml").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -113,13 +113,14 @@ def test_one_cache_directory_instead_of_a_remote(flows: Flows, other: Flows, tmp
 def test_a_push_that_is_killed_promises_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
-    (folder / "source").write_text("x")
+    (folder / "source").write_text("x", encoding="utf-8")
     (folder / "make.py").write_text(
         "from pathlib import Path\nfor n in range(20): p = Path(f'out/{n}'); p.parent.mkdir(exist_ok=True);"
-        " p.write_bytes(bytes([n]) * 20_000_000)\n"
+        " p.write_bytes(bytes([n]) * 20_000_000)\n",
+        encoding="utf-8",
     )
     stage = "stages: {make: {cmd: python make.py, deps: [source, make.py], outs: [out]}}"
-    (folder / "dvc.yaml").write_text(stage)
+    (folder / "dvc.yaml").write_text(stage, encoding="utf-8")
     project = start(Project(folder, None))
     project.run("dvc", "remote", "add", "-d", "there", str(tmp_path / "remote"))
     project.run("dvc", "repro")

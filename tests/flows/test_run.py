@@ -21,7 +21,10 @@ from tests.test_cache import ALL
 
 def replace_command(project: Project, stage: str, command: str) -> None:
     path = project.folder / "dvc.yaml"
-    path.write_text(path.read_text().replace(f"cmd: python -m stages.{stage}\n", f"cmd: {command}\n"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(f"cmd: python -m stages.{stage}\n", f"cmd: {command}\n"),
+        encoding="utf-8",
+    )
 
 
 def test_a_fresh_clone_executes_all_and_then_nothing(
@@ -59,7 +62,7 @@ def test_one_param_runs_what_the_plan_named_and_the_way_back_is_restored(flows: 
 
 def test_a_result_with_the_same_bytes_stops_the_change(flows: Flows) -> None:
     path = flows.project.folder / "stages/train_head.py"
-    path.write_text(path.read_text() + "# a comment\n")
+    path.write_text(path.read_text(encoding="utf-8") + "# a comment\n", encoding="utf-8")
     flows.run()
     assert flows.did("Completed") == ["train_head"]
     assert flows.did("Cached") == sorted(set(ALL) - {"train_head"})
@@ -99,7 +102,7 @@ def test_a_failure_stops_what_lies_below_and_the_mend_goes_on_there(flows: Flows
 def test_a_failure_is_not_repeated(flows: Flows) -> None:
     replace_command(flows.project, "tta", "echo once >> tries; exit 1")
     flows.run(code=1)
-    assert (flows.project.folder / "tries").read_text() == "once\n"
+    assert (flows.project.folder / "tries").read_text(encoding="utf-8") == "once\n"
 
 
 def test_side_branches_go_on_where_one_fails(flows: Flows) -> None:
@@ -120,7 +123,7 @@ def children(process: subprocess.Popen[str], word: str) -> list[psutil.Process]:
 def locks(project: Project) -> str:
     """What DVC remembers of who reads and writes; empty when nobody does."""
     path = project.folder / ".dvc/tmp/rwlock"
-    return path.read_text().strip("{}\n ") if path.exists() else ""
+    return path.read_text(encoding="utf-8").strip("{}\n ") if path.exists() else ""
 
 
 def hears_ctrl_c() -> None:
@@ -135,7 +138,7 @@ def test_cancelling_stops_the_stage_and_leaves_no_lock(flows: Flows, how: str, c
     """Also a stage that does not hear SIGTERM."""
     replace_command(flows.project, "tta", command)
     process = subprocess.Popen(
-        flows.command(), cwd=flows.project.folder, env=flows.project.environment(), text=True,
+        flows.command(), cwd=flows.project.folder, env=flows.project.environment(), encoding="utf-8",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=hears_ctrl_c,
     )  # fmt: skip
     while not (sleeping := children(process, "sleep 61")):
@@ -170,7 +173,7 @@ def test_the_page_has_table_metrics_and_plots(flows: Flows) -> None:
     found = {artifact.key: artifact for artifact in flows.server.client.read_artifacts(artifact_filter=wanted)}
     assert set(found) == {"stages", "metrics", "range-test-head", "range-test-all-layers", "confusion", "report"}
     assert "| tta | unchanged |" in str(found["stages"].data)
-    metrics = json.loads((flows.project.folder / "data/evaluate/metrics.json").read_text())
+    metrics = json.loads((flows.project.folder / "data/evaluate/metrics.json").read_text(encoding="utf-8"))
     rows = json.loads(str(found["metrics"].data))
     assert {row["metric"]: row["value"] for row in rows} == metrics
     assert "data:image/png;base64," in str(found["confusion"].data)

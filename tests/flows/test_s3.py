@@ -22,7 +22,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server with an empty bucket `team`."""
     pytest.importorskip("moto", reason="uv pip install -r requirements-s3.txt")
     url = f"http://127.0.0.1:{free_port()}"
-    log = (tmp_path_factory.mktemp("s3") / "log").open("w")
+    log = (tmp_path_factory.mktemp("s3") / "log").open("w", encoding="utf-8")
     command = [sys.executable, "-m", "moto.server", "-p", url.rpartition(":")[2]]
     with log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         for _ in range(200):
@@ -32,7 +32,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             except URLError:
                 time.sleep(0.2)
         else:
-            pytest.fail(f"moto's server does not answer: {Path(log.name).read_text()[-2000:]}")
+            pytest.fail(f"moto's server does not answer: {Path(log.name).read_text(encoding='utf-8')[-2000:]}")
         yield url
         process.terminate()
 

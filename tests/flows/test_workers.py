@@ -64,14 +64,19 @@ def asleep(team: Team) -> list[psutil.Process]:
         if sleeping := children(team.workers["gpu"], "sleep 62"):
             return sleeping
         time.sleep(0.2)
-    pytest.fail("the gpu worker does not start the stage: " + (team.folder / "gpu.log").read_text()[-3000:])
+    pytest.fail(
+        "the gpu worker does not start the stage: " + (team.folder / "gpu.log").read_text(encoding="utf-8")[-3000:]
+    )
 
 
 def test_a_worker_killed_in_the_middle_loses_nothing(team: Team) -> None:
     yaml = team.folder / "start/dvc.yaml"
     start = Project(team.folder / "start", team.shim)
     command = "cmd: python -m stages.tta"
-    yaml.write_text(yaml.read_text().replace(command, f"cmd: test -e go || sleep 62; {command[5:]}"))
+    yaml.write_text(
+        yaml.read_text(encoding="utf-8").replace(command, f"cmd: test -e go || sleep 62; {command[5:]}"),
+        encoding="utf-8",
+    )
     start.run("git", "commit", "-qam", "a slow stage")
     start.run("git", "push", "-q", str(team.folder / "origin.git"), "main")
     run = team.recipe()
@@ -150,8 +155,8 @@ def test_new_pictures_start_the_recipe_by_poll_and_by_event(team: Team) -> None:
 
 def test_uncommitted_code_is_refused(team: Team) -> None:
     third = team.clone("third")
-    (third.folder / "stages/tta.py").write_text("# changed\n")
+    (third.folder / "stages/tta.py").write_text("# changed\n", encoding="utf-8")
     done = third.run(*team.flows_run, "--send", "gpu", "-S", "tta.n_aug=9", *TARGETS, check=False)
     assert done.returncode == 1
     assert "not committed: stages/tta.py" in done.stdout
-    assert "n_aug: 9" not in (third.folder / "params.yaml").read_text()
+    assert "n_aug: 9" not in (third.folder / "params.yaml").read_text(encoding="utf-8")

@@ -23,5 +23,5 @@ def test_what_the_app_takes_from_the_stages_needs_pillow_and_numpy_alone() -> No
     names = "{'torch', 'pydantic', 'ruamel'}"
     imports = "stages.reporting.results.overlay, stages.vision.files.resized"
     code = f"import sys, {imports}; print({names} & {{*sys.modules}})"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout
     assert said == "set()\n"

@@ -17,7 +17,7 @@ def double(x):
 
 
 def module(path: Path, source: str) -> ModuleType:
-    path.write_text(source)
+    path.write_text(source, encoding="utf-8")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     return importlib.util.module_from_spec(spec)

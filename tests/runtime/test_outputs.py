@@ -14,20 +14,20 @@ from tests.conftest import ROOT
 def test_they_replace_their_namesakes_and_leave_the_rest(tmp_path: Path) -> None:
     folder = tmp_path / "stage"
     (folder / "shards").mkdir(parents=True)
-    (folder / "shards/old").write_text("old")
-    (folder / ".gitignore").write_text("/shards")
+    (folder / "shards/old").write_text("old", encoding="utf-8")
+    (folder / ".gitignore").write_text("/shards", encoding="utf-8")
     with outputs(folder) as staging:
         (staging / "shards").mkdir()
-        (staging / "shards/new").write_text("new")
+        (staging / "shards/new").write_text("new", encoding="utf-8")
         assert (folder / "shards/old").exists()
     assert [path.name for path in (folder / "shards").iterdir()] == ["new"]
-    assert (folder / ".gitignore").read_text() == "/shards"
+    assert (folder / ".gitignore").read_text(encoding="utf-8") == "/shards"
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
 
 
 def write_half(folder: Path, kind: type[BaseException]) -> None:
     with outputs(folder) as staging:
-        (staging / "result").write_text("half")
+        (staging / "result").write_text("half", encoding="utf-8")
         raise kind
 
 
@@ -35,10 +35,10 @@ def write_half(folder: Path, kind: type[BaseException]) -> None:
 def test_who_fails_leaves_nothing(tmp_path: Path, kind: type[BaseException]) -> None:
     folder = tmp_path / "stage"
     folder.mkdir()
-    (folder / "result").write_text("old")
+    (folder / "result").write_text("old", encoding="utf-8")
     with pytest.raises(kind):
         write_half(folder, kind)
-    assert (folder / "result").read_text() == "old"
+    assert (folder / "result").read_text(encoding="utf-8") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
 
 
@@ -48,7 +48,7 @@ def test_what_the_dead_left_is_removed_and_what_the_living_write_is_not(tmp_path
     living = os.getppid()
     for pid in (dead.pid, living):
         (tmp_path / f".stage.{pid}.tmp").mkdir()
-        (tmp_path / f".stage.{pid}.tmp" / "part").write_text("half")
+        (tmp_path / f".stage.{pid}.tmp" / "part").write_text("half", encoding="utf-8")
     (tmp_path / ".stage.notes.tmp").mkdir()
     with outputs(tmp_path / "stage"):
         pass
@@ -66,7 +66,7 @@ def test_every_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkey
 
     monkeypatch.setattr(Path, "replace", noted)
     with outputs(tmp_path / "stage") as folder:
-        (folder / "a").write_text("a")
+        (folder / "a").write_text("a", encoding="utf-8")
     assert done == ["a", folder.name, "-> a", "stage"]
 
 
@@ -81,5 +81,5 @@ def test_two_that_end_at_once_both_put_a_whole_folder_in_place(tmp_path: Path) -
     both = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "stage"), who], cwd=ROOT) for who in "12"]
     assert [process.wait() for process in both] == [0, 0]
     shards = tmp_path / "stage/shards"
-    assert (shards / "a").read_text() == (shards / "b").read_text()
+    assert (shards / "a").read_text(encoding="utf-8") == (shards / "b").read_text(encoding="utf-8")
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]

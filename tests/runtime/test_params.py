@@ -20,9 +20,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(old: str, new: str) -> None:
-    text = GOOD.read_text()
+    text = GOOD.read_text(encoding="utf-8")
     assert old in text
-    Path("params.yaml").write_text(text.replace(old, new, 1))
+    Path("params.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def test_scientific_notation_is_a_number() -> None:

@@ -10,7 +10,10 @@ from tests.conftest import Project
 
 
 def receipts(folder: Path) -> dict[str, dict[str, object]]:
-    return {path.stem: json.loads(path.read_text()) for path in sorted((folder / ".unfreeze/receipts").iterdir())}
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((folder / ".unfreeze/receipts").iterdir())
+    }
 
 
 def test_every_stage_leaves_a_receipt(reproduced: Project) -> None:

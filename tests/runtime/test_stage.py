@@ -28,10 +28,12 @@ def test_one_line(text: str, line: str) -> None:
     ("raised", "line"), [("KeyboardInterrupt", "stopped before its start: run it again"), ("OSError", "OSError")]
 )
 def test_ctrl_c_while_a_stage_imports_is_one_line(tmp_path: Path, raised: str, line: str) -> None:
-    (tmp_path / "pandas.py").write_text(f"raise {raised}")  # in the place of the first of its slow imports
+    (tmp_path / "pandas.py").write_text(
+        f"raise {raised}", encoding="utf-8"
+    )  # in the place of the first of its slow imports
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "stages.evaluate"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert done.stderr.splitlines()[-1] == line
     assert (done.stderr.count("\n") == 1) == (raised == "KeyboardInterrupt")
     assert done.returncode != 0

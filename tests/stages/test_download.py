@@ -66,9 +66,9 @@ def breeds(picture: bytes) -> dict[str, bytes]:
 
 def set_params(project: Project, name: str, **changes: object) -> None:
     yaml, path = YAML(), project.folder / "data/params.yaml"
-    content = yaml.load(path.read_text())
+    content = yaml.load(path.read_text(encoding="utf-8"))
     content[name] |= changes
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
 
 
@@ -100,7 +100,7 @@ def test_dogs_vs_cats_has_zips_in_a_zip(
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.*")) == [
         "labels.csv", "test/1.jpg", "train/cat.0.jpg", "train/dog.1.jpg",
     ]  # fmt: skip
-    assert (folder / "labels.csv").read_text() == "id,label\ncat.0,cat\ndog.1,dog\n"
+    assert (folder / "labels.csv").read_text(encoding="utf-8") == "id,label\ncat.0,cat\ndog.1,dog\n"
 
 
 def test_oxford_pets_from_its_home_checked_by_sha256(
@@ -117,7 +117,7 @@ def test_oxford_pets_from_its_home_checked_by_sha256(
     assert not list((project.folder / "data/raw").glob("**/*.jpg"))
     set_params(project, "oxford_pets", url=url, sha256=sha256)
     project.repro("data/dvc.yaml:oxford_pets")
-    labels = (project.folder / "data/raw/oxford_pets/labels.csv").read_text()
+    labels = (project.folder / "data/raw/oxford_pets/labels.csv").read_text(encoding="utf-8")
     assert labels == "id,label,species\nAbyssinian_1,abyssinian,cat\ngreat_pyrenees_12,great_pyrenees,dog\n"
 
 

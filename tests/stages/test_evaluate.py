@@ -73,7 +73,7 @@ def test_a_row_for_the_heads_tta_where_there_are_views() -> None:
 
 def test_the_files_of_a_run(reproduced: Project) -> None:
     folder = reproduced.folder / "data/evaluate"
-    assert set(json.loads((folder / "metrics.json").read_text())) == {
+    assert set(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))) == {
         "accuracy", "log_loss", "accuracy_tta", "log_loss_tta", "balanced_accuracy", "macro_f1", "mcc",
     }  # fmt: skip
     table = pd.read_csv(folder / "steps.csv")

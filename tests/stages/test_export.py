@@ -31,7 +31,7 @@ FILES = ["README.md", "classify.py", "model.json", "model.onnx", "model.safetens
 
 @pytest.fixture(scope="module")
 def about(exported: Project) -> dict[str, object]:
-    found: dict[str, object] = json.loads((exported.folder / "data/export/model.json").read_text())
+    found: dict[str, object] = json.loads((exported.folder / "data/export/model.json").read_text(encoding="utf-8"))
     return found
 
 
@@ -123,7 +123,7 @@ def test_the_same_bytes_again_and_nothing_of_this_machine(exported: Project, tmp
 
 
 def test_model_json_holds_what_is_needed(exported: Project, about: dict[str, object]) -> None:
-    metrics = json.loads((exported.folder / "data/evaluate/metrics.json").read_text())
+    metrics = json.loads((exported.folder / "data/evaluate/metrics.json").read_text(encoding="utf-8"))
     assert about["classes"] == ["blue", "green", "red"]
     assert about["metrics"] == metrics
     assert about["preprocessing"] == {
@@ -147,7 +147,7 @@ def test_model_json_holds_what_is_needed(exported: Project, about: dict[str, obj
 
 
 def test_the_card_is_front_matter_and_figures(exported: Project, about: dict[str, object]) -> None:
-    _, front, text = (exported.folder / "data/export/README.md").read_text().split("---\n", 2)
+    _, front, text = (exported.folder / "data/export/README.md").read_text(encoding="utf-8").split("---\n", 2)
     facts = YAML(typ="safe").load(front)
     assert facts["license"] == "cc-by-nc-sa-4.0"
     assert facts["datasets"] == ["elpv"]
@@ -208,7 +208,7 @@ def test_another_licence_reruns_export_alone(exported: Project, tmp_path: Path) 
     try:
         exported.params({"export.data_license": "cc0-1.0"})
         assert exported.repro("export") == ["export"]
-        assert 'license: "cc0-1.0"\n' in (exported.folder / "data/export/README.md").read_text()
+        assert 'license: "cc0-1.0"\n' in (exported.folder / "data/export/README.md").read_text(encoding="utf-8")
     finally:
         exported.params({"export.data_license": "cc-by-nc-sa-4.0"})
         assert exported.repro("export") == []

@@ -61,8 +61,9 @@ def test_every_rejected_file_has_its_reason(pictures: Path) -> None:
     (pictures.parent / "elsewhere.jpg").write_bytes((pictures / "outside.jpg").read_bytes())
     draw_picture(pictures / "train" / "extra.jpg", "red", 1)
     labels = pictures / "labels.csv"
+    text = labels.read_text(encoding="utf-8")
     labels.write_text(
-        "\ufeff" + labels.read_text().replace("red05,red", "red05,").replace("blue07,blue", " blue07 , blue ")
+        "\ufeff" + text.replace("red05,red", "red05,").replace("blue07,blue", " blue07 , blue ")
         + "red06,blue,a\nred07,red,a\n../../x,red,a\n\n", encoding="utf-8",
     )  # fmt: skip
     table, rejected = ingest(pictures, params(), NO_ITEMS, None)
@@ -85,9 +86,9 @@ def test_every_rejected_file_has_its_reason(pictures: Path) -> None:
 def test_ids_with_a_suffix_and_rows_in_any_order(pictures: Path) -> None:
     expected, _ = ingest(pictures, params(), NO_ITEMS, None)
     labels = pictures / "labels.csv"
-    header, *rows = labels.read_text().splitlines()
+    header, *rows = labels.read_text(encoding="utf-8").splitlines()
     with_suffix = [row.replace(",", ".jpg,", 1) for row in rows]
-    labels.write_text("\n".join([header, *reversed(with_suffix)]))
+    labels.write_text("\n".join([header, *reversed(with_suffix)]), encoding="utf-8")
     table, _ = ingest(pictures, params(), NO_ITEMS, None)
     pd.testing.assert_frame_equal(table, expected)
 
@@ -110,7 +111,7 @@ def test_errors_say_what_was_found(pictures: Path, prepare: str, changes: dict[s
         for path in (pictures / "train").iterdir():
             path.unlink()
     elif prepare == "one class":
-        (pictures / "labels.csv").write_text("id,label\nred01,red\nred02,red\n")
+        (pictures / "labels.csv").write_text("id,label\nred01,red\nred02,red\n", encoding="utf-8")
     elif prepare == "break":
         (pictures / "train" / "red03.jpg").write_bytes(b"")
     with pytest.raises(StageError, match=message):
@@ -150,7 +151,7 @@ def test_ids_may_name_folders_and_nothing_is_dropped_in_silence(tmp_path: Path) 
     for number, file in enumerate(("a/1", "b/1", "b/2", "3")):
         draw_picture(tmp_path / "train" / f"{file}.jpg", CLASSES[number % 3], number)
         draw_picture(tmp_path / "test" / f"{file}.jpg", CLASSES[number % 3], number)
-    (tmp_path / "labels.csv").write_text("id,label\na/1,red\n2.jpg,blue\n3,red\n3.jpg,blue\n")
+    (tmp_path / "labels.csv").write_text("id,label\na/1,red\n2.jpg,blue\n3,red\n3.jpg,blue\n", encoding="utf-8")
     table, rejected = ingest(tmp_path, params(), NO_ITEMS, None)
     assert table.loc[table["part"] == "train", "id"].tolist() == ["a/1", "b/2"]
     assert table.loc[table["part"] == "test", "id"].tolist() == ["3", "a/1", "b/1", "b/2"]
@@ -254,9 +255,12 @@ def test_a_picture_for_which_there_is_no_memory_is_not_rejected(
 def test_control_characters_reach_no_output(pictures: Path) -> None:
     (pictures / "train/red03.jpg").rename(pictures / "train/red\x0703.jpg")
     rows = (
-        (pictures / "labels.csv").read_text().replace("red03", '"red\x0703"').replace("red04,red", 'red04,"r\x1b[2Jed"')
+        (pictures / "labels.csv")
+        .read_text(encoding="utf-8")
+        .replace("red03", '"red\x0703"')
+        .replace("red04,red", 'red04,"r\x1b[2Jed"')
     )
-    (pictures / "labels.csv").write_text(rows, newline="")
+    (pictures / "labels.csv").write_text(rows, newline="", encoding="utf-8")
     table, rejected = ingest(pictures, params(), NO_ITEMS, None)
     assert set(table["label"]) == {"", *CLASSES}
     assert reasons(rejected) == dict.fromkeys(
@@ -267,23 +271,26 @@ def test_control_characters_reach_no_output(pictures: Path) -> None:
 def test_rows_without_an_id_too_long_or_ending_in_a_comma(pictures: Path) -> None:
     labels = pictures / "labels.csv"
     long = "x" * 300
-    rows = [f"{row}," for row in labels.read_text().splitlines()[1:]]
-    labels.write_text("\n".join(["id,label,other", *rows, ",red,a,", ",,", ".,red,a,", "/,red,a,", f"{long},red,a,"]))
+    rows = [f"{row}," for row in labels.read_text(encoding="utf-8").splitlines()[1:]]
+    labels.write_text(
+        "\n".join(["id,label,other", *rows, ",red,a,", ",,", ".,red,a,", "/,red,a,", f"{long},red,a,"]),
+        encoding="utf-8",
+    )
     table, rejected = ingest(pictures, params(max_rejected_pct=50), NO_ITEMS, None)
     assert len(table) == 40
     found = reasons(rejected)
     assert found.pop(f"train/{long}") == "no picture for this label"
     assert set(found) == {"train/", "train/.", "train//"}
-    labels.write_text("id,label\nred01,red,apple\n")
+    labels.write_text("id,label\nred01,red,apple\n", encoding="utf-8")
     with pytest.raises(StageError, match=r"more fields in a row than in its header \(id, label\): red01,red,apple"):
         ingest(pictures, params(), NO_ITEMS, None)
 
 
 def test_one_row_an_object_is_one_picture(pictures: Path) -> None:
     labels = pictures / "labels.csv"
-    header, *rows = labels.read_text().splitlines()
+    header, *rows = labels.read_text(encoding="utf-8").splitlines()
     expected, _ = ingest(pictures, params(), NO_ITEMS, None)
-    labels.write_text("\n".join([header, *rows, *rows]))
+    labels.write_text("\n".join([header, *rows, *rows]), encoding="utf-8")
     table, rejected = ingest(pictures, params(), NO_ITEMS, None)
     pd.testing.assert_frame_equal(table, expected)
     assert rejected.empty

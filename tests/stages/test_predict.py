@@ -52,7 +52,7 @@ def test_it_is_what_tta_says_to_the_bit_whatever_is_beside_it(reproduced: Projec
     assert each(folder).items() >= (valid | plain(reproduced, "test")).items()
     assert each(table(reproduced, tmp_path, MODEL, *reversed(files))) == valid
     assert each(table(reproduced, tmp_path, MODEL, files[3])) == {Path(files[3]).name: valid[Path(files[3]).name]}
-    (tmp_path / "list.txt").write_text("\n".join(files) + "\n")
+    (tmp_path / "list.txt").write_text("\n".join(files) + "\n", encoding="utf-8")
     listed = table(reproduced, tmp_path, MODEL, f"@{tmp_path / 'list.txt'}")
     assert listed["file"].tolist() == files
     assert each(listed) == valid
@@ -76,7 +76,7 @@ def test_csv_stdout_and_parquet_hold_the_same(reproduced: Project, tmp_path: Pat
     assert done.stderr == "predict: 4 predicted, 0 rejected\n"
     said = table(reproduced, tmp_path, MODEL, "pictures/test")
     predict(reproduced, MODEL, "pictures/test", "--out", str(tmp_path / "said.csv"))
-    assert (tmp_path / "said.csv").read_text() == done.stdout
+    assert (tmp_path / "said.csv").read_text(encoding="utf-8") == done.stdout
     read = pd.read_csv(tmp_path / "said.csv").astype({name: np.float32 for name in said if "probability" in str(name)})
     pd.testing.assert_frame_equal(read, said, check_exact=True)
     classes = ["blue", "green", "red"]
@@ -90,7 +90,7 @@ def test_bad_pictures_are_listed_and_the_others_predicted(reproduced: Project, t
     folder = draw_pictures(tmp_path / "some", n_each=1, test=0) / "train"
     (folder / "cut.jpg").write_bytes((folder / "red00.jpg").read_bytes()[:200])
     (folder / "empty.png").touch()
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no picture", encoding="utf-8")
     Image.new("L", (1300, 900)).save(folder / "large.png")
     (folder / "loop.jpg").symlink_to("loop.jpg")
     limit = ["--max-megapixels", "1"]
@@ -206,7 +206,7 @@ def test_a_hostile_model_file_is_refused(
 
 
 def test_the_export_says_the_precision_of_the_training(exported: Project) -> None:
-    about = json.loads((exported.folder / "data/export/model.json").read_text())
+    about = json.loads((exported.folder / "data/export/model.json").read_text(encoding="utf-8"))
     assert about["prediction"]["precision"] == "auto"
     _, prediction = predict_stage.load_model(exported.folder / "data/export")
     assert prediction is not None
@@ -219,9 +219,9 @@ def test_it_computes_in_the_precision_of_the_model(exported: Project, tmp_path: 
     for precision in ("float32", "bfloat16"):
         model = tmp_path / precision
         shutil.copytree(exported.folder / "data/export", model)
-        about = json.loads((model / "model.json").read_text())
+        about = json.loads((model / "model.json").read_text(encoding="utf-8"))
         about["prediction"]["precision"] = precision
-        (model / "model.json").write_text(json.dumps(about))
+        (model / "model.json").write_text(json.dumps(about), encoding="utf-8")
         said[precision] = each(table(exported, tmp_path, str(model), "pictures/test"))
     option = ["--precision", "float32"]
     assert said["float32"] == each(table(exported, tmp_path, str(tmp_path / "bfloat16"), "pictures/test", *option))
@@ -244,7 +244,9 @@ def test_memory_grows_by_a_name_a_picture(reproduced: Project, tmp_path: Path) -
             pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.jpg")
         command = [sys.executable, "-c", program, str(reproduced.folder / MODEL), str(folder), "--out"]
-        said = subprocess.run([*command, tmp_path / "o.csv"], cwd=ROOT, check=True, capture_output=True, text=True)
+        said = subprocess.run(
+            [*command, tmp_path / "o.csv"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8"
+        )
         assert len(pd.read_csv(tmp_path / "o.csv")) == n
         peaks.append(float(said.stdout))
     print(f"\npeak MiB: {peaks}")

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -26,14 +27,14 @@ def reported(reproduced: Project, tmp_path_factory: pytest.TempPathFactory) -> P
     first = labels[labels["label"] == EVIL].iloc[[0]]
     pd.concat([labels, first.assign(id="dup")]).to_csv(folder / "pictures/labels.csv", index=False)
     shutil.copy(folder / f"pictures/train/{first['id'].item()}.jpg", folder / "pictures/train/dup.jpg")
-    (folder / "pictures/train/bad&.jpg").write_text("<html>")
+    (folder / "pictures/train/bad&.jpg").write_text("<html>", encoding="utf-8")
     project.params({"ingest.max_rejected_pct": 20})
     project.repro("report")
     return project
 
 
 def page(project: Project) -> str:
-    return (project.folder / REPORT).read_text()
+    return (project.folder / REPORT).read_text(encoding="utf-8")
 
 
 def test_what_comes_from_the_data_is_escaped(reported: Project) -> None:
@@ -41,6 +42,15 @@ def test_what_comes_from_the_data_is_escaped(reported: Project) -> None:
     assert "<script" not in html
     assert "&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;" in html
     assert "bad&amp;.jpg" in html
+
+
+def test_the_locale_changes_nothing(reported: Project) -> None:
+    """Not even one of ASCII alone: dashes, the minus signs of axes, labels."""
+    before = page(reported)
+    ascii_alone = ["LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0"]
+    reported.run("env", *ascii_alone, sys.executable, "-m", "stages.report")
+    assert TIME.sub("", page(reported)) == TIME.sub("", before)
+    assert not before.isascii()
 
 
 def test_a_path_of_this_machine_is_not_handed_on() -> None:
@@ -85,7 +95,7 @@ def test_who_has_no_receipts_is_told_so(reported: Project, tmp_path: Path) -> No
 
 def test_figures_are_those_of_evaluate(reported: Project) -> None:
     html, metrics = page(reported), reported.folder / "data/evaluate/metrics.json"
-    said = float(re.search(r'"accuracy_tta": ([\d.]+)', metrics.read_text())[1])  # type: ignore[index]
+    said = float(re.search(r'"accuracy_tta": ([\d.]+)', metrics.read_text(encoding="utf-8"))[1])  # type: ignore[index]
     assert f"right on <strong>{100 * said:.1f} %</strong>" in html
     for step in ("head", "augment", "full 32 px", "full 40 px", "TTA"):
         assert f"<td>{step}</td>" in html

@@ -247,5 +247,5 @@ def test_doubles_merge_groups() -> None:
 
 def test_scikit_learn_is_imported_for_stratified_groups_alone() -> None:
     program = "import sys, stages.split; print('sklearn' in sys.modules, 'scipy' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout == "False False\n"

@@ -182,7 +182,7 @@ def test_a_full_disk_is_one_clear_line(store: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_store_that_cannot_be_made_is_one_clear_line(store: Path) -> None:
     store.parent.mkdir(exist_ok=True)
-    store.write_text("a file where the folder should be")
+    store.write_text("a file where the folder should be", encoding="utf-8")
     with pytest.raises(StageError, match=r"cannot be kept in .*: \w.*; make room, set UNFREEZE_HOME"):
         use(SHAS[:1])
 
@@ -197,7 +197,7 @@ print("all right", flush=True)
 
 
 def start(step: int) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(step)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(step)], stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def test_two_processes_share_it() -> None:

@@ -13,7 +13,7 @@ SIZE = 3 * 2**26
 
 
 def resident_mib() -> float:
-    return int(re.findall(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
+    return int(re.findall(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))[0]) / 1024
 
 
 def test_what_was_read_does_not_stay(tmp_path: Path) -> None:

@@ -31,14 +31,14 @@ SCHEDULES = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("UNFREEZE_HOME", raising=False)
-    (tmp_path / "dvc.yaml").write_text(PIPELINE)
-    (tmp_path / "dep.txt").write_text("content")
+    (tmp_path / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
+    (tmp_path / "dep.txt").write_text("content", encoding="utf-8")
     write_params()
     return tmp_path
 
 
 def write_params(seed: int = 1, seconds: float = 1000) -> None:
-    Path("params.yaml").write_text(PARAMS.format(seed=seed, seconds=seconds))
+    Path("params.yaml").write_text(PARAMS.format(seed=seed, seconds=seconds), encoding="utf-8")
 
 
 class StoppingFeed(TensorFeed):
@@ -123,7 +123,7 @@ def test_one_of_other_inputs_is_never_taken(change: str, monkeypatch: pytest.Mon
     if change == "seed":
         write_params(seed=2)
     elif change == "dep":
-        Path("dep.txt").write_text("other")
+        Path("dep.txt").write_text("other", encoding="utf-8")
     else:
         monkeypatch.setattr(type(CPU), "describe", lambda _: {"chip": "another"})
     after = Checkpoint("toy", CPU)

@@ -39,7 +39,7 @@ def test_curves_hold_the_epochs_and_a_few_steps() -> None:
     assert curve("accuracy").to_dict("list") == {"step": [1, 2, 3], "accuracy": [0, 0.125, 0.25]}
     assert curve("batch/loss")["step"].tolist() == list(range(0, 180, 3))
     assert curve("batch/lr")["lr"].tolist() == [i / 10 for i in range(0, 180, 3)]
-    assert json.loads((live.FOLDER / "toy/metrics.json").read_text())["valid_loss"] == 0.5
+    assert json.loads((live.FOLDER / "toy/metrics.json").read_text(encoding="utf-8"))["valid_loss"] == 0.5
 
 
 def test_a_training_that_goes_on_has_no_row_twice() -> None:
@@ -50,7 +50,7 @@ def test_a_training_that_goes_on_has_no_row_twice() -> None:
 
 
 def test_where_it_cannot_be_written_training_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    Path(".unfreeze").write_text("a file")
+    Path(".unfreeze").write_text("a file", encoding="utf-8")
     curves = live.Curves("toy", history(1, 40), 40)
     curves.draw()
     assert capsys.readouterr().err.startswith("no live curves: ")

@@ -78,7 +78,7 @@ def test_ten_bytes_a_pixel_at_most(mode: str) -> None:
     """A few hundred kilobytes can be a picture of ingest.max_megapixels, and several are opened at once."""
     pixels, clear = 16_000_000, {"P": 0, "L": 0, "RGB": (0, 0, 0)}
     data = encoded(Image.new(mode, (4000, 4000)), "PNG", transparency=clear.get(mode))
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # VmHWM starts anew
     before = peak_mib()
     decode(data, pixels)
     assert (peak_mib() - before) * 2**20 < 11 * pixels

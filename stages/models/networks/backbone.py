@@ -116,7 +116,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def load_backbone(folder: Path) -> tuple[Backbone, Body]:
     """From the stage backbone's folder: its description and the body with those weights, in eval mode, frozen."""
-    about = Backbone.model_validate(json.loads((folder / "backbone.json").read_text()))
+    about = Backbone.model_validate(json.loads((folder / "backbone.json").read_text(encoding="utf-8")))
     body = Body(about.name)
     body.net.load_state_dict(load_file(folder / "weights.safetensors"))
     body.requires_grad_(False)

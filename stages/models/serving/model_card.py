@@ -20,7 +20,7 @@ def card(about: dict[str, Any]) -> str:
     environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
     numbers = numbers_of(about["metrics"])
     facts = Markup(front(about, numbers))  # noqa: S704 (YAML, not HTML)
-    text = environment.from_string(TEMPLATE.read_text()).render(about, front=facts, numbers=numbers)
+    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(about, front=facts, numbers=numbers)
     return f"{text}\n"
 
 

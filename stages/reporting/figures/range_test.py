@@ -15,7 +15,7 @@ def write_curve(curve: pd.DataFrame, title: str, folder: Path) -> None:
     suggestion = suggest(curve)
     curve.to_csv(folder / "curve.csv", index=False, float_format="%.6g")
     rounded = {name: value and float(f"{value:.3g}") for name, value in suggestion.items()}
-    (folder / "suggestion.json").write_text(json.dumps(rounded) + "\n")
+    (folder / "suggestion.json").write_text(json.dumps(rounded) + "\n", encoding="utf-8")
     with figure(folder / "curve.png", title) as axes:
         axes.plot(curve["lr"], curve["loss"], color="0.8", label="loss")
         axes.plot(curve["lr"], curve["smoothed"], label="smoothed")

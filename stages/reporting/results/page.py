@@ -56,7 +56,7 @@ class Facts:
 
 
 def read_range_test(folder: Path) -> RangeTest:
-    suggested = json.loads((folder / "suggestion.json").read_text())["lr"]
+    suggested = json.loads((folder / "suggestion.json").read_text(encoding="utf-8"))["lr"]
     return RangeTest(pd.read_csv(folder / "curve.csv"), suggested)
 
 
@@ -133,7 +133,7 @@ def render(facts: Facts) -> str:
         most_listed=MOST_LISTED,
         most_classes=MOST_CLASSES,
         yaml_lines=list(flat(facts.params)),
-        style=Markup(STYLE.read_text()),  # noqa: S704 (ours)
+        style=Markup(STYLE.read_text(encoding="utf-8")),  # noqa: S704 (ours)
     )
 
 
