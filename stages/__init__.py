@@ -24,6 +24,8 @@ def _in_one_line(kind: type[BaseException], error: BaseException, trace: Traceba
 
 
 if sys.argv[:1] == ["-m"]:  # Python is still looking for the stage to run
+    if sys.platform == "win32":  # no fcntl, no resource, no signals to stop by
+        sys.exit("stages run on Linux and macOS; on Windows use WSL2: https://learn.microsoft.com/windows/wsl/install")
     gc.disable()  # imports make a million objects and no garbage: half a second a stage; `run` switches it on again
     sys.excepthook = _in_one_line
 

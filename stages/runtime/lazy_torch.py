@@ -66,7 +66,7 @@ class LazyModule(ModuleType):
         """Asked for what the module does not hold, or not yet."""
         if self.__name__ not in _begun and name in ANSWERS[self.__name__]:
             return ANSWERS[self.__name__][name]
-        # Submodules are found by __path__. Whoever looks through all modules (inspect, warnings) asks for other dunders.
+        # Submodules are found by __path__. Who looks through all modules (inspect, warnings) asks for other dunders.
         wanted = not name.startswith("__") or name == "__all__" or (name == "__path__" and self.__name__ in _paths)
         if wanted and self.__name__ in _modules:
             _executed(self.__name__)
@@ -104,14 +104,12 @@ class LazyLoader(Loader):
             module.__spec__.loader = module.__loader__ = self.loader
         self.loader.exec_module(module)
         if type(module) is LazyModule:
-            module.__class__ = ModuleType
+            module.__class__ = ModuleType  # type: ignore[assignment]
         _modules.pop(name, None)
 
 
 class LazyFinder(MetaPathFinder):
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name not in ANSWERS or (name in _begun and name not in _modules):
             return None
         spec = PathFinder.find_spec(name, path)
