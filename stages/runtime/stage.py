@@ -59,7 +59,7 @@ def open_many_files() -> int:
     now, most = (int(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
     if now == most:
         return now
-    guesses = [2**power for power in range(20, 13, -1)] + [OPEN_MAX] if most == resource.RLIM_INFINITY else []
+    guesses = [1 << power for power in range(20, 13, -1)] + [OPEN_MAX] if most == resource.RLIM_INFINITY else []
     for limit in [most, *(guess for guess in guesses if guess > now)]:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
