@@ -58,7 +58,10 @@ def run(program: str, folder: Path, *options: str) -> subprocess.CompletedProces
     return done
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+SLOW = "compile, inductor"
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == SLOW else n for n in PROGRAMS])
 def test_what_torch_can_do_it_can_do_in_a_stage(name: str, tmp_path: Path) -> None:
     if "inductor" in name and not (shutil.which("cc") and shutil.which("g++")):
         pytest.skip("no C++ compiler")
