@@ -1,8 +1,9 @@
 """Pictures a second of precompute and of full training against the network alone, on the device at hand.
 
 Usage: python bench/gpu.py [--pictures N] [--size-px S] [--batch-size B] [--rounds R] [BACKBONE ...]
-It needs torch, timm, pandas, pyarrow and Pillow: no project set up, no pretrained weights (they cost the same time), no
-pictures (blurred noise, 340 px, is generated). Prints a line of JSON a backbone.
+It needs torch, timm, pandas, pyarrow, Pillow, pydantic, ruamel.yaml, safetensors and tqdm: no project set up, no
+pretrained weights (they cost the same time), no pictures (blurred noise, 340 px, is generated). Prints a line of JSON
+a backbone.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,42 +26,20 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
-class Values(SimpleNamespace):
-    """A section of params.yaml that somebody else has checked."""
-
-    def __init_subclass__(cls, **_: object) -> None: ...
-
-
-class Anything(ModuleType):
-    """Stands in for pydantic and ruamel, which read and check params: here there are none."""
-
-    __path__: list[str] = []  # noqa: RUF012 (a package's attribute, not a class's)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Values if name == "BaseModel" else lambda *_, **__: None
-
-
-for missing in ("pydantic", "ruamel", "ruamel.yaml", "ruamel.yaml.error"):
-    try:
-        __import__(missing)
-    except ModuleNotFoundError:
-        sys.modules[missing] = Anything(missing)
-
-from stages.models.frozen.activations import activations  # noqa: E402
-from stages.models.networks.backbone import Body  # noqa: E402
-from stages.models.networks.head import Head, HeadShape  # noqa: E402
-from stages.models.networks.network import Network  # noqa: E402
-from stages.store.shards import Shards, write_shards  # noqa: E402
-from stages.training.compute.device import Compute, DeviceParams, compute_on  # noqa: E402
-from stages.training.loop.freeze import train_mode  # noqa: E402
-from stages.training.loop.optimizer import OptimizerParams, make_optimizer  # noqa: E402
-from stages.training.loop.step import train_step  # noqa: E402
-from stages.vision.batches.picture_feed import PictureFeed  # noqa: E402
-from stages.vision.batches.pictures import Pictures  # noqa: E402
-from stages.vision.batches.preprocessing import Backbone, Resizing  # noqa: E402
-from stages.vision.batches.transforms import TransformsParams  # noqa: E402
+from stages.models.frozen.activations import activations
+from stages.models.networks.backbone import Body
+from stages.models.networks.depthwise import place
+from stages.models.networks.head import Head, HeadShape
+from stages.models.networks.network import Network
+from stages.store.shards import Shards, write_shards
+from stages.training.compute.device import Compute, DeviceParams, compute_on
+from stages.training.loop.freeze import train_mode
+from stages.training.loop.optimizer import OptimizerParams, make_optimizer
+from stages.training.loop.step import train_step
+from stages.vision.batches.picture_feed import PictureFeed
+from stages.vision.batches.pictures import Pictures
+from stages.vision.batches.preprocessing import Backbone, Resizing
+from stages.vision.batches.transforms import TransformsParams
 
 CLASSES = ["one", "two"]
 BACKBONES = ["tf_efficientnet_lite0", "resnet34", "resnext50_32x4d"]
@@ -90,13 +68,13 @@ def a_second(work: Callable[[], object], n: int, compute: Compute) -> float:
 
 
 def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, Any]:
-    compute = compute_on(DeviceParams(name="auto", precision="auto"), seed=0)
+    compute = compute_on(DeviceParams(name="auto", precision="auto", fast_depthwise=True), seed=0)
     about = Backbone(
         name=name, sha256="", source="", mean=[0.5] * 3, std=[0.25] * 3, interpolation="bicubic", crop_pct=1.0
     )
     body = Body(name)
     head = Head(HeadShape(n_features=body.n_features, classes=CLASSES, hidden=512, dropout=(0.25, 0.5)))
-    network = compute.place(Network(about, Resizing(size_px=340, jpeg_quality=95), body, head, args.size_px))
+    network = place(Network(about, Resizing(size_px=340, jpeg_quality=95), body, head, args.size_px), compute)
     pictures = Pictures(shards, list(shards.sha256s()), about, args.size_px, args.batch_size, compute)
     labels = torch.arange(len(pictures)) % 2
     transforms = TransformsParams(kind="side_on", max_zoom=1.1, max_rotate_deg=10, max_lighting=0.05)
@@ -149,7 +127,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def main() -> None:
-    import timm  # after `stages`, which keeps torch's compiler out
+    import timm  # after `stages`, with which torch's compiler is not loaded
 
     parser = argparse.ArgumentParser(
         description="Pictures a second, medians of the rounds, and ratios to the limit; one line of JSON a backbone.",

@@ -1,6 +1,6 @@
 """Curves of the stages that train, as a page that loads itself anew: `python -m flows.live`, until Ctrl-C.
 
-It reads what DVCLive writes below .unfreeze, of folds, other variants and queued experiments too, and writes
+It reads what stages that train write below .unfreeze, of folds, other variants and queued experiments too, and writes
 .unfreeze/live/index.html.
 (The report of DVCLive's own takes its scripts from the internet: without it the page is empty.)
 """

@@ -1,19 +1,15 @@
 """The recipe: one module a stage. Stages import neither dvc nor prefect and run by hand: `python -m stages.<stage>`.
 
-timm, torchvision and torch.optim load torch's compiler for decorators that switch it off, and torch itself loads what
-tells the shapes of its operators' results without computing them (`_meta_registrations`). No stage compiles, or has
-meta tensors: without them each one starts about 2.2 s sooner and holds about 100 MB less. A process that imports
-`stages` cannot `torch.compile`, nor write ONNX, which traces with that compiler: `python -m stages.export` alone starts
-with it.
+What a process that imports `stages` may do with torch is not less than elsewhere: see `stages.runtime.lazy_torch`.
 """
 
 import gc
-import logging
 import os
 import sys
 import time
-from types import ModuleType, TracebackType
-from typing import Any
+from types import TracebackType
+
+from stages.runtime import lazy_torch
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is imported, ONNX Runtime would tell its maker of each session
 STARTED = time.monotonic()  # of this process, nearly: what `stages.runtime.receipt` counts from
@@ -28,30 +24,10 @@ def _in_one_line(kind: type[BaseException], error: BaseException, trace: Traceba
 
 
 if sys.argv[:1] == ["-m"]:  # Python is still looking for the stage to run
+    if sys.platform == "win32":  # no fcntl, no resource, no signals to stop by
+        sys.exit("stages run on Linux and macOS; on Windows use WSL2: https://learn.microsoft.com/windows/wsl/install")
     gc.disable()  # imports make a million objects and no garbage: half a second a stage; `run` switches it on again
     sys.excepthook = _in_one_line
 
 
-def _same(function: Any, *_: Any, **__: Any) -> Any:
-    return function
-
-
-def _never(*_: Any) -> bool:
-    return False
-
-
-class _NoCompiler(ModuleType):
-    """Stands in for the compiler's modules: what must not be compiled stays as it is."""
-
-    __path__: list[str] = []  # noqa: RUF012 (a package's attribute, not a class's)
-    disable = staticmethod(_same)
-    graph_break = staticmethod(_never)
-    is_compile_supported = staticmethod(_never)
-
-
-if "stages.export" in sys.orig_argv:
-    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # misses triton
-    sys.modules["triton"] = None  # type: ignore[assignment]  # unused, 1 s, and pages about leaks on stderr at the end
-elif "torch._dynamo" not in sys.modules:
-    for name in ("torch._dynamo", "torch._dynamo.utils", "torch._meta_registrations"):
-        sys.modules.setdefault(name, _NoCompiler(name))
+lazy_torch.install()

@@ -61,7 +61,8 @@ def main() -> None:
     checkpoint = Checkpoint("augment", compute)
     params = load("augment", AugmentParams)
     size_px = load("precompute.size_px", SizePx)
-    body_batch_size = compute.whole(load("precompute.batch_size", BatchSize))
+    asked = load("precompute.batch_size", BatchSize)
+    body_batch_size, smallest = compute.deterministic_batch_size(asked), compute.smallest_deterministic_batch()
     transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")
     (about, body) = load_backbone(stage_folder("backbone"))
     head = compute.place(load_head(stage_folder("train_head") / "head.safetensors"))
@@ -82,7 +83,7 @@ def main() -> None:
         train = ViewsFeed(views, shas, labels, params.batch_size, key)
     activations = Shards(stage_folder("precompute") / "shards")
     valid = VectorFeed(activations, valid_shas, valid_labels, params.batch_size, compute.device, key)
-    with enough_memory("precompute.batch_size", body_batch_size):
+    with enough_memory("precompute.batch_size", asked, smallest):
         history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute, checkpoint)
     with outputs(stage_folder("augment")) as folder:
         save_head(head, folder / "head.safetensors")

@@ -6,8 +6,11 @@ Nothing of an archive is written but regular picture files, under their own base
 more than 20 times its own size.
 """
 
+import bz2
+import gzip
 import hashlib
 import http.client
+import io
 import lzma
 import shutil
 import struct
@@ -34,11 +37,13 @@ from stages.runtime.stage import run, track
 
 PARAMS = Path("data/params.yaml")
 CHUNK = 1 << 20
+MOST_HEADERS = 4 * CHUNK
 Member = tuple[PurePosixPath, IO[bytes]]
 BAD_ARCHIVE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError,
     NotImplementedError, ValueError, LookupError,
 )  # fmt: skip
+COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by first bytes
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
@@ -122,8 +127,10 @@ def members(path: Path, room: Room, within: bool = False) -> Iterator[Member]:
                     if not info.is_dir():
                         yield from inner(checked(info.filename, path), archive.open(info), room, within)
         else:
-            with tarfile.open(path, tarinfo=Entry) as archive_:
+            with Headers(path) as content, tarfile.open(fileobj=content, mode="r:", tarinfo=Entry) as archive_:
                 for entry in archive_:
+                    if entry.issparse():
+                        raise StageError("a file of the archive has holes: not unpacked")
                     room.take(entry.size)
                     file = archive_.extractfile(entry) if entry.isfile() else None
                     if file is not None:
@@ -132,8 +139,39 @@ def members(path: Path, room: Room, within: bool = False) -> Iterator[Member]:
         raise StageError(f"{path.name} cannot be unpacked: {error}") from None
 
 
+class Headers(io.BufferedReader):
+    """A tar archive, decompressed, that raises StageError where an entry's headers are long: `left` bytes of them."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            start = file.read(6)
+        opened = next((open_ for magic, open_ in COMPRESSED.items() if start.startswith(magic)), open)
+        self.left: int | None = None
+        super().__init__(opened(path, "rb"))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.left is not None and size is not None:
+            self.left -= size
+            if size < 0 or self.left < 0:
+                raise StageError("the headers of a file of the archive are larger than 4 MiB: not unpacked")
+        return super().read(size)
+
+
 class Entry(tarfile.TarInfo):
-    """tarfile reads the bodies of some headers into memory before it names the entry: here they stay small."""
+    """tarfile reads some headers, and the list of holes of a sparse file, into memory before it names the entry: here
+    they stay small."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        """Called for each header: for that of the file within that of its long name, too."""
+        content = archive.fileobj
+        if not isinstance(content, Headers) or content.left is not None:
+            return super().fromtarfile(archive)
+        content.left = MOST_HEADERS
+        try:
+            return super().fromtarfile(archive)
+        finally:
+            content.left = None
 
     @classmethod
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> Self:
@@ -141,9 +179,6 @@ class Entry(tarfile.TarInfo):
         if entry.type == tarfile.GNUTYPE_SPARSE or (entry.type in HEADERS and entry.size > CHUNK):
             raise StageError("a header of the archive is larger than 1 MiB, or a file has holes: not unpacked")
         return entry
-
-    def _proc_gnusparse_10(self, *_: Any) -> None:  # tarfile's own: the list of holes stands in the file's body
-        raise StageError("a file of the archive has holes: not unpacked")
 
 
 def inner(name: PurePosixPath, file: IO[bytes], room: Room, within: bool) -> Iterator[Member]:

@@ -57,7 +57,8 @@ class ExportParams(Section):
 def difference(network: Network, path: Path, resized: Shards, sha256s: list[str]) -> float:
     """The largest between the probabilities of torch and of the ONNX file at `path`, both in float32."""
     compute = Compute(torch.device("cpu"), torch.float32)
-    pictures = Pictures(resized, sha256s, network.about, network.size_px, compute.whole(16), compute)
+    batch_size = compute.deterministic_batch_size(16)
+    pictures = Pictures(resized, sha256s, network.about, network.size_px, batch_size, compute)
     network.to(memory_format=torch.channels_last)
     by_torch = predict(network, pictures.batches(), len(pictures), pictures.n_batches(), compute)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -36,7 +36,8 @@ def main() -> None:
     body.check_size(params.size_px, "precompute.size_px")
     compute.place(body)
     resized = Shards(stage_folder("resize") / "shards")
-    batch_size = compute.whole(params.batch_size)
+    batch_size = compute.deterministic_batch_size(params.batch_size)
+    smallest = compute.smallest_deterministic_batch()
     feed = Pictures(resized, list(resized.sha256s()), about, params.size_px, batch_size, compute)
     content = contents(resized, feed.sha256s)
     picture = {content: sha for sha, content in content.items()}
@@ -49,7 +50,8 @@ def main() -> None:
     def vectors(shas: Sequence[str]) -> list[bytes]:
         return values(items, [content[sha] for sha in shas], make)
 
-    with outputs(stage_folder("precompute")) as folder, enough_memory("precompute.batch_size", params.batch_size):
+    memory = enough_memory("precompute.batch_size", params.batch_size, smallest)
+    with outputs(stage_folder("precompute")) as folder, memory:
         complete(items, picture, make)
         write_shards(folder / "shards", content, pa.list_(pa.float32(), body.n_features), vectors)
     items.close()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple, get_args
 
 import pandas as pd
 import pyarrow as pa
@@ -37,7 +37,7 @@ from stages.runtime.params import BatchSize, Count, Section, Seed
 from stages.runtime.stage import run
 from stages.runtime.threads import map_lots, threads
 from stages.training.compute.batches import stage_key
-from stages.training.compute.device import Compute, DeviceParams, compute_on, enough_memory
+from stages.training.compute.device import Compute, DeviceParams, Precision, compute_on, enough_memory
 from stages.training.compute.predict import Floats
 from stages.tta import over_views
 from stages.vision.batches.pictures import Pictures
@@ -54,7 +54,7 @@ class Prediction(Section):
     """`prediction` in model.json: what the model file does not say, and its results depend on."""
 
     batch_size: BatchSize
-    precision: Literal["auto", "float32", "bfloat16"]
+    precision: Precision
     n_aug: Count
     seed: Seed
     transforms: TransformsParams
@@ -100,7 +100,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
     parser.add_argument(
         "--precision",
-        choices=("auto", "float32", "bfloat16"),
+        choices=get_args(Precision),
         help="default: that of the training, or auto",
     )
     parser.add_argument(
@@ -161,7 +161,8 @@ def predicted(
     """Probabilities, float32 (n, classes): plain, or with `n_aug` averaged as in tta. A picture's draws depend on the
     seed and its own bytes, so neither on its place nor on its neighbours."""
     store, shas = InMemory((one.sha256, one.data) for one in opened), [one.sha256 for one in opened]
-    pictures = Pictures(store, shas, network.about, network.size_px, compute.whole(batch_size), compute)
+    batch_size = compute.deterministic_batch_size(batch_size)
+    pictures = Pictures(store, shas, network.about, network.size_px, batch_size, compute)
     views = []
     if about:
         key = stage_key(about.seed, "predict")
@@ -225,11 +226,13 @@ def main() -> None:
             f"--submission: {len(twice):,} ids are there more than once, as {twice[0]}: name the one folder"
         )
     precision = given.precision or (about.precision if about else "auto")
-    compute = compute_on(DeviceParams(name=given.device, precision=precision), seed=0)
+    device = DeviceParams(name=given.device, precision=precision, fast_depthwise=False)
+    compute = compute_on(device, seed=0, out=sys.stderr)
+    smallest = compute.smallest_deterministic_batch()
     network, classes = compute.place(network), network.head.shape.classes
     opening = partial(open_picture, given.max_megapixels * 1_000_000, network.resize)
     n_rejected = 0
-    with ExitStack() as stack, enough_memory("--batch-size", batch_size):
+    with ExitStack() as stack, enough_memory("--batch-size", batch_size, smallest):
         write = writer(stack, given.out) if given.out or not given.submission else None
         submit = writer(stack, given.submission) if given.submission else None
         reject = writer(stack, rejected_beside(given.out)) if given.out else None

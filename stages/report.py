@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from stages.dataset.tables.split_tables import read_rows
+from stages.models.networks.depthwise import place
 from stages.models.networks.network import load_network
 from stages.reporting.results import page
 from stages.reporting.results.galleries import Gallery, cropper, data_uri, galleries
@@ -36,7 +37,7 @@ def looked_at(predictions: Predictions, worst_first: list[str], seed: int) -> tu
     """(galleries of valid, what the model is)."""
     # a few dozen pictures; a GPU is for stages of the pool gpu, and flows/ hides it from the others
     compute = compute_on(load("device", DeviceParams).model_copy(update={"name": "cpu"}), seed)
-    network = compute.place(load_network(stage_folder("train_full") / "model.safetensors")).eval()
+    network = place(load_network(stage_folder("train_full") / "model.safetensors"), compute).eval()
     rows, shards = read_rows(stage_folder("split"), "valid"), Shards(stage_folder("resize") / "shards")
     found = galleries(predictions, rows.ids, rows.sha256s, network, shards, compute, worst_first, seed)
     about = {

@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 
 from stages.dataset.tables.split_tables import read_rows
+from stages.models.networks.depthwise import place
 from stages.models.networks.head import labels_to_indexes
 from stages.models.networks.network import N_GROUPS, load_network, save_network
 from stages.runtime.errors import StageError
@@ -99,7 +100,7 @@ def main() -> None:
     network, plan = load_network(stage_folder("unfreeze") / "model.safetensors"), phases(params)
     for size_px, _ in plan:
         network.body.check_size(size_px, "train_full.size_px")
-    compute.place(network)
+    place(network, compute)
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
     resized = Shards(stage_folder("resize") / "shards")

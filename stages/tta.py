@@ -62,11 +62,12 @@ def main() -> None:
     network = compute.place(load_network(stage_folder("train_full") / "model.safetensors"))
     transforms = load("transforms", TransformsParams)
     classes, shards, key = network.head.shape.classes, Shards(stage_folder("resize") / "shards"), stage_key(seed, "tta")
-    batch_size = compute.whole(params.batch_size)  # as at prediction, where a picture's neighbours are others
+    # As at prediction, where other pictures are in the batch.
+    batch_size, smallest = compute.deterministic_batch_size(params.batch_size), compute.smallest_deterministic_batch()
     parts = {part: read_rows(stage_folder("split"), part) for part in ("valid", "test")}
     n = sum(len(rows.ids) for rows in parts.values())
     receipt.note(items=n, computed=n)
-    with outputs(stage_folder("tta")) as folder, enough_memory("tta.batch_size", params.batch_size):
+    with outputs(stage_folder("tta")) as folder, enough_memory("tta.batch_size", params.batch_size, smallest):
         for part, rows in parts.items():
             pictures = Pictures(shards, rows.sha256s, network.about, network.size_px, batch_size, compute)
             none = np.empty((0, len(classes)), np.float32)

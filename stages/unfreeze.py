@@ -13,6 +13,7 @@ from pydantic import Field
 
 from stages.dataset.tables.split_tables import read_rows
 from stages.models.networks.backbone import load_backbone
+from stages.models.networks.depthwise import place
 from stages.models.networks.head import labels_to_indexes, load_head
 from stages.models.networks.network import N_GROUPS, Network, save_network
 from stages.reporting.figures.range_test import write_curve
@@ -45,7 +46,7 @@ def main() -> None:
     about, body = load_backbone(stage_folder("backbone"))
     body.check_size(params.size_px, "unfreeze.size_px")
     head = load_head(stage_folder("augment") / "head.safetensors")
-    network = compute.place(Network(about, resize, body, head, size_px).requires_grad_(True))
+    network = place(Network(about, resize, body, head, size_px).requires_grad_(True), compute)
     rows = read_rows(stage_folder("split"), "train")
     labels = labels_to_indexes(rows.labels, network.head.shape.classes)
     resized = Shards(stage_folder("resize") / "shards")

@@ -31,7 +31,6 @@ sys.exit(int(s.recv(4) or b"1"))
 
 
 def preload() -> None:
-    import dvclive  # noqa: F401
     import matplotlib
 
     matplotlib.use("agg")

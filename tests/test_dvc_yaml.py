@@ -2,8 +2,6 @@
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -172,15 +170,3 @@ def test_a_stage_runs_with_its_data_deps_and_with_none_fewer(name: str, reproduc
         assert done.returncode == 1, f"{name} does not read {dep}"
         assert re.fullmatch(rf"{name}: no data/\S+, which another stage makes: .*\n", done.stderr), done.stderr
         (tmp_path / dep).symlink_to(reproduced.folder / dep)
-
-
-def test_no_stage_but_export_loads_torchs_compiler() -> None:
-    """stages/__init__.py keeps it out; export has it, and no stage that imports the same modules."""
-    names = ", ".join(f"stages.{name}" for name in STAGES)
-    unwanted = ("torch._inductor", "torch._refs", "sympy")
-    program = f"import sys, {names}; print([m for m in {unwanted} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
-    assert done.stdout.strip() == "[]"
-    program = "import stages, sys; sys.exit('torch._dynamo' in sys.modules)"
-    for named, code in (("stages.tta", 1), ("stages.export", 0)):
-        assert subprocess.run([sys.executable, "-c", program, named], cwd=ROOT).returncode == code

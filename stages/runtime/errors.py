@@ -26,6 +26,9 @@ ADVICE = {
 }
 # safetensors and pyarrow say it in the text alone; torch only says that a write failed
 IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
+NOT_DETERMINISTIC = re.compile(
+    r"(\w+) does not have a deterministic implementation"
+)  # torch, as `device.py` asks it to
 
 
 def in_one_line(error: Exception, stage: str) -> str | None:
@@ -42,6 +45,11 @@ def in_one_line(error: Exception, stage: str) -> str | None:
     # pyarrow, safetensors and pandas tell the name in the text alone
     if isinstance(error, FileNotFoundError) and (name := re.search(r"data/[\w./-]*\w", f"{error.filename} {error}")):
         return f"no {name[0]}, which another stage makes: run `dvc repro {stage}`, which runs that first"
+    if isinstance(error, RuntimeError) and (found := NOT_DETERMINISTIC.match(str(error))):
+        return (
+            f"the network uses {found[1]}, which gives other last bits each time on a GPU: take another "
+            "backbone.name, or set device.name to cpu"
+        )
     return None
 
 

@@ -20,6 +20,7 @@ from stages.runtime.errors import in_one_line
 from stages.runtime.folders import run_name
 
 Item = TypeVar("Item")
+OPEN_MAX = 10240  # macOS: sys/syslimits.h
 
 
 def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: bool = False) -> None:
@@ -33,7 +34,7 @@ def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: boo
     signals.install_handlers()
     if isinstance(sys.stdout, TextIOWrapper):  # a label that the locale's encoding lacks ends no stage
         sys.stdout.reconfigure(errors="backslashreplace")
-    _open_many_files()
+    open_many_files()
     try:
         if not with_arguments:
             apply_arguments(sys.argv[1:], sys.modules["__main__"].__doc__)
@@ -51,11 +52,22 @@ def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: boo
         sys.exit(f"{stage}: {line}")
 
 
-def _open_many_files() -> None:
-    """Each shard and each segment of the item store keeps one open: the usual 1,024 are too few for a million."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS says "infinite" and means 10,240
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+def open_many_files() -> int:
+    """Raise the limit of open files as far as the system lets us; returns it.
+
+    Each shard and each segment of the item store keeps one open: the usual 1,024 are too few for a million pictures.
+    macOS names an infinite limit and refuses it: the largest that it takes depends on the system, and is OPEN_MAX at
+    least.
+    """
+    now, most = (int(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
+    if now == most:
+        return now
+    guesses = [1 << power for power in range(20, 13, -1)] + [OPEN_MAX] if most == resource.RLIM_INFINITY else []
+    for limit in [most, *(guess for guess in guesses if guess > now)]:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+            return limit
+    return now
 
 
 def track(items: Iterable[Item], total: int, unit: str, done: int = 0) -> Iterator[Item]:

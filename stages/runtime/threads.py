@@ -1,9 +1,11 @@
-"""Work of many small things on all cores."""
+"""How many CPUs this process may use, and work of many small things on all of them."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 from stages.runtime import signals
@@ -13,10 +15,50 @@ R = TypeVar("R")
 A_LOT = 16
 
 
+def available_cpus(root: Path = Path("/")) -> int:
+    """OMP_NUM_THREADS where it is set, else the CPUs that this process may run on, and no more than its cgroups' quota:
+    a container's share of the machine, rounded up."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min([allowed, *cgroup_quotas(root)])))
+
+
+def cgroup_quotas(root: Path) -> Iterator[float]:
+    """CPUs that the process's control groups, and those around them, allow. `root`: of the file system."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:  # macOS
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mounts = [root / "sys/fs/cgroup"] if not controllers else [
+            root / "sys/fs/cgroup" / name for name in dict.fromkeys((controllers, "cpu"))
+        ]  # fmt: skip
+        inside = Path(path.lstrip("/"))
+        for folder in (mount / part for mount in mounts for part in (inside, *inside.parents)):
+            with suppress(OSError, ValueError, ZeroDivisionError):
+                yield _quota(folder, is_v2=not controllers)
+
+
+def _quota(folder: Path, is_v2: bool) -> float:
+    """Raises OSError: no such group. ValueError: it has no limit."""
+    if is_v2:
+        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+    else:
+        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period"))
+    if int(quota) <= 0:  # v1's -1; v2 says `max`, which is no number
+        raise ValueError("no limit")
+    return int(quota) / int(period)
+
+
 @contextmanager
 def threads() -> Iterator[Executor]:
-    """One a core. Who leaves, stopped or by an error, does not wait for what has not begun."""
-    pool = ThreadPoolExecutor(os.cpu_count())
+    """One for each CPU. Who leaves, stopped or by an error, does not wait for what has not begun."""
+    pool = ThreadPoolExecutor(available_cpus())
     try:
         yield pool
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import process
+from flows.processes import process
 from tests.conftest import ROOT
 
 

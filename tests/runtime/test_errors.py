@@ -57,6 +57,20 @@ def test_what_only_we_can_mend_is_not_ours_to_shorten() -> None:
     assert in_one_line(FileNotFoundError(errno.ENOENT, "No such file", "elsewhere"), "tta") is None
 
 
+def test_an_operation_that_cannot_be_repeated_is_one_line() -> None:
+    """put_ is one on the CPU too; of networks' operations only CUDA has such."""
+    torch.set_deterministic_debug_mode("error")
+    try:
+        with pytest.raises(RuntimeError) as raised:
+            torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
+    finally:
+        torch.set_deterministic_debug_mode("default")
+    line = in_one_line(raised.value, "train_full") or ""
+    assert line.startswith(
+        "the network uses put_, which gives other last bits each time on a GPU: take another backbone"
+    )
+
+
 def test_memory_that_is_too_small_says_which_batch_size_to_try() -> None:
     """Stand-ins for a full GPU and a full machine: this one has neither."""
     for error, where in (
@@ -66,5 +80,12 @@ def test_memory_that_is_too_small_says_which_batch_size_to_try() -> None:
         message = rf"{where} memory is too small for train_full.batch_size = 32: try 16, or a smaller size_px"
         with pytest.raises(StageError, match=message), enough_memory("train_full.batch_size", 32):
             raise error
+    with (
+        pytest.raises(StageError, match=r"tta.batch_size = 16: try a smaller size_px$"),
+        enough_memory("tta.batch_size", 16, smallest=16),
+    ):  # 8 would be padded to 16 again
+        raise torch.OutOfMemoryError
+    with pytest.raises(StageError, match=r"= 24: try 16, or"), enough_memory("tta.batch_size", 24, smallest=16):
+        raise torch.OutOfMemoryError
     with pytest.raises(RuntimeError, match="shape"), enough_memory("train_full.batch_size", 32):
         raise RuntimeError("shape mismatch")

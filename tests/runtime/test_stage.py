@@ -1,6 +1,7 @@
 """An error is one line, whatever it quotes, and Ctrl-C before a stage has begun."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stages.runtime.errors import StageError, one_line
+from stages.runtime.stage import open_many_files
 from tests.conftest import ROOT
 
 
@@ -37,3 +39,41 @@ def test_ctrl_c_while_a_stage_imports_is_one_line(tmp_path: Path, raised: str, l
     assert done.stderr.splitlines()[-1] == line
     assert (done.stderr.count("\n") == 1) == (raised == "KeyboardInterrupt")
     assert done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("before", "taken", "after"),
+    [
+        ((1024, 4096), 1 << 30, 4096),
+        ((256, resource.RLIM_INFINITY), 10240, 10240),  # macOS
+        ((256, resource.RLIM_INFINITY), 61440, 32768),
+        ((256, resource.RLIM_INFINITY), resource.RLIM_INFINITY, resource.RLIM_INFINITY),
+        ((20000, resource.RLIM_INFINITY), 10240, 20000),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 10240, resource.RLIM_INFINITY),
+    ],
+)
+def test_as_many_files_can_be_open_as_the_system_lets_us(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[int, int], taken: int, after: int
+) -> None:
+    """A stand-in for a system that takes a limit of at most `taken`."""
+    limits = [before]
+
+    def take(_: int, wanted: tuple[int, int]) -> None:
+        infinite = wanted[0] == resource.RLIM_INFINITY
+        if taken != resource.RLIM_INFINITY and (infinite or wanted[0] > taken):
+            raise ValueError("current limit exceeds maximum limit")
+        limits.append(wanted)
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", take)
+    assert open_many_files() == after
+    assert limits[-1] == (after, before[1])
+
+
+def test_windows_is_told_in_one_line() -> None:
+    """A stand-in: this machine says that it is one."""
+    program = "import sys; sys.platform = 'win32'; sys.argv = ['-m']; import stages.resize"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("stages run on Linux and macOS; on Windows use WSL2")
+    assert done.stderr.count("\n") == 1

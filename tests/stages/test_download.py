@@ -1,15 +1,20 @@
 """The course's own sets: archives of their shape, served on loopback or by a stand-in for the Kaggle command."""
 
+import bz2
 import functools
+import gzip
 import hashlib
 import http.server
 import io
+import lzma
 import os
 import tarfile
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -179,3 +184,58 @@ def test_a_cut_off_archive(tmp_path: Path, picture: bytes) -> None:
     (tmp_path / "a").write_bytes((tmp_path / "whole").read_bytes()[:-200])
     with pytest.raises(StageError, match="a cannot be unpacked"):
         download.lay_out("oxford_pets", tmp_path / "a", tmp_path / "out")
+
+
+def old_sparse() -> bytes:
+    """A file with holes, as GNU tar writes it: by its type."""
+    entry = tarfile.TarInfo("train/a.jpg")
+    entry.type = tarfile.GNUTYPE_SPARSE
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def pax_sparse(version: str, holes: bytes = b"1\n0\n3\nabc") -> bytes:
+    """As newer ones do: by headers; in 1.0 the list of holes stands before the file's content."""
+    lists = {
+        "0.0": {"GNU.sparse.size": "3", "GNU.sparse.offset": "0", "GNU.sparse.numbytes": "3"},
+        "0.1": {"GNU.sparse.size": "3", "GNU.sparse.map": "0,3"},
+        "1.0": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "3"},
+    }
+    entry = tarfile.TarInfo("train/a.jpg")
+    entry.size = len(holes)
+    entry.pax_headers = lists[version] | {"GNU.sparse.name": "train/a.jpg"}
+    return entry.tobuf(tarfile.PAX_FORMAT) + holes + bytes(-len(holes) % tarfile.BLOCKSIZE)
+
+
+@pytest.mark.parametrize("open_", [open, gzip.open, bz2.open, lzma.open])
+@pytest.mark.parametrize("kind", ["old", "0.0", "0.1", "1.0"])
+def test_a_file_with_holes_is_refused(tmp_path: Path, kind: str, open_: Any) -> None:
+    path = tmp_path / "some.tar"
+    with open_(path, "wb") as file:
+        file.write((old_sparse() if kind == "old" else pax_sparse(kind)) + bytes(2 * tarfile.BLOCKSIZE))
+    with pytest.raises(StageError, match="has holes"):
+        list(download.members(path, download.Room(path)))
+
+
+def test_a_long_list_of_holes_is_not_read(tmp_path: Path) -> None:
+    """32 MiB of it in 32 KiB: as much memory as somebody likes."""
+    path = tmp_path / "some.tar.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(pax_sparse("1.0", b"99999999\n" + b"1\n" * (16 << 20)))
+    tracemalloc.start()
+    with pytest.raises(StageError, match=r"headers of a file of the archive are larger than 4 MiB"):
+        list(download.members(path, download.Room(path)))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 100 << 20  # 2 million numbers of 4 MiB; without the limit 16 million
+
+
+@pytest.mark.parametrize("open_", [open, gzip.open, bz2.open, lzma.open])
+def test_an_ordinary_archive_is_read_however_it_is_compressed(tmp_path: Path, open_: Any) -> None:
+    name, path = "train/" + "n" * 300 + ".jpg", tmp_path / "some.tar"  # a name that has a header of its own
+    with open_(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
+        for name_, content in ((name, b"abc"), ("empty", b""), ("long", bytes(5 << 20))):
+            entry = tarfile.TarInfo(name_)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    found = {str(path): file.read() for path, file in download.members(path, download.Room(path))}
+    assert found == {name: b"abc", "empty": b"", "long": bytes(5 << 20)}

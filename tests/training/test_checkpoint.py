@@ -1,5 +1,6 @@
 """A training that is stopped anywhere and goes on ends with the same bits as one that is not."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import torch
 from torch import nn
 
 from stages.runtime import signals
+from stages.runtime.inputs import inputs_hash
 from stages.training.compute.batches import Batch
+from stages.training.compute.device import Compute
+from stages.training.loop import checkpoint
 from stages.training.loop.best_weights import Keeper
 from stages.training.loop.checkpoint import Checkpoint, Place, Stateful, seal
 from stages.training.loop.fit import fit
@@ -67,12 +71,14 @@ def small_network() -> nn.Module:
         )  # fmt: skip
 
 
-def train(optimizer_name: str, schedule: str, feed: TensorFeed) -> tuple[dict[str, torch.Tensor], History]:
+def train(
+    optimizer_name: str, schedule: str, feed: TensorFeed, compute: Compute = CPU
+) -> tuple[dict[str, torch.Tensor], History]:
     """Two phases with a keeper, as train_full."""
     torch.manual_seed(5)
     model, history = CPU.place(small_network()), History()
     keeper = Keeper(model, "best", {1, 2, 3, 4}, history)
-    saved = Checkpoint("toy", CPU)
+    saved = Checkpoint("toy", compute)
     saved.also["keeper"] = keeper
     params = OptimizerParams.model_validate({"name": optimizer_name, "momentum": 0.9, "weight_decay": 0.01})
     for phase in range(2):
@@ -80,7 +86,7 @@ def train(optimizer_name: str, schedule: str, feed: TensorFeed) -> tuple[dict[st
             continue
         optimizer = make_optimizer(params, [list(model.parameters())], [0.01])
         scheduled = make_schedule(SCHEDULES[schedule], N_BATCHES)
-        fit(model, feed, feed, optimizer, scheduled, EPOCHS, CPU, False, 0.1, history, keeper, saved)
+        fit(model, feed, feed, optimizer, scheduled, EPOCHS, compute, False, 0.1, history, keeper, saved)
     last = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     keeper.restore()
     saved.forget()
@@ -261,4 +267,75 @@ def test_without_memory_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(torch, "load", full)
         with pytest.raises(MemoryError):
             Checkpoint("toy", CPU)
+    assert Checkpoint("toy", CPU).found is not None
+
+
+def test_float16_goes_on_with_the_scale_of_its_loss() -> None:
+    compute = Compute(torch.device("cpu"), torch.float16)
+    expected, history = train("adamw", "sgdr", TensorFeed(), compute)
+    for at in (2, 8, 14):
+        with pytest.raises(signals.Stopped):
+            train("adamw", "sgdr", StoppingFeed(at), compute)
+        went_on, history_on = train("adamw", "sgdr", TensorFeed(), compute)
+        assert history_on == history
+        assert all(torch.equal(went_on[name], tensor) for name, tensor in expected.items())
+
+
+def test_with_fewer_gpus_training_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a machine with two GPUs, of which one is taken away."""
+    states = [torch.zeros(16, dtype=torch.uint8)] * 2
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(states))
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
+    saved = Checkpoint("toy", CPU)
+    saved.save(saved.resume(Place(0, 0, 1), {}), {})
+    assert Checkpoint("toy", CPU).found is not None
+    states.pop()
+    here = Place(0, 0, 1)
+    fewer = Checkpoint("toy", CPU)
+    assert fewer.found is None
+    assert fewer.resume(here, {}) is here
+
+
+def test_inputs_are_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+
+    def counted(stage: str, machine: dict[str, str]) -> str:
+        hashed.append(stage)
+        return inputs_hash(stage, machine)
+
+    monkeypatch.setattr(checkpoint, "inputs_hash", counted)
+    train("adamw", "sgdr", TensorFeed())
+    assert hashed == ["toy"]
+
+
+@pytest.mark.parametrize("change", ["same size", "same size and time", "another file", "one more"])
+def test_an_input_that_changes_while_it_is_read_is_noticed(
+    change: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "dvc.yaml").write_text("stages:\n  toy:\n    deps: [deps]\n")
+    dep = folder / "deps/one.txt"
+    dep.parent.mkdir()
+    dep.write_text("content")
+    saved, times = Checkpoint("toy", CPU), dep.stat()
+    if change == "another file":
+        (folder / "new").write_text("c0ntent")
+        os.utime(folder / "new", ns=(times.st_atime_ns, times.st_mtime_ns))
+        (folder / "new").replace(dep)
+    elif change == "one more":
+        (dep.parent / "two.txt").write_text("")
+    else:
+        dep.write_text("c0ntent")
+        if change == "same size and time":
+            os.utime(dep, ns=(times.st_atime_ns, times.st_mtime_ns))
+    saved.save(saved.resume(Place(0, 0, 1), {}), {})
+    assert "another input changed while the stage was reading" in capsys.readouterr().out
+    assert not list(folder.glob(".unfreeze/checkpoints/*"))
+
+
+def test_who_touches_an_input_loses_no_checkpoint(folder: Path) -> None:
+    saved = Checkpoint("toy", CPU)
+    os.utime(folder / "dep.txt", ns=(1, 1))
+    assert not saved.is_past(0)
+    saved.save(saved.resume(Place(0, 0, 1), {}), {})
     assert Checkpoint("toy", CPU).found is not None

@@ -11,6 +11,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from stages.models.networks.network import Network
 from stages.runtime.errors import StageError
 from stages.training.compute.batches import Batch, shuffled
+from stages.training.compute.device import Compute
 from stages.training.loop.fit import check_loss, fit, log_loss
 from stages.training.loop.history import History
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
@@ -47,12 +48,12 @@ class TensorFeed:
             yield Batch(CPU.place(self.x[rows]), rows, 0)
 
 
-def run(network: Network, lr: float = 1e-3) -> tuple[pd.DataFrame, pd.DataFrame]:
+def run(network: Network, lr: float = 1e-3, compute: Compute = CPU) -> tuple[pd.DataFrame, pd.DataFrame]:
     torch.manual_seed(0)
     groups = network.groups()
     optimizer = make_optimizer(OptimizerParams(name="adamw", momentum=0.9, weight_decay=0.01), groups, [lr] * 3)
     feed = TensorFeed()
-    history = fit(network, feed, feed, optimizer, make_schedule(SGDR, 3), 8, CPU, bn_freeze=False)
+    history = fit(network, feed, feed, optimizer, make_schedule(SGDR, 3), 8, compute, bn_freeze=False)
     return pd.DataFrame(history.epochs), pd.DataFrame(history.steps)
 
 
@@ -133,3 +134,35 @@ def test_a_loss_that_explodes_stops_with_step_rates_and_last_good_loss() -> None
 )
 def test_what_is_no_explosion(losses: list[float]) -> None:
     check_loss(losses[-1], [0.1], 2, history_of(*losses[:-1]), n_classes=3)
+
+
+def test_labels_are_looked_through_once(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    largest = torch.Tensor.max
+
+    def counted(tensor: torch.Tensor, *arguments: object) -> object:
+        if tensor.dtype is torch.int64:
+            looks.append(len(tensor))
+        return largest(tensor, *arguments)
+
+    monkeypatch.setattr(torch.Tensor, "max", counted)
+    run(network)
+    assert looks == [24]
+
+
+def test_float16_learns_too_with_its_loss_scaled(network: Network) -> None:
+    """On the CPU, which params do not allow: the same code runs on a GPU."""
+    epochs, steps = run(network, compute=Compute(torch.device("cpu"), torch.float16))
+    assert epochs["valid_loss"].iloc[-1] < epochs["valid_loss"].iloc[0]
+    assert np.isfinite(steps["loss"]).all()
+
+
+def test_a_step_whose_gradients_do_not_fit_is_left_out(network: Network) -> None:
+    compute, feed = Compute(torch.device("cpu"), torch.float16), TensorFeed()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    before = [parameter.clone() for parameter in network.parameters()]
+    batch = next(feed.plain())
+    train_step(network, batch.x, feed.labels[batch.rows], optimizer, compute, scaler=scaler)
+    assert all(torch.equal(one, other) for one, other in zip(network.parameters(), before, strict=True))
+    assert scaler.get_scale() == 2.0**59

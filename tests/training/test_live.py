@@ -1,6 +1,8 @@
 """Live curves: what the history holds, each row once, and nothing of it in an output."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +10,7 @@ import pytest
 
 from stages.training.loop import live
 from stages.training.loop.history import History
-from tests.conftest import Project
+from tests.conftest import ROOT, Project
 
 
 @pytest.fixture(autouse=True)
@@ -56,17 +58,33 @@ def test_where_it_cannot_be_written_training_goes_on(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err.startswith("no live curves: ")
 
 
-def test_it_looks_for_no_repository_and_no_studio(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_STUDIO_TOKEN", "isat_token")
-    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0" * 40)
-    from dvclive import live as library
+def test_files_are_laid_out_as_dvclives() -> None:
+    """Byte for byte what DVCLive wrote: DVC and its extension read it."""
+    live.Curves("toy", history(1, 1), 1)
+    files = {str(path.relative_to(live.FOLDER)): path.read_bytes() for path in live.FOLDER.rglob("*.*")}
+    assert files.pop("toy/metrics.json").replace(b" ", b"").replace(b"\n", b"") == (
+        b'{"batch":{"loss":0.0,"lr":0.0},"step":1,"train_loss":0.0,"valid_loss":0.0,"accuracy":0.0}'
+    )
+    assert files == {
+        "toy/plots/metrics/batch/loss.tsv": b"step\tloss\n0\t0.0\n",
+        "toy/plots/metrics/batch/lr.tsv": b"step\tlr\n0\t0.0\n",
+        "toy/plots/metrics/train_loss.tsv": b"step\ttrain_loss\n1\t0.0\n",
+        "toy/plots/metrics/valid_loss.tsv": b"step\tvalid_loss\n1\t0.0\n",
+        "toy/plots/metrics/accuracy.tsv": b"step\taccuracy\n1\t0.0\n",
+    }
 
-    def asked(*_: object, **__: object) -> None:
-        raise AssertionError("asked")
 
-    for name in ("get_dvc_repo", "post_to_studio", "get_dvc_studio_config"):
-        monkeypatch.setattr(library, name, asked)
-    assert live.Curves("toy", history(1, 40), 40).live is not None
+def test_a_loss_that_is_no_number_can_be_shown() -> None:
+    so_far = history(0, 1)
+    so_far.steps.append({"step": 0, "lr": 0.1, "loss": float("nan")})
+    live.Curves("toy", so_far, 1)
+    assert (live.FOLDER / "toy/plots/metrics/batch/loss.tsv").read_text() == "step\tloss\n0\tnan\n"
+
+
+def test_dvc_is_not_loaded() -> None:
+    program = "import sys\nfrom stages.training.loop import fit\nprint({'dvc', 'dvclive'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_outputs_are_the_same_without_them(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from stages.models.networks.network import Network
+from stages.runtime.errors import StageError
 from stages.training.loop import lr_finder
 from stages.training.loop.lr_finder import RangeTestParams, range_test, suggest
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
@@ -35,10 +36,10 @@ def test_nothing_is_touched(network: Network, monkeypatch: pytest.MonkeyPatch, r
     if raises:
         steps = iter(range(100))
 
-        def fails(*arguments: object) -> float:
+        def fails(*arguments: object, **options: object) -> float:
             if next(steps) == 5:
                 raise RuntimeError("out of memory")
-            return train_step(*arguments)  # type: ignore[arg-type]
+            return train_step(*arguments, **options)  # type: ignore[arg-type]
 
         monkeypatch.setattr(lr_finder, "train_step", fails)
         with pytest.raises(RuntimeError, match="out of memory"):
@@ -61,7 +62,9 @@ def test_rates_grow_geometrically_and_stop_when_the_loss_explodes(
     losses = iter([1.0, 0.9, 0.8, 0.7, 100.0, 1.0])  # the average of the fifth is still finite, and above 4 x 0.7
     seen: list[list[float]] = []
 
-    def fake(model: object, x: object, y: object, optimizer: torch.optim.Optimizer, compute: object) -> float:
+    def fake(
+        model: object, x: object, y: object, optimizer: torch.optim.Optimizer, compute: object, scaler: object
+    ) -> float:
         seen.append([group["lr"] for group in optimizer.param_groups])
         return next(losses)
 
@@ -91,5 +94,13 @@ def test_a_range_that_does_not_grow_is_refused() -> None:
 
 def test_a_loss_that_is_no_number_ends_it(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 0.9, float("nan"), 0.8, 0.7])
-    monkeypatch.setattr(lr_finder, "train_step", lambda *_: next(losses))
+    monkeypatch.setattr(lr_finder, "train_step", lambda *_, **__: next(losses))
     assert len(range_test(network, TensorFeed(), optimizer_of(network), PARAMS, CPU, bn_freeze=True)) == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_first_loss_that_is_no_number_is_one_clear_line(network: Network, value: float) -> None:
+    with torch.no_grad():
+        network.head[6].bias.fill_(value)  # type: ignore[operator]
+    with pytest.raises(StageError, match=r"the loss is nan before the first step.*Lower .*train_head\.lr"):
+        range_test(network, TensorFeed(), optimizer_of(network), PARAMS, CPU, bn_freeze=True)

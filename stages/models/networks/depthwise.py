@@ -6,15 +6,18 @@ in float32 too; in 3 x 3 blocks they are 1.2 to 4.4 times as fast as that).
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import pad_same
 from torch import nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
+from stages.training.compute.device import Compute
+
+Model = TypeVar("Model", bound=nn.Module)
 Ints = Sequence[int]
 conv_backward = torch.ops.aten.convolution_backward
 BLOCK = 3
@@ -80,32 +83,75 @@ def _starts(size: int) -> list[int]:
     return [*range(0, size - BLOCK, BLOCK), max(size - BLOCK, 0)]
 
 
-class _Swap(TorchFunctionMode):
-    """In a layer's own forward (timm's pads first) its convolution, and nothing else, becomes `_Depthwise`."""
+class _FastBackward(nn.Conv2d):
+    """Computes as the layer that it takes the place of; where gradients are wanted, in bfloat16 by `_Depthwise`."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        _: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        return _Depthwise.apply(*args) if func is F.conv2d else func(*args, **(kwargs or {}))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not (torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            x, padding = self.padded(x.bfloat16())
+            result: torch.Tensor = _Depthwise.apply(
+                x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+            )
+        return result
 
-
-def _forward(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    if not (torch.is_grad_enabled() and (x.requires_grad or layer.weight.requires_grad)):
-        return type(layer).forward(layer, x)
-    with torch.autocast("cpu", enabled=False), _Swap():
-        return type(layer).forward(layer, x.bfloat16())
+    def padded(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """The input, and what the convolution itself still has to pad."""
+        return x, self.padding
 
 
-def speed_up_depthwise(module: nn.Module) -> None:
-    """Give every depthwise layer of `module` the faster backward pass; without gradients nothing changes."""
-    for layer in module.modules():
-        if (
-            isinstance(layer, nn.Conv2d)
-            and 1 < layer.groups == layer.in_channels
-            and not isinstance(layer.padding, str)
-        ):
-            layer.forward = partial(_forward, layer)  # type: ignore[method-assign]
+class DepthwiseConv2d(_FastBackward):
+    """Instead of nn.Conv2d."""
+
+
+class DepthwiseConv2dSame(_FastBackward, Conv2dSame):
+    """Instead of timm's Conv2dSame, which pads as TensorFlow does, by the size of the input."""
+
+    def padded(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        return pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation)), (0, 0)
+
+
+INSTEAD: dict[type[nn.Module], type[_FastBackward]] = {nn.Conv2d: DepthwiseConv2d, Conv2dSame: DepthwiseConv2dSame}
+
+
+def place(network: Model, compute: Compute) -> Model:
+    """The network on its device, with faster depthwise layers where `device.fast_depthwise` asks for them and they are:
+    on the CPU in bfloat16."""
+    placed = compute.place(network)
+    if compute.fast_depthwise and compute.device.type == "cpu" and compute.precision is torch.bfloat16:
+        replace_depthwise(placed)
+    return placed
+
+
+def replace_depthwise(module: nn.Module) -> None:
+    """Each depthwise layer below `module` by one with the same parameters, under the same name.
+
+    Layers of other classes than `INSTEAD` names stay: they may do more than to convolve.
+    """
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.Conv2d) and type(layer) in INSTEAD and _is_depthwise(layer):
+                setattr(parent, name, _instead_of(layer))
+
+
+def _is_depthwise(layer: nn.Conv2d) -> bool:
+    has_hooks = bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+    plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and not has_hooks
+    return 1 < layer.groups == layer.in_channels and plain
+
+
+def _instead_of(layer: nn.Conv2d) -> nn.Conv2d:
+    new: nn.Conv2d = INSTEAD[type(layer)](
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,  # type: ignore[arg-type]
+        layer.stride,  # type: ignore[arg-type]
+        layer.padding,  # type: ignore[arg-type]
+        layer.dilation,  # type: ignore[arg-type]
+        layer.groups,
+        bias=layer.bias is not None,
+        device="meta",  # weights of its own would cost time, and numbers of torch's global generator
+    )
+    new.weight, new.bias = layer.weight, layer.bias
+    return new.train(layer.training)

@@ -1,6 +1,5 @@
 """The head: BatchNorm, Dropout, Linear, ReLU, BatchNorm, Dropout, Linear, Kaiming-initialised (fast.ai 0.7)."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +56,6 @@ def new_head(params: HeadParams, n_features: int, classes: list[str], seed: int)
     first, last = params.dropout if isinstance(params.dropout, list) else [params.dropout] * 2
     shape = HeadShape(n_features=n_features, hidden=params.hidden, dropout=(first, last), classes=classes)
     head = Head(shape)
-    import_module("torch._prims.rng_prims")  # Generator() raises without it; `stages` keeps its importer out
     generator = torch.Generator().manual_seed(seed)
     for layer in head:
         if isinstance(layer, nn.Linear):

@@ -1,6 +1,6 @@
 """The network as an ONNX graph: bytes of RGB squares to probabilities and, for the likeliest class, where it was seen.
 
-torch.onnx traces with torch's compiler, which no other stage has: see stages/__init__.py.
+torch.onnx traces with torch's compiler, which is loaded then and in no other stage: see stages/runtime/lazy_torch.py.
 """
 
 import logging

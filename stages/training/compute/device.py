@@ -2,37 +2,50 @@
 
 import ctypes
 import math
+import os
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from pathlib import Path
+from typing import Any, Literal, TextIO, TypeVar, cast
 
 import torch
 from torch import nn
 
-from stages.models.networks.depthwise import speed_up_depthwise
 from stages.runtime import receipt
 from stages.runtime.errors import StageError
 from stages.runtime.params import Section
+from stages.runtime.threads import available_cpus
 
 Placed = TypeVar("Placed", bound=nn.Module | torch.Tensor)
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+SMALLEST, SHARE = 16, 4  # pictures: of a deterministic batch, and of a thread
+CUDA_BFLOAT16 = (8, 0)  # compute capability
 
 
 class DeviceParams(Section):
     name: Literal["auto", "cpu", "cuda"]
-    precision: Literal["auto", "float32", "bfloat16"]
+    precision: Precision
+    fast_depthwise: bool
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how tensors are computed: channels_last throughout, autocast to bfloat16 where the hardware has it."""
+    """Where and how tensors are computed: channels_last throughout, autocast where the precision is not float32."""
 
     device: torch.device
     precision: torch.dtype
+    fast_depthwise: bool = False
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16)
+        enabled = self.precision is not torch.float32
+        return torch.autocast(self.device.type, self.precision if enabled else torch.bfloat16, enabled=enabled)
+
+    def grad_scaler(self) -> torch.amp.GradScaler | None:
+        """float16 has no room for small gradients: its loss is scaled up. None for the other precisions."""
+        return torch.amp.GradScaler(self.device.type, init_scale=2**10) if self.precision is torch.float16 else None
 
     def describe(self) -> dict[str, str]:
         """Everything about it that the last bits of a result may depend on."""
@@ -40,16 +53,19 @@ class Compute:
         chip = torch.cuda.get_device_name(self.device) if cuda else _cpu()
         return {"device": self.device.type, "chip": chip, "precision": str(self.precision), "torch": torch.__version__}
 
-    def whole(self, batch_size: int) -> int:
-        """At least `batch_size`: as many as a picture's result, to the bit, needs to depend on itself alone.
+    def deterministic_batch_size(self, asked: int) -> int:
+        """At least `asked`: a size at which a picture's result is the same, to the bit, whatever else is in the batch.
 
-        torch shares out a tensor's numbers evenly among the threads and leaves the last few of a share to other code
-        than its vectors (an exp of other last bits): no picture may lie at such a seam.
+        On the CPU torch is limited to the threads with which that size does not exceed max(2 * asked, SMALLEST).
         """
         if self.device.type != "cpu":
-            return batch_size
-        step = math.lcm(16, 4 * torch.get_num_threads())
-        return -(-batch_size // step) * step
+            return asked
+        size, threads = batch_and_threads(asked, torch.get_num_threads())
+        torch.set_num_threads(threads)
+        return size
+
+    def smallest_deterministic_batch(self) -> int:
+        return SMALLEST if self.device.type == "cpu" else 1
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:
         """To the device; to a GPU from pinned memory, so that it goes on computing meanwhile."""
@@ -60,45 +76,113 @@ class Compute:
     def place(self, what: Placed) -> Placed:
         """A module or a 4-d batch on the device in channels_last."""
         placed: Any = what
-        placed = placed.to(self.device, memory_format=torch.channels_last)
-        if isinstance(placed, nn.Module) and self.device.type == "cpu" and self.precision is torch.bfloat16:
-            speed_up_depthwise(placed)
-        return cast("Placed", placed)
+        return cast("Placed", placed.to(self.device, memory_format=torch.channels_last))
 
 
-def compute_on(params: DeviceParams, seed: int) -> Compute:
-    """Choose the device, set what makes runs repeatable, seed torch's global generator (dropout draws from it).
+def batch_and_threads(asked: int, available: int) -> tuple[int, int]:
+    """(batch size, threads): of the sizes up to max(2 * asked, SMALLEST), the one that serves the most threads.
+
+    torch shares out a tensor's numbers evenly among the threads, fewer for small tensors, and leaves the last few of a
+    share to other code than its vectors (an exp of other last bits). So no share may end within a vector, whatever the
+    number of threads up to the limit is: it must divide the batch, by SHARE pictures each.
+    """
+    most = max(2 * asked, SMALLEST)
+    sizes = ((-(-asked // step) * step, n) for n in range(1, available + 1) if (step := _step(n)) <= most)
+    return max(((size, n) for size, n in sizes if size <= most), key=lambda found: (found[1], -found[0]))
+
+
+def _step(threads: int) -> int:
+    return math.lcm(SMALLEST, SHARE * math.lcm(*range(1, threads + 1)))
+
+
+def compute_on(params: DeviceParams, seed: int, out: TextIO | None = None) -> Compute:
+    """Choose device and precision and say so (on `out`, default stdout), set what makes runs repeatable, seed torch's
+    global generator (dropout draws from it).
 
     Raises:
-        StageError: `cuda` was asked for and there is none.
+        StageError: the device or the precision that was asked for is not there.
     """
-    if params.name == "cuda" and not torch.cuda.is_available():
+    has_cuda = params.name != "cpu" and torch.cuda.is_available()
+    if params.name == "cuda" and not has_cuda:
         raise StageError("device.name is cuda, but torch finds no CUDA device: set it to auto or cpu")
-    device = torch.device("cuda" if params.name != "cpu" and torch.cuda.is_available() else "cpu")
-    precision = torch.float32
-    if params.precision == "bfloat16" or (params.precision == "auto" and _has_bfloat16(device)):
-        precision = torch.bfloat16
+    device = torch.device("cuda" if has_cuda else "cpu")
+    capability = torch.cuda.get_device_capability(device) if has_cuda else None
+    precision = choose_precision(params.precision, capability, _cpu_has_bfloat16())
+    if params.name == "auto" and not has_cuda and (card := unused_nvidia_card()):
+        print(f"warning: {card}", file=out)
+    make_repeatable(device)
     torch.manual_seed(seed)
+    if device.type == "cpu":
+        torch.set_num_threads(min(torch.get_num_threads(), available_cpus()))
+        _keep_freed_memory()
+    name = str(precision).removeprefix("torch.")
+    chip = torch.cuda.get_device_name(device) if has_cuda else f"{torch.get_num_threads()} threads"
+    print(f"device: {device.type} ({chip}), precision: {name}", file=out)
+    receipt.note(device=device.type, precision=name)
+    return Compute(device, precision, params.fast_depthwise)
+
+
+def choose_precision(asked: Precision, capability: tuple[int, int] | None, cpu_has_bfloat16: bool) -> torch.dtype:
+    """`capability`: of the CUDA device, None for the CPU. auto: bfloat16 where the hardware has it, else float32.
+
+    Raises:
+        StageError: the device does not compute in what was asked for.
+    """
+    if asked == "auto":
+        has_bfloat16 = cpu_has_bfloat16 if capability is None else capability >= CUDA_BFLOAT16
+        return torch.bfloat16 if has_bfloat16 else torch.float32
+    if asked == "float16" and capability is None:
+        raise StageError("device.precision is float16, which is for GPUs: set it to auto, float32 or bfloat16")
+    if asked == "bfloat16" and capability is not None and capability < CUDA_BFLOAT16:
+        raise StageError(
+            f"device.precision is bfloat16, but the GPU has compute capability {capability[0]}.{capability[1]}, and "
+            "bfloat16 begins with 8.0: set it to float16 or float32"
+        )
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[asked]
+
+
+def make_repeatable(device: torch.device) -> None:
+    """Same inputs, same bits; and float32 means float32. Before anything is computed on the device."""
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
-    if device.type == "cpu":
-        _keep_freed_memory()
-    receipt.note(device=device.type, precision=str(precision).removeprefix("torch."))
-    return Compute(device, precision)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        # use_deterministic_algorithms(True), without torch's compiler, which that loads to tell it too
+        torch.set_deterministic_debug_mode("error")
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def unused_nvidia_card(root: Path = Path("/")) -> str | None:
+    """What to say where there is an NVIDIA card that torch does not use; None where there is none, or it is hidden."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return None
+    found = [root / "proc/driver/nvidia/version", root / "dev/nvidia0"]
+    if not any(path.exists() for path in found) and not shutil.which("nvidia-smi"):
+        return None
+    built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
+    return (
+        f"this machine has an NVIDIA card, but torch {torch.__version__} cannot use it and {built}: computing on the "
+        "CPU. Compare with the driver's CUDA version (`nvidia-smi`), or set device.name to cpu"
+    )
 
 
 @contextmanager
-def enough_memory(key: str, batch_size: int) -> Iterator[None]:
-    """`key`: the param that `batch_size` is the value of. Raises StageError, which says what to try."""
+def enough_memory(key: str, batch_size: int, smallest: int = 2) -> Iterator[None]:
+    """`key`: the param that `batch_size` is the value of; below `smallest` less memory is not taken.
+
+    Raises StageError, which says what to try.
+    """
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError is one, of CUDA alone
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         where = "the GPU's" if isinstance(error, torch.OutOfMemoryError) else "the machine's"
-        raise StageError(
-            f"{where} memory is too small for {key} = {batch_size}: try {max(batch_size // 2, 2)}, or a smaller size_px"
-        ) from error
+        less = max(batch_size // 2, smallest)
+        advice = f"try {less}, or a smaller size_px" if less < batch_size else "try a smaller size_px"
+        raise StageError(f"{where} memory is too small for {key} = {batch_size}: {advice}") from error
 
 
 def _cpu() -> str:
@@ -107,9 +191,7 @@ def _cpu() -> str:
     return " ".join([torch.backends.cpu.get_cpu_capability(), f"{torch.get_num_threads()} threads", *sorted(has)])
 
 
-def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+def _cpu_has_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 

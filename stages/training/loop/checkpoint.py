@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from stages.runtime.inputs import PIPELINE, inputs_hash
+from stages.runtime.inputs import PIPELINE, inputs_hash, inputs_seen
 from stages.runtime.outputs import sync
 from stages.runtime.params import Seconds, load
 from stages.runtime.state_dir import state_dir
@@ -51,6 +51,8 @@ class Checkpoint:
         self.also: dict[str, Stateful] = {}
         self.has_begun = False
         folder = state_dir() / "checkpoints"
+        # Taken before the contents are read: a file that changes meanwhile, or later, differs from it.
+        self.seen = inputs_seen(stage) if PIPELINE.exists() else {}
         self.path = folder / self._name() if PIPELINE.exists() else None
         self.found = self._read()
         self.saved = time.monotonic()
@@ -58,12 +60,12 @@ class Checkpoint:
     def is_past(self, phase: int) -> bool:
         """It was done before the training was stopped. Else it is the phase that is saved from now on."""
         self.phase = phase
-        self._check_name()
+        self._check_inputs()
         return self.found is not None and phase < self.found["place"]["phase"]
 
     def resume(self, place: Place, parts: dict[str, Stateful]) -> Place:
         """Put everything back; `place` where there is nothing to go on with."""
-        self._check_name()
+        self._check_inputs()
         self.has_begun = True
         found, self.found = self.found, None
         if found is None:
@@ -81,13 +83,22 @@ class Checkpoint:
         return time.monotonic() - self.saved >= self.seconds
 
     def _name(self) -> str:
-        return f"{self.stage}-{inputs_hash(self.stage, self.compute.describe())}.pt"
+        machine = self.compute.describe() | {"n_devices": str(n_devices())}  # each one has a random state
+        return f"{self.stage}-{inputs_hash(self.stage, machine)}.pt"
 
-    def _check_name(self) -> None:
-        """Of an input that somebody has changed before training begins nobody knows which one the stage has read."""
-        if self.path is not None and not self.has_begun and self.path.name != self._name():
+    def _check_inputs(self) -> None:
+        """If an input changes before training begins, it is unknown which version the stage has read.
+
+        The files are hashed once, when the checkpoint is made, and again only where `inputs_seen` differs: who touches
+        a file without changing it loses nothing.
+        """
+        if self.path is None or self.has_begun:
+            return
+        seen = inputs_seen(self.stage)
+        if seen != self.seen and self.path.name != self._name():
             print("no checkpoint: params.yaml or another input changed while the stage was reading")
             self.path = self.found = None
+        self.seen = seen
 
     def save(self, place: Place, parts: dict[str, Stateful]) -> None:
         """A checkpoint that cannot be written is said and does not end the training."""
@@ -132,6 +143,11 @@ class Checkpoint:
             return found
         print(f"{self.path} is damaged: training begins anew")
         return None
+
+
+def n_devices() -> int:
+    """CUDA devices that this process sees."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def seal(path: Path) -> None:

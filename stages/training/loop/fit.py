@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -39,6 +40,8 @@ class Training:
     label_smoothing: float
     history: History
     checkpoint: Checkpoint | None
+    n_classes: int
+    scaler: torch.amp.GradScaler | None
     curves: Curves | None = None
 
     def epoch(self, place: Place) -> dict[str, float]:
@@ -60,8 +63,8 @@ class Training:
         for x, rows, _ in track(batches, n_batches, f"batches of epoch {epoch + 1}", place.batch):
             lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
             y = self.train.labels[rows].to(self.compute.device)
-            loss = train_step(self.model, x, y, self.optimizer, self.compute, self.label_smoothing)
-            check_loss(loss, lrs, epoch, self.history, int(self.train.labels.max()) + 1)
+            loss = train_step(self.model, x, y, self.optimizer, self.compute, self.label_smoothing, self.scaler)
+            check_loss(loss, lrs, epoch, self.history, self.n_classes)
             self.schedule.step()
             self.history.steps.append({"step": len(self.history.steps), "lr": lrs[-1], "loss": loss})
             if self.curves:
@@ -71,12 +74,13 @@ class Training:
                 self.save(place)
 
     def parts(self) -> dict[str, Stateful]:
-        return {
+        parts: dict[str, Stateful] = {
             "model": self.model,
             "optimizer": self.optimizer,
             "schedule": self.schedule,
             "history": self.history,
         }
+        return parts if self.scaler is None else parts | {"scaler": self.scaler}
 
     def save(self, place: Place) -> None:
         if self.checkpoint:
@@ -110,7 +114,7 @@ def fit(
     first = max((int(row["epoch"]) for row in history.epochs), default=0)
     training = Training(
         model, train, valid, optimizer, make_schedule(optimizer), compute, bn_freeze, label_smoothing, history,
-        checkpoint,
+        checkpoint, int(train.labels.max()) + 1, compute.grad_scaler(),
     )  # fmt: skip
     place = Place(checkpoint.phase if checkpoint else 0, epoch=first, last=first + epochs)
     if checkpoint:

@@ -1,11 +1,16 @@
-"""Curves to look at while a stage trains: what DVCLive writes to .unfreeze/live/<stage>/, and no output of the stage.
+"""Curves to look at while a stage trains, in .unfreeze/live/<stage>/: no output of the stage.
 
-A file a curve, plots/metrics/*.tsv (step and value), and the latest values in metrics.json. A training that goes on
-from a checkpoint writes them anew from its history, so none has a row twice. UNFREEZE_LIVE=off switches it off.
+A file a curve, plots/metrics/*.tsv (step and value), and the latest values in metrics.json: DVCLive's layout, which
+DVC, its extension for VS Code and `python -m flows.live` read. A training that goes on from a checkpoint writes them
+anew from its history, so none has a row twice. UNFREEZE_LIVE=off switches it off.
 """
 
+import csv
+import json
 import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +19,42 @@ from stages.training.loop.history import History
 FOLDER = Path(".unfreeze/live")
 BY_EPOCH = ("train_loss", "valid_loss", "accuracy")
 POINTS = 20  # of loss and rate in an epoch
+Point = tuple[int, float]
 
 
-def open_live(folder: Path) -> Any:
-    """DVCLive without its look-ups: it would open the git repository and ask DVC Studio where it is known."""
-    from dvclive.live import Live  # a second, with all of DVC: for stages that train alone
+class CurveFiles:
+    """The files of one training, from nothing. Raises OSError."""
 
-    class Quiet(Live):
-        def _init_dvc(self) -> None:
-            pass
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.latest = folder, dict[str, Any]()
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / "plots", ignore_errors=True)
+        (folder / "metrics.json").unlink(missing_ok=True)
 
-        def _init_studio(self) -> None:
-            pass
+    def add(self, name: str, points: list[Point]) -> None:
+        """Rows of a curve; a name with a slash is a curve in a folder."""
+        if not points:
+            return
+        path = self.folder / f"plots/metrics/{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
+        with path.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+            if is_new:
+                writer.writerow(("step", path.stem))
+            writer.writerows(points)
+        *outer, last = name.split("/")
+        values = self.latest
+        for key in outer:
+            values = values.setdefault(key, {})
+        values[last] = points[-1][1]
+        self.latest["step"] = points[-1][0]
 
-    return Quiet(dir=str(folder), dvcyaml=False, save_dvc_exp=False, report=None)
+    def write_latest(self) -> None:
+        """metrics.json, whole or not at all: it is read while it is written."""
+        new = self.folder / "metrics.json.tmp"
+        new.write_text(json.dumps(self.latest, indent=4) + "\n", encoding="utf-8")
+        new.replace(self.folder / "metrics.json")
 
 
 class Curves:
@@ -36,39 +63,35 @@ class Curves:
     def __init__(self, stage: str, history: History, n_batches: int) -> None:
         self.history, self.every = history, max(n_batches // POINTS, 1)
         self.n_steps = self.n_epochs = 0
-        self.live: Any = None
+        self.files: CurveFiles | None = None
         if os.environ.get("UNFREEZE_LIVE") != "off":
-            self._try(lambda: setattr(self, "live", open_live(FOLDER / stage)))
+            self._try(lambda: setattr(self, "files", CurveFiles(FOLDER / stage)))
             self.draw()
 
     def draw(self) -> None:
         """What the history holds and the curves do not yet."""
-        if self.live is not None:
-            self._try(self._draw)
+        if self.files is not None:
+            files = self.files
+            self._try(lambda: self._draw(files))
 
     def step(self) -> None:
         """After a batch; every few of them."""
         if len(self.history.steps) - self.n_steps >= self.every:
             self.draw()
 
-    def _draw(self) -> None:
-        steps, epochs = self.history.steps, self.history.epochs
-        for row in steps[self.n_steps :: self.every]:
-            self._log(int(row["step"]), {"batch/loss": row["loss"], "batch/lr": row["lr"]})
-        self.n_steps += len(range(self.n_steps, len(steps), self.every)) * self.every
-        for row in epochs[self.n_epochs :]:
-            self._log(int(row["epoch"]), {key: row[key] for key in BY_EPOCH if key in row})
-        self.n_epochs = len(epochs)
-        self.live.make_summary()
+    def _draw(self, files: CurveFiles) -> None:
+        steps, epochs = self.history.steps[self.n_steps :: self.every], self.history.epochs[self.n_epochs :]
+        for key in ("loss", "lr"):
+            files.add(f"batch/{key}", [(int(row["step"]), row[key]) for row in steps])
+        for key in BY_EPOCH:
+            files.add(key, [(int(row["epoch"]), row[key]) for row in epochs if key in row])
+        self.n_steps += len(steps) * self.every
+        self.n_epochs = len(self.history.epochs)
+        files.write_latest()
 
-    def _log(self, step: int, values: dict[str, float]) -> None:
-        self.live.step = step
-        for name, value in values.items():
-            self.live.log_metric(name, value)
-
-    def _try(self, what: Any) -> None:
+    def _try(self, write: Callable[[], None]) -> None:
         try:
-            what()
-        except Exception as error:  # of DVCLive's, of the disk's: only a picture of the training is lost
-            self.live = None
+            write()
+        except OSError as error:  # only a picture of the training is lost
+            self.files = None
             print(f"no live curves: {type(error).__name__}: {error}", file=sys.stderr)

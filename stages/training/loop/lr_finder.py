@@ -13,6 +13,7 @@ from pydantic import model_validator
 from torch import nn
 from torch.optim import Optimizer
 
+from stages.runtime.errors import StageError
 from stages.runtime.params import Positive, PositiveRate, Section
 from stages.runtime.stage import track
 from stages.training.compute.batches import TrainFeed
@@ -63,12 +64,15 @@ def range_test(
 
     `lr` is the last group's; the others keep their ratio to it. `smoothed` is the bias-corrected moving average of the
     losses, with 0.7's beta of 0.98 for 100 iterations and the same share of the range for fewer.
+
+    Raises:
+        StageError: the first loss, which no rate has touched yet, is not finite.
     """
     beta = min(0.98, 0.98 ** (100 / params.n_iterations))
     ratios = [group["lr"] / optimizer.param_groups[-1]["lr"] for group in optimizer.param_groups]
     growth = (params.lr_end / params.lr_start) ** (1 / max(params.n_iterations - 1, 1))
     rows: list[dict[str, float]] = []
-    average, best = 0.0, math.inf
+    average, best, scaler = 0.0, math.inf, compute.grad_scaler()
     with untouched(model, optimizer):
         train_mode(model, bn_freeze)
         batches = _endless(feed)
@@ -77,7 +81,13 @@ def range_test(
             for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
                 group["lr"] = lr * ratio
             x, y = next(batches)
-            loss = train_step(model, x, y.to(compute.device), optimizer, compute)
+            loss = train_step(model, x, y.to(compute.device), optimizer, compute, scaler=scaler)
+            if step == 0 and not math.isfinite(loss):
+                raise StageError(
+                    f"the loss is {loss} before the first step of the range test: what the network came with is not "
+                    "finite. Lower the rates of the trainings before (train_head.lr, augment.lr), or set "
+                    "device.precision to float32"
+                )
             average = beta * average + (1 - beta) * loss
             smoothed = average / (1 - beta ** (step + 1))
             if not math.isfinite(loss) or smoothed > 4 * best:

@@ -15,8 +15,11 @@ def train_step(
     optimizer: Optimizer,
     compute: Compute,
     label_smoothing: float = 0.0,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> float:
     """One iteration; returns the loss before it. Gradients are not clipped (the recipe does not).
+
+    `scaler`: of `compute.grad_scaler()`; it leaves a step out whose gradients do not fit into float16.
 
     `label_smoothing`: share of the target spread over all classes (Szegedy et al. 2016, arXiv 1512.00567).
     """
@@ -24,6 +27,11 @@ def train_step(
     with compute.autocast():
         logits = model(x)
     loss = F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
+    if scaler is None:
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    else:
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        scaler.update()
     return float(loss.detach())

@@ -1,0 +1,145 @@
+"""torch's compiler, loaded when it is first used.
+
+timm, torchvision and torch.optim import `torch._dynamo` for decorators that keep functions out of the compiler: a
+second and a half in each stage, and no stage compiles. Here these imports get a module that is not executed yet. It
+answers by itself what the decorators ask; any other use executes it, in the same object: whoever holds it then holds
+the ordinary module.
+"""
+
+import functools
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import module_from_spec
+from types import FunctionType, ModuleType
+from typing import Any
+
+COMPILER, UTILS = "torch._dynamo", "torch._dynamo.utils"
+
+
+def disable(fn: Any = None, recursive: bool = True, **options: Any) -> Any:
+    """torch._dynamo.disable of a function: as long as nothing can be compiled, the function itself is called."""
+    if fn is None:
+        return functools.partial(disable, recursive=recursive, **options)
+    if not isinstance(fn, FunctionType):
+        return _executed(COMPILER).disable(fn, recursive, **options)
+    disabled: list[Callable[..., Any]] = []
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not disabled and COMPILER in _modules:
+            return fn(*args, **kwargs)
+        if not disabled:
+            disabled.append(_executed(COMPILER).disable(fn, recursive, **options))
+        return disabled[0](*args, **kwargs)
+
+    call._torchdynamo_disable = True  # type: ignore[attr-defined]  # torch's own mark: the compiler does not trace it
+    return call
+
+
+def graph_break(*_: Any, **__: Any) -> None:
+    """Does nothing outside of the compiler, and the compiler is not there yet."""
+
+
+def is_compile_supported(device_type: Any) -> Any:
+    """torchvision imports this name, and calls it only under deterministic algorithms."""
+    return _executed(UTILS).is_compile_supported(device_type)
+
+
+ANSWERS: dict[str, dict[str, Callable[..., Any]]] = {
+    COMPILER: {"disable": disable, "graph_break": graph_break},
+    UTILS: {"is_compile_supported": is_compile_supported},
+}
+_modules: dict[str, "LazyModule"] = {}  # those that are not executed to their end
+_paths: dict[str, list[str]] = {}  # of packages that are not begun: where their submodules lie
+_begun: set[str] = set()
+_lock = threading.Lock()  # of `_begun`; while a module is executed, Python's own import locks hold
+
+
+class LazyModule(ModuleType):
+    """A module that is executed at the first use that `ANSWERS` has no answer to."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Asked for what the module does not hold, or not yet."""
+        if self.__name__ not in _begun and name in ANSWERS[self.__name__]:
+            return ANSWERS[self.__name__][name]
+        # Submodules are found by __path__. Who looks through all modules (inspect, warnings) asks for other dunders.
+        wanted = not name.startswith("__") or name == "__all__" or (name == "__path__" and self.__name__ in _paths)
+        if wanted and self.__name__ in _modules:
+            _executed(self.__name__)
+            if name in vars(self):
+                return vars(self)[name]
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        is_submodule = isinstance(value, ModuleType) and value.__name__ == f"{self.__name__}.{name}"
+        if self.__name__ not in _begun and not name.startswith("__") and not is_submodule:
+            _executed(self.__name__)
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> Sequence[str]:
+        return sorted(vars(_executed(self.__name__)))
+
+
+class LazyLoader(Loader):
+    """Asked for the first time, it leaves the module unexecuted; for the second time, it executes it."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _modules.setdefault(spec.name, LazyModule(spec.name))
+
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        if name not in _begun:
+            if "__path__" in vars(module):
+                _paths[name] = vars(module).pop("__path__")
+                _add_utils(module, _paths[name])
+            return
+        if module.__spec__ is not None:
+            module.__spec__.loader = module.__loader__ = self.loader
+        self.loader.exec_module(module)
+        if type(module) is LazyModule:
+            module.__class__ = ModuleType  # type: ignore[assignment]
+        _modules.pop(name, None)
+
+
+class LazyFinder(MetaPathFinder):
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in ANSWERS or (name in _begun and name not in _modules):
+            return None
+        spec = PathFinder.find_spec(name, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
+def _add_utils(compiler: ModuleType, path: Sequence[str]) -> None:
+    """Where Python finds it before it asks the package for its __path__."""
+    spec = LazyFinder().find_spec(UTILS, path)
+    if spec is not None:
+        module = module_from_spec(spec)
+        sys.modules[UTILS] = vars(compiler)["utils"] = module
+
+
+def _executed(name: str) -> Any:
+    """The module, executed by Python's own import: its locks hold for other threads too."""
+    with _lock:
+        if name not in _begun:
+            if name in _paths:
+                vars(_modules[name])["__path__"] = _paths.pop(name)
+            _begun.add(name)
+            sys.modules.pop(name, None)
+    if name == UTILS:
+        _executed(COMPILER)
+    return importlib.import_module(name)
+
+
+def install() -> None:
+    """Before torch is imported. Does nothing where torch's compiler is loaded."""
+    if COMPILER not in sys.modules and not any(isinstance(finder, LazyFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, LazyFinder())
