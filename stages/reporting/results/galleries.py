@@ -15,8 +15,8 @@ from stages.reporting.results.overlay import overlay
 from stages.reporting.results.predictions import Predictions
 from stages.store.shards import Shards
 from stages.training.compute.device import Compute
+from stages.vision.batches.network_input import square
 from stages.vision.batches.pictures import Pictures
-from stages.vision.batches.transforms import square
 
 SIDE_PX = 136
 N_EACH, N_PER_CLASS, MOST_CLASSES = 8, 4, 10
