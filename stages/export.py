@@ -6,12 +6,14 @@ Out:  data/export/model.safetensors  the network as train_full left it
       data/export/model.onnx         the same in float32: stages/models/serving/onnx_graph.py
       data/export/model.json         classes, preprocessing, backbone, metrics, data, versions: see `describe`
       data/export/README.md          the model card, as Hugging Face reads it
-      data/export/classify.py        the example that uses them
+      data/export/classify.py        the example that uses them, and
+      data/export/preprocessing/     the project's own code from a picture file to the network's pixels, which it needs
       The ONNX file is compared with torch, both in float32, on export.n_check valid pictures.
 Recipe: `learn.save`, for others. The course ends with the notebook's own `predict`.
 """
 
 import hashlib
+import inspect
 import json
 import shutil
 from collections import Counter
@@ -38,10 +40,13 @@ from stages.runtime.stage import run
 from stages.store.shards import Shards
 from stages.training.compute.device import Compute
 from stages.training.compute.predict import predict
+from stages.vision.batches import network_input
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import TransformsParams
+from stages.vision.files import images, resized
 
 EXAMPLE = Path("examples/classify.py")
+PREPROCESSING = (images, network_input, resized)  # they import nothing of the project but one another
 MOST_DIFFERENCE = 1e-4  # in probability
 PACKAGES = ("torch", "timm", "pillow", "onnx")
 
@@ -65,6 +70,15 @@ def difference(network: Network, path: Path, resized: Shards, sha256s: list[str]
         pixels = torch.stack([pictures.cut(row) for row in rows]).permute(0, 3, 1, 2).contiguous()
         by_onnx.append(session.run(OUTPUTS[:1], {INPUT: pixels.numpy()})[0])
     return float(np.abs(by_torch - np.concatenate(by_onnx)).max())
+
+
+def copy_preprocessing(folder: Path) -> None:
+    """The modules as a package `folder.name`, which needs Pillow and NumPy alone."""
+    folder.mkdir()
+    for module in PREPROCESSING:
+        package, _, name = module.__name__.rpartition(".")
+        text = inspect.getsource(module).replace(f"from {package} import", f"from {folder.name} import")
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
 
 
 def data_sha256(*parts: Rows) -> str:
@@ -137,12 +151,13 @@ def main() -> None:
     about["metrics"] = json.loads((stage_folder("evaluate") / "metrics.json").read_text())
     some = np.linspace(0, len(valid.ids) - 1, min(params.n_check, len(valid.ids)), dtype=int)
     receipt.note(items=len(some), computed=len(some))
-    resized = Shards(stage_folder("resize") / "shards")
+    shards = Shards(stage_folder("resize") / "shards")
     with outputs(stage_folder("export")) as folder:
         shutil.copyfile(model, folder / "model.safetensors")
         shutil.copyfile(EXAMPLE, folder / "classify.py")
+        copy_preprocessing(folder / "preprocessing")
         write_onnx(network, folder / "model.onnx")
-        largest = difference(network, folder / "model.onnx", resized, [valid.sha256s[row] for row in some])
+        largest = difference(network, folder / "model.onnx", shards, [valid.sha256s[row] for row in some])
         print(f"ONNX and torch in float32 differ by {largest:.1e} at most, on {len(some)} valid pictures")
         if not largest < MOST_DIFFERENCE:
             raise StageError(

@@ -25,7 +25,7 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Shown:
-    """`thumb` and `heat` (where it was wrong) are data URIs of JPEGs."""
+    """`thumb` and `heat` are data URIs of JPEGs. `heat`: where it was wrong, and anything spoke for what it said."""
 
     id: str
     truth: str
@@ -68,7 +68,7 @@ def galleries(
 
     def shown(row: int) -> Shown:
         seen = crop(sha256s[row])
-        lit = data_uri(overlay(seen, heats[row])) if row in heats else None
+        lit = data_uri(overlay(seen, heats[row])) if row in heats and heats[row].any() else None
         truth, said = (predictions.classes[labels[row]] for labels in (predictions.truth, predictions.said))
         return Shown(ids[row], truth, said, float(predictions.confidence[row]), data_uri(seen), lit)
 

@@ -38,9 +38,15 @@ def load_scaled(image: Image.Image, side: float, enough_px: int | None) -> tuple
 
 
 def cut_square(
-    jpeg: bytes, crop_pct: float, enough_px: int | None, zoom: float = 1, place_x: float = 0.5, place_y: float = 0.5
+    jpeg: bytes,
+    crop_pct: float,
+    enough_px: int | None = None,
+    zoom: float = 1,
+    place_x: float = 0.5,
+    place_y: float = 0.5,
 ) -> Pixels:
-    """uint8 (h, w, 3), or (h, w, 1) of a grey picture: a square in whole pixels, as large as it was decoded."""
+    """uint8 (h, w, 3), or (h, w, 1) of a grey picture: a square in whole pixels, as large as it was decoded: at least
+    `enough_px`, if the picture is; by default whole."""
     with Image.open(io.BytesIO(jpeg)) as image:
         box = square(*image.size, zoom / crop_pct, place_x, place_y)
         scales = load_scaled(image, box[2] - box[0], enough_px) * 2
@@ -57,7 +63,12 @@ def network_input(jpeg: bytes, preprocessing: dict[str, Any]) -> Pixels:
     size_px = preprocessing["square"]["size_px"]
     pixels = cut_square(jpeg, preprocessing["centre_crop"]["share_of_shorter_side"], size_px)
     pixels = resample(pixels, size_px, preprocessing["square"]["interpolation"])
-    return np.repeat(pixels, 3 // pixels.shape[2], axis=2).transpose(2, 0, 1)
+    return rgb(pixels).transpose(2, 0, 1)
+
+
+def rgb(pixels: Pixels) -> Pixels:
+    """(h, w, 1) or (h, w, 3) to (h, w, 3)."""
+    return np.repeat(pixels, 3 // pixels.shape[2], axis=2)
 
 
 def resample(pixels: Pixels, size_px: int, interpolation: str) -> Pixels:
