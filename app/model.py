@@ -1,8 +1,6 @@
 """The exported model: a picture's bytes in, classes and Grad-CAM out. It needs neither torch nor the stages' params."""
 
-import io
 import json
-import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -12,6 +10,7 @@ import onnxruntime
 from PIL import Image
 
 from stages.reporting.results.overlay import overlay
+from stages.vision.batches.network_input import cut_square, network_input, rgb
 from stages.vision.files.resized import resized
 
 if TYPE_CHECKING:
@@ -21,11 +20,14 @@ MAX_PIXELS = 100_000_000  # at 15 bytes each while it is decoded, one picture at
 
 
 class Seen(NamedTuple):
-    """What the network says of a picture: each class's probability, the square it was given, where it saw the class."""
+    """What the network says of a picture: each class's probability, the square it was given, where it saw the class.
+
+    `heat` is None where there is no positive evidence for the class in any place.
+    """
 
     probabilities: dict[str, float]
     square: Image.Image
-    heat: Image.Image
+    heat: Image.Image | None
 
 
 class Model:
@@ -50,27 +52,7 @@ class Model:
         """Of a picture file's bytes. Raises BadPictureError, MemoryError."""
         wants = self.about["preprocessing"]
         jpeg = resized(data, cast("Resizing", SimpleNamespace(**wants["resize"])), MAX_PIXELS)
-        batch = np.asarray(pixels(jpeg, wants)).transpose(2, 0, 1)[None]
-        probabilities, heat = self.session.run(["probabilities", "heat"], {"pixels": batch})
+        probabilities, heat = self.session.run(["probabilities", "heat"], {"pixels": network_input(jpeg, wants)[None]})
         by_class = dict(zip(self.about["classes"], map(float, probabilities[0]), strict=True))
-        square = cut(jpeg, wants)
-        return Seen(by_class, square, overlay(square, heat[0]))
-
-
-def pixels(jpeg: bytes, wants: dict[str, Any]) -> Image.Image:
-    """RGB, as the network is given it: what `Pictures` does with torch. `wants`: model.json's `preprocessing`."""
-    size_px, how = wants["square"]["size_px"], Image.Resampling[wants["square"]["interpolation"].upper()]
-    return cut(jpeg, wants, size_px).resize((size_px, size_px), how)
-
-
-def cut(jpeg: bytes, wants: dict[str, Any], enough_px: int | None = None) -> Image.Image:
-    """The centre square; `enough_px` lets the decoder skip detail beyond that side, as it does in training."""
-    with Image.open(io.BytesIO(jpeg)) as picture:
-        width, height = picture.size
-        side = min(width, height) * wants["centre_crop"]["share_of_shorter_side"]
-        if enough_px:
-            picture.draft(None, (math.ceil(width * enough_px / side), math.ceil(height * enough_px / side)))
-        left, top = (width - side) / 2, (height - side) / 2
-        across, down = picture.width / width, picture.height / height
-        box = (left * across, top * down, (left + side) * across, (top + side) * down)
-        return picture.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3]))).convert("RGB")
+        square = Image.fromarray(rgb(cut_square(jpeg, wants["centre_crop"]["share_of_shorter_side"])))
+        return Seen(by_class, square, overlay(square, heat[0]) if heat[0].any() else None)

@@ -33,7 +33,8 @@ def page(model: Model) -> gr.Blocks:
         except (BadPictureError, MemoryError) as error:
             reason = escape(str(error)) or "not enough memory to open it"
             return None, f'<p role="alert"><strong>{name} cannot be used:</strong> {reason}.</p>', None, None, None
-        return None, f'<p role="status">{name}</p>', seen.probabilities, seen.square, seen.heat
+        unseen = "" if seen.heat else " (Grad-CAM: no positive evidence for this class)"
+        return None, f'<p role="status">{name}{unseen}</p>', seen.probabilities, seen.square, seen.heat
 
     with gr.Blocks(title="Try the model", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as blocks:
         gr.HTML(f"<h1>Try the model</h1><p>It tells {escape(words(model.about['classes']))}.</p>", elem_id="intro")

@@ -6,13 +6,15 @@ Out:  data/export/model.safetensors  the network as train_full left it
       data/export/model.onnx         the same in float32: stages/models/serving/onnx_graph.py
       data/export/model.json         classes, preprocessing, backbone, metrics, data, versions: see `describe`
       data/export/README.md          the model card, as Hugging Face reads it
-      data/export/classify.py        the example that uses them
+      data/export/classify.py        the example that uses them, and
+      data/export/preprocessing/     the project's own code from a picture file to the network's pixels, which it needs
       The ONNX file is compared with torch, both in float32, on export.n_check valid pictures. A network that does not
       go into ONNX costs that file and the example alone: model.json says why.
 Recipe: `learn.save`, for others. The course ends with the notebook's own `predict`.
 """
 
 import hashlib
+import inspect
 import json
 import shutil
 import sys
@@ -40,10 +42,13 @@ from stages.runtime.stage import run
 from stages.store.shards import Shards
 from stages.training.compute.device import Compute
 from stages.training.compute.predict import predict
+from stages.vision.batches import network_input
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import TransformsParams
+from stages.vision.files import bit_depth, images, metadata, resized
 
 EXAMPLE = Path("examples/classify.py")
+PREPROCESSING = (bit_depth, images, metadata, network_input, resized)  # they import nothing of the project but one another
 MOST_DIFFERENCE = 1e-4  # in probability
 PACKAGES = ("torch", "timm", "pillow", "onnx")
 
@@ -104,12 +109,22 @@ def add_onnx(network: Network, folder: Path, resized: Shards, sha256s: list[str]
         return {"missing": reason}
     print(f"ONNX and torch in float32 differ by {largest:.1e} at most, on {len(sha256s)} valid pictures")
     shutil.copyfile(EXAMPLE, folder / EXAMPLE.name)
+    copy_preprocessing(folder / "preprocessing")
     return {
         "input": INPUT,
         "outputs": OUTPUTS,
         "pixels": "uint8 (n, 3, size_px, size_px), RGB; normalises itself",
         "largest_difference": {"probability": float(f"{largest:.1e}"), "n_pictures": len(sha256s)},
     }
+
+
+def copy_preprocessing(folder: Path) -> None:
+    """The modules as a package `folder.name`, which needs Pillow and NumPy alone."""
+    folder.mkdir()
+    for module in PREPROCESSING:
+        package, _, name = module.__name__.rpartition(".")
+        text = inspect.getsource(module).replace(f"from {package}", f"from {folder.name}")
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
 
 
 def data_sha256(*parts: Rows) -> str:
@@ -178,15 +193,16 @@ def main() -> None:
     about["metrics"] = json.loads((stage_folder("evaluate") / "metrics.json").read_text(encoding="utf-8"))
     some = np.linspace(0, len(valid.ids) - 1, min(params.n_check, len(valid.ids)), dtype=int)
     receipt.note(items=len(some), computed=len(some))
-    resized = Shards(stage_folder("resize") / "shards")
+    shards = Shards(stage_folder("resize") / "shards")
     with outputs(stage_folder("export")) as folder:
         shutil.copyfile(model, folder / "model.safetensors")
-        about["onnx"] = add_onnx(network, folder, resized, [valid.sha256s[row] for row in some])
+        about["onnx"] = add_onnx(network, folder, shards, [valid.sha256s[row] for row in some])
         (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
         (folder / "README.md").write_text(card(about))
     if "missing" in about["onnx"]:  # run by hand: those of another network, which DVC would have removed
         for name in ("model.onnx", EXAMPLE.name):
             (stage_folder("export") / name).unlink(missing_ok=True)
+        shutil.rmtree(stage_folder("export") / "preprocessing", ignore_errors=True)
 
 
 if __name__ == "__main__":

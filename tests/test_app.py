@@ -1,54 +1,39 @@
 """What the app gives the network is what training gave it. The page itself: `make test-browser`."""
 
-import hashlib
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from app.model import Model, cut, pixels
-from stages.training.compute.device import Compute
-from stages.vision.batches.pictures import Pictures
-from stages.vision.batches.preprocessing import Backbone
+from app.model import Model
 
 
-class OnePicture:
-    """Stands in for the shards."""
+class Session:
+    """Stands in for ONNX Runtime: a network that saw no class anywhere."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def blob(self, sha256: str) -> bytes:
-        return self.data
+    def run(self, names: list[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.pixels = given["pixels"]
+        return [np.array([[0.75, 0.25]], np.float32), np.zeros((1, 4, 4), np.float32)]
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("width", "height", "crop_pct", "size_px"), [(340, 453, 1, 112), (511, 340, 0.875, 224)])
-def test_the_network_gets_the_same_square(
-    interpolation: str, width: int, height: int, crop_pct: float, size_px: int
-) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95)
-    about = Backbone.model_validate(
-        {"name": "", "sha256": "", "source": "", "mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": crop_pct}
-        | {"interpolation": interpolation}
-    )
-    store, sha256 = OnePicture(buffer.getvalue()), hashlib.sha256(buffer.getvalue()).hexdigest()
-    compute = Compute(torch.device("cpu"), torch.float32)
-    batch = next(Pictures(store, [sha256], about, size_px, 1, compute).batches())
-    expected = (batch.x[0] * 255).round().permute(1, 2, 0).numpy()
-    wants = {
-        "centre_crop": {"share_of_shorter_side": crop_pct},
-        "square": {"size_px": size_px, "interpolation": interpolation},
+def test_a_class_that_nothing_speaks_for_has_no_heat(tmp_path: Path) -> None:
+    model = object.__new__(Model)
+    model.session = Session()
+    model.about = {
+        "classes": ["a", "b"],
+        "preprocessing": {
+            "resize": {"size_px": 48, "jpeg_quality": 95},
+            "centre_crop": {"share_of_shorter_side": 1.0},
+            "square": {"size_px": 32, "interpolation": "bicubic"},
+        },
     }
-    difference = np.abs(np.asarray(pixels(buffer.getvalue(), wants), np.float32) - expected)
-    assert difference.max() <= 2
-    assert difference.mean() < 0.1
-    assert abs(cut(buffer.getvalue(), wants).width - 340 * crop_pct) < 1
+    Image.new("L", (60, 90), 120).save(tmp_path / "grey.png")
+    seen = model.look((tmp_path / "grey.png").read_bytes())
+    assert (seen.probabilities, seen.heat) == ({"a": 0.75, "b": 0.25}, None)
+    assert (seen.square.mode, seen.square.size) == ("RGB", (48, 48))
+    assert model.session.pixels.shape == (1, 3, 32, 32)
+    assert model.session.pixels.dtype == np.uint8
 
 
 def test_without_an_export_it_says_which_file_is_missing(tmp_path: Path) -> None:

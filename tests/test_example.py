@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import pytest
 
 from tests.conftest import ROOT, Project
 
@@ -25,6 +25,7 @@ def test_the_example_names_the_classes_that_predict_names(exported: Project, tmp
     example, export = ROOT / "examples/classify.py", exported.folder / "data/export"
     assert (export / "classify.py").read_bytes() == example.read_bytes()
     (tmp_path / "broken.jpg").write_bytes(pictures[0].read_bytes()[:300])
+    files = contents(export)
     command = [
         sys.executable,
         "-I",
@@ -39,10 +40,25 @@ def test_the_example_names_the_classes_that_predict_names(exported: Project, tmp
     said = done.stdout
     assert re.fullmatch(r".*broken\.jpg\tnot read: .*[Tt]runcated.*\n", done.stderr)
     rows = pd.DataFrame([line.split("\t") for line in said.splitlines()], columns=["file", "predicted", "probability"])
-    out = str(tmp_path / "said.csv")
-    exported.run("python", "-m", "stages.predict", "data/export", *map(str, pictures), "--out", out)
+    assert contents(export) == files  # what DVC keeps stays as it is
+    out, options = str(tmp_path / "said.csv"), ("--precision", "float32")
+    exported.run("python", "-m", "stages.predict", "data/export", *map(str, pictures), "--out", out, *options)
     expected = pd.read_csv(out)
     assert rows["file"].tolist() == expected["file"].tolist()
-    assert (rows["predicted"] == expected["predicted"]).mean() > 0.9
-    close = (rows["probability"].astype(float) - expected["probability"]).abs()
-    assert close.mean() == pytest.approx(0, abs=0.05)
+    assert rows["predicted"].tolist() == expected["predicted"].tolist()
+    np.testing.assert_allclose(rows["probability"].astype(float), expected["probability"], atol=1e-4)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_its_preprocessing_is_the_projects_own(exported: Project) -> None:
+    """Nothing is said twice: copies, but for the name of their package."""
+    folder = exported.folder / "data/export/preprocessing"
+    assert {path.name for path in folder.iterdir()} == {"images.py", "network_input.py", "resized.py"}
+    for path in folder.iterdir():
+        (source,) = (ROOT / "stages/vision").rglob(path.name)
+        assert path.read_text() == source.read_text().replace(
+            "from stages.vision.files import", "from preprocessing import"
+        )

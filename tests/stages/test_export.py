@@ -26,7 +26,8 @@ from stages.training.compute.predict import predict
 from stages.vision.batches.pictures import Pictures
 from tests.conftest import Project
 
-FILES = ["README.md", "classify.py", "model.json", "model.onnx", "model.safetensors"]
+PREPROCESSING = [f"preprocessing/{name}.py" for name in ("images", "network_input", "resized")]
+FILES = ["README.md", "classify.py", "model.json", "model.onnx", "model.safetensors", *PREPROCESSING]
 
 
 @pytest.fixture(scope="module")
@@ -220,5 +221,6 @@ def test_the_registry_knows_it(exported: Project, tmp_path: Path) -> None:
     exported.run("git", "tag", "-a", "-m", "first", "classifier@v1.0.0")  # what a registry's version is
     exported.run("dvc", "artifacts", "get", str(exported.folder), "classifier", "-o", str(tmp_path / "got"))
     got = tmp_path / "got"
-    assert sorted(path.name for path in got.glob("[!.]*")) == FILES
+    found = [str(path.relative_to(got)) for path in got.rglob("*") if path.is_file()]
+    assert sorted(name for name in found if not name.startswith(".")) == FILES
     onnx.checker.check_model(onnx.load(got / "model.onnx"))

@@ -3,13 +3,16 @@
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from jinja2 import Environment, StrictUndefined
 from markupsafe import escape
 
-from stages.reporting.results.page import flat
+from stages.reporting.results.galleries import Shown
+from stages.reporting.results.page import TEMPLATE, flat
 from tests.conftest import REPORT, Project
 
 EVIL = '<script>alert("1")</script>'
@@ -106,9 +109,18 @@ def test_wrong_ones_have_a_heat_and_right_ones_have_none(reported: Project) -> N
     figures = re.findall(r"<figure>.*?</figure>", part, re.DOTALL)
     assert figures
     for figure in figures:
-        assert figure.count("<img") == (2 if 'class="wrong"' in figure else 1)
+        without = figure.count("no positive evidence for this class")
+        assert figure.count("<img") + without == (2 if 'class="wrong"' in figure else 1)
 
 
 def test_a_param_that_changes_no_picture_makes_the_page_anew_and_trains_nothing(reported: Project) -> None:
     reported.params({"split.max_distance": 0.0011})
     assert reported.repro("report") == ["split", "report"]
+
+
+def test_a_heat_without_positive_evidence_says_so() -> None:
+    macros = TEMPLATE.read_text().partition("<!doctype html>")[0]
+    picture = Environment(autoescape=True, undefined=StrictUndefined).from_string(macros).module.picture  # type: ignore[attr-defined]
+    wrong = Shown(id="7", truth="cat", said="dog", probability=0.9, thumb="data:,", heat=None)
+    shown = [picture(one) for one in (wrong, replace(wrong, heat="data:,"), replace(wrong, truth="dog"))]
+    assert ["no positive evidence for this class" in one for one in shown] == [True, False, False]

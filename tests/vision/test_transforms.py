@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.vision.batches.transforms import Draws, TransformsParams, augment_batch, draw, square
+from stages.vision.batches.transforms import Draws, TransformsParams, draw, light
 
 
 def params(kind: str, **changes: float) -> TransformsParams:
@@ -24,7 +24,7 @@ def drawn(kind: str, n: int, key: list[int]) -> Draws:
 
 def centre(n: int) -> Draws:
     zeros, ones = np.zeros(n, np.float32), np.ones(n, np.float32)
-    return Draws(ones, zeros + 0.5, zeros + 0.5, zeros, ones, zeros, zeros, ones)
+    return Draws(ones, zeros + 0.5, zeros + 0.5, zeros, ones, zeros, zeros, ones, zeros)
 
 
 def test_none_draws_nothing() -> None:
@@ -53,47 +53,8 @@ def test_draws_depend_on_the_key_and_the_row_alone() -> None:
     assert (drawn("top_down", 5, [1, 3]).angle != few.angle).any()
 
 
-@pytest.mark.parametrize("kind", ["basic", "side_on", "top_down"])
-def test_a_picture_becomes_the_same_alone_and_among_others(kind: str) -> None:
-    draws, images = drawn(kind, 64, [1]), torch.rand(64, 3, 9, 9, generator=torch.Generator().manual_seed(0))
-    among = augment_batch(images, draws)
-    for row in range(64):
-        assert torch.equal(augment_batch(images[row : row + 1], draws.take(np.array([row])))[0], among[row])
-
-
-def test_mirror_and_quarter_turns_are_exact() -> None:
-    one = centre(1)
-    mirrored = augment_batch(picture(), one._replace(flip=-one.flip))
-    torch.testing.assert_close(mirrored, picture().flip(3), atol=1e-5, rtol=0)
-    for turns in (1, 2, 3):
-        turned = augment_batch(picture(), one._replace(quarter_turns=one.quarter_turns + turns))
-        torch.testing.assert_close(turned, picture().rot90(turns, (2, 3)), atol=1e-5, rtol=0)
-
-
-def test_the_eight_symmetries_are_eight() -> None:
-    one = centre(1)
-    seen = [
-        augment_batch(picture(), one._replace(flip=one.flip * flip, quarter_turns=one.quarter_turns + turns))
-        for flip in (1, -1)
-        for turns in range(4)
-    ]
-    assert all(not torch.allclose(a, b, atol=1e-3) for i, a in enumerate(seen) for b in seen[:i])
-
-
 def test_lighting_is_about_the_pictures_own_mean() -> None:
     one = centre(1)
     x = picture() * 0.5 + 0.25
-    lit = augment_batch(x, one._replace(brightness=one.brightness + 0.05, contrast=one.contrast * 0.9))
+    lit = light(x, one._replace(brightness=one.brightness + 0.05, contrast=one.contrast * 0.9))
     torch.testing.assert_close(lit, (x - x.mean()) * 0.9 + x.mean() + 0.05)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "box"),
-    [
-        ((400, 300, 1.0, 0.5, 0.5), (50, 0, 350, 300)),
-        ((300, 400, 1.0, 0.0, 1.0), (0, 100, 300, 400)),
-        ((400, 300, 1.5, 1.0, 0.0), (200, 0, 400, 200)),
-    ],
-)
-def test_square(arguments: tuple[int, int, float, float, float], box: tuple[int, ...]) -> None:
-    assert square(*arguments) == pytest.approx(box)

@@ -15,7 +15,7 @@ from stages.models.networks.backbone import Body
 from stages.runtime.code_version import code_version
 from stages.runtime.threads import until_stopped
 from stages.training.compute import device
-from stages.vision.batches import pictures, transforms
+from stages.vision.batches import geometry, network_input, pictures, transforms
 from stages.vision.batches.pictures import Pictures, Store
 from stages.vision.batches.transforms import Draws
 
@@ -34,7 +34,7 @@ def depends_on(feed: Pictures, weights_sha256: str) -> dict[str, Any]:
         "size_px": feed.size_px, "batch_size": feed.batch_size,
         "preprocessing": feed.about.model_dump(exclude={"source"}), "compute": feed.compute.describe(),
         "weights": weights_sha256, "pillow": PIL.__version__, "timm": timm.__version__,
-        "code": code_version(backbone, device, pictures, transforms, activations),
+        "code": code_version(backbone, device, geometry, network_input, pictures, transforms, activations),
     }  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from stages.reporting.results.predictions import Predictions
 from stages.runtime.errors import StageError
 from stages.store.shards import Shards
 from stages.training.compute.device import Compute
+from stages.vision.batches.network_input import square
 from stages.vision.batches.pictures import Pictures
-from stages.vision.batches.transforms import square
 
 SIDE_PX = 136
 N_EACH, N_PER_CLASS, MOST_CLASSES = 8, 4, 10
@@ -26,7 +26,7 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Shown:
-    """`thumb` and `heat` (where it was wrong) are data URIs of JPEGs."""
+    """`thumb` and `heat` are data URIs of JPEGs. `heat`: where it was wrong, and anything spoke for what it said."""
 
     id: str
     truth: str
@@ -73,7 +73,7 @@ def galleries(
 
     def shown(row: int) -> Shown:
         seen = crop(sha256s[row])
-        lit = data_uri(overlay(seen, heats[row])) if row in heats else None
+        lit = data_uri(overlay(seen, heats[row])) if row in heats and heats[row].any() else None
         truth, said = (predictions.classes[labels[row]] for labels in (predictions.truth, predictions.said))
         return Shown(ids[row], truth, said, float(predictions.confidence[row]), data_uri(seen), lit)
 

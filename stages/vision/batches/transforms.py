@@ -2,6 +2,7 @@
 
 The draws are numbers of NumPy's, so they do not depend on the device, the batch or the order of the pictures.
 torchvision's transforms draw once a batch or run once a picture; one affine grid for the batch is what costs nothing.
+What a draw means for the pixels is `geometry`.
 """
 
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ class Draws(NamedTuple):
     quarter_turns: Floats  # 0 to 3
     brightness: Floats
     contrast: Floats
+    max_angle: Floats  # radians: what `angle` could have been at most; the same for all pictures of a run
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Draws":
         return Draws(*(column[rows] for column in self))
@@ -72,31 +74,29 @@ def _drawn(params: TransformsParams, u: Floats) -> Draws | None:
         quarter_turns=np.floor(4 * u[:, 6]) * turned,
         brightness=params.max_lighting * (2 * u[:, 7] - 1),
         contrast=np.where(c < 0, 1 + c, 1 / (1 - c)).astype(np.float32),
+        max_angle=np.full(len(u), np.deg2rad(params.max_rotate_deg), np.float32),
     )
 
 
-def square(width: int, height: int, zoom: float, place_x: float, place_y: float) -> tuple[float, float, float, float]:
-    """The box (left, top, right, bottom) in pixels of a square of the shorter side / zoom."""
-    side = min(width, height) / zoom
-    left, top = place_x * (width - side), place_y * (height - side)
-    return left, top, min(left + side, width), min(top + side, height)
+def sample(canvas: torch.Tensor, theta: torch.Tensor, size_px: int) -> torch.Tensor:
+    """Turn and mirror a batch, bilinear: float (n, 3, k, k) to (n, 3, size_px, size_px).
 
-
-def augment_batch(images: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Rotate, mirror, turn and light a batch: float (n, 3, s, s) in 0..1, before normalisation.
-
-    Corners that a rotation opens are filled by reflection. Lighting as 0.7: contrast about the picture's own mean,
-    then brightness, clipped. Every picture goes through all of it, also one that is drawn to stay as it is: to resample
-    moves the last bits, and what becomes of a picture must not depend on the others in its batch.
+    `theta` (n, 2, 3): the affine map of each, from the output to the canvas, both -1 to 1 from edge to edge. The grid
+    is made by sums: by a matrix product, as in `affine_grid`, it takes as long as the sampling itself.
     """
-    n, device = len(images), images.device
-    geometry = np.stack([draws.angle + np.pi / 2 * draws.quarter_turns, draws.flip], axis=1).astype(np.float32)
-    angle, flip = torch.from_numpy(geometry).to(device).unbind(1)
-    cos, sin, zero = torch.cos(angle), torch.sin(angle), torch.zeros_like(angle)
-    theta = torch.stack([cos * flip, -sin, zero, sin * flip, cos, zero], dim=1).view(n, 2, 3)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    light = np.stack([draws.brightness, draws.contrast], axis=1).astype(np.float32)
-    brightness, contrast = torch.from_numpy(light).to(device).view(n, 2, 1, 1, 1).unbind(1)
+    middles = (torch.arange(size_px, device=theta.device) + 0.5) * (2 / size_px) - 1
+    to_right, down, start = theta.view(-1, 2, 3, 1, 1).unbind(2)
+    grid = (to_right * middles) + (down * middles[:, None] + start)
+    return F.grid_sample(canvas, grid.movedim(1, 3), padding_mode="border", align_corners=False)
+
+
+def light(images: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """Lighting as 0.7: contrast about the picture's own mean, then brightness, clipped: float (n, 3, s, s) in 0..1.
+
+    Every picture goes through it, also one that is drawn to stay as it is: what becomes of a picture must not depend on
+    the others in its batch.
+    """
+    values = np.stack([draws.brightness, draws.contrast], axis=1).astype(np.float32)
+    brightness, contrast = torch.from_numpy(values).to(images.device).view(-1, 2, 1, 1, 1).unbind(1)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     return ((images - mean) * contrast + mean + brightness).clamp(0, 1)
