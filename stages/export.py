@@ -48,7 +48,7 @@ from stages.vision.batches.transforms import TransformsParams
 from stages.vision.files import bit_depth, images, metadata, resized
 
 EXAMPLE = Path("examples/classify.py")
-PREPROCESSING = (bit_depth, images, metadata, network_input, resized)  # they import nothing of the project but one another
+PREPROCESSING = (bit_depth, images, metadata, network_input, resized)  # import nothing of the project but one another
 MOST_DIFFERENCE = 1e-4  # in probability
 PACKAGES = ("torch", "timm", "pillow", "onnx")
 
