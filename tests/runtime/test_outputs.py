@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from stages.runtime.outputs import outputs
+from stages.runtime import signals
+from stages.runtime.outputs import outputs, whole_file
 from tests.conftest import ROOT
 
 
@@ -40,6 +43,47 @@ def test_who_fails_leaves_nothing(tmp_path: Path, kind: type[BaseException]) -> 
         write_half(folder, kind)
     assert (folder / "result").read_text(encoding="utf-8") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
+
+
+def test_a_file_replaces_its_namesake_when_all_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "below/result.csv"
+    for text in ("old", "new"):
+        with whole_file(path) as staging:
+            staging.write_text(text)
+            assert path.exists() == (text == "new")
+            assert (staging.name, staging.parent.parent) == (path.name, path.parent)
+        assert path.read_text() == text
+    assert [one.name for one in path.parent.iterdir()] == ["result.csv"]
+
+
+@pytest.mark.parametrize("make", [outputs, whole_file])
+def test_who_was_told_to_stop_puts_nothing_in_place(
+    tmp_path: Path, make: Callable[[Path], AbstractContextManager[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "result"
+
+    def stop() -> None:
+        assert not path.is_file()
+        assert not (path / "a").exists()
+        raise signals.Stopped
+
+    monkeypatch.setattr("stages.runtime.signals.check", stop)
+    with pytest.raises(signals.Stopped), make(path) as staging:
+        (staging / "a" if make is outputs else staging).write_text("new")
+    assert [str(one.relative_to(tmp_path)) for one in tmp_path.rglob("*")] == ["result"][: make is outputs]
+
+
+def test_files_in_folders_are_brought_to_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("stages.runtime.outputs.sync", lambda path: done.append(path.name))
+    with outputs(tmp_path / "stage") as folder:
+        (folder / "shards").mkdir()
+        (folder / "shards/a").write_text("a")
+    assert done == [folder.name, "a", "shards", "stage"]
+    done.clear()
+    with whole_file(tmp_path / "b.csv") as file:
+        file.write_text("b")
+    assert done == ["b.csv", tmp_path.name]
 
 
 def test_what_the_dead_left_is_removed_and_what_the_living_write_is_not(tmp_path: Path) -> None:

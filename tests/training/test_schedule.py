@@ -7,7 +7,7 @@ import torch
 from torch.optim import SGD, AdamW
 
 from stages.runtime.errors import StageError
-from stages.training.loop.schedule import ScheduleParams, make_schedule, sgdr_factor, total_epochs
+from stages.training.loop.schedule import ScheduleParams, cycle_ends, make_schedule, sgdr_factor, total_epochs
 
 
 def sgdr(cycle_mult: int, **changes: object) -> ScheduleParams:
@@ -40,6 +40,20 @@ def test_the_courses_hold_is_a_hundredth_for_5_per_cent_of_the_first_cycle() -> 
 
 def test_three_cycles_with_mult_2_are_7_epochs() -> None:
     assert total_epochs(3, 1, 2) == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "ends"),
+    [
+        ({"cycle_mult": 2}, [1, 3, 7]),
+        ({"cycle_mult": 1, "cycle_len": 2}, [2, 4, 6]),
+        ({"cycle_mult": 1, "n_cycles": 1, "cycle_len": 5}, [5]),
+        ({"cycle_mult": 2, "schedule": "one_cycle"}, [7]),
+        ({"cycle_mult": 1, "schedule": "one_cycle", "n_cycles": 1, "cycle_len": 10}, [10]),
+    ],
+)
+def test_a_network_is_worth_saving_where_the_rate_has_come_down(changes: dict[str, object], ends: list[int]) -> None:
+    assert cycle_ends(sgdr(**{"cycle_mult": 1} | changes)) == ends  # type: ignore[arg-type]
 
 
 def test_each_layer_group_keeps_its_own_peak() -> None:
