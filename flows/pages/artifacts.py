@@ -25,7 +25,7 @@ def publish(rows: Sequence[Row]) -> None:
     create_markdown_artifact(markdown(rows), key="stages", description="What each stage did, and why")
     fresh = {row.stage for row in rows if row.state in UP_TO_DATE}
     if METRICS.parts[1] in fresh and METRICS.exists():
-        metrics: dict[str, Any] = json.loads(METRICS.read_text())
+        metrics: dict[str, Any] = json.loads(METRICS.read_text(encoding="utf-8"))
         table = [{"metric": name, "value": value} for name, value in metrics.items()]
         create_table_artifact(table, key="metrics", description="On the validation pictures")
         report = METRICS.with_name("report.html")
