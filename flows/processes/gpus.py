@@ -128,7 +128,7 @@ def visible_gpus() -> list[str]:
     """The GPUs that a stage started here would see: their UUIDs, or what CUDA_VISIBLE_DEVICES has where nvidia-smi does
     not know it. [UNKNOWN] where neither says anything; empty where CUDA_VISIBLE_DEVICES hides all."""
     tool = shutil.which("nvidia-smi")
-    listed = subprocess.run([tool, "-L"], capture_output=True, text=True).stdout if tool else ""  # noqa: S603
+    listed = subprocess.run([tool, "-L"], capture_output=True, encoding="utf-8").stdout if tool else ""  # noqa: S603
     uuids = re.findall(r"^GPU \d+:.*\(UUID: (\S+)\)", listed, re.MULTILINE)
     visible = os.environ.get(VISIBLE)
     if visible is None:
