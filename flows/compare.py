@@ -32,8 +32,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("compare.html"))
     arguments = parser.parse_args()
     try:
-        clone.prefix()  # where git refuses to read here, DVC has no words for it
-        results = [read_result(name, rev) for name, rev in revisions(arguments.names)]
+        folder = clone.prefix()  # raises where git refuses to read here, for which DVC has no words
+        results = [read_result(name, rev, folder) for name, rev in revisions(arguments.names)]
     except PipelineError as error:
         sys.exit(f"compare: {' '.join(str(error).split())}")
     except (DvcException, *REVISION_ERRORS) as error:

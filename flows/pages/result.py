@@ -10,7 +10,6 @@ from dvc.api import DVCFileSystem
 from ruamel.yaml import YAML
 
 from flows.pipeline.changes import leaves
-from flows.sharing import clone
 
 METRICS, STEPS, VALID = "data/evaluate/metrics.json", "data/evaluate/steps.csv", "data/tta/valid.parquet"
 MEASURED_ON = "data/split/valid.csv"
@@ -39,10 +38,10 @@ class Result:
     measured_on: str = ""
 
 
-def read_result(name: str, rev: str | None) -> Result:
-    """`rev` None: the workspace. Raises DVC's RevError: there is no such revision."""
+def read_result(name: str, rev: str | None, project_folder: str) -> Result:
+    """`rev` None: the workspace. `project_folder`: the project's place in its repository, empty at the top. Raises DVC's RevError: there is no such revision."""
     # of a revision the file system is that of the whole repository, in which the project may be a folder
-    folder, result = f"/{clone.prefix()}" if rev else "/", Result(name)
+    folder, result = f"/{project_folder}" if rev else "/", Result(name)
     files = DVCFileSystem(rev=rev, subrepos=True)
 
     def read(path: str) -> bytes:

@@ -21,6 +21,6 @@ def test_a_part_is_read_as_text_in_its_order(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/split").mkdir(parents=True)
     (tmp_path / "data/split/train.csv").write_text("id,label,sha256\n007,NA,ab\n1e3,1.0,cd\n002,,12\n003,NA,34\n")
-    rows = read_rows("train")
+    rows = read_rows(Path("data/split"), "train")
     assert rows == Rows(["007", "1e3", "002", "003"], ["NA", "1.0", "", "NA"], ["ab", "cd", "12", "34"])
     assert classes_of(rows) == ["", "1.0", "NA"]
