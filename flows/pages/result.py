@@ -39,7 +39,10 @@ class Result:
 
 
 def read_result(name: str, rev: str | None, project_folder: str) -> Result:
-    """`rev` None: the workspace. `project_folder`: the project's place in its repository, empty at the top. Raises DVC's RevError: there is no such revision."""
+    """`rev` None: the workspace. `project_folder`: where the project lies in its repository, empty at the top.
+
+    Raises DVC's RevError: there is no such revision.
+    """
     # of a revision the file system is that of the whole repository, in which the project may be a folder
     folder, result = f"/{project_folder}" if rev else "/", Result(name)
     files = DVCFileSystem(rev=rev, subrepos=True)
