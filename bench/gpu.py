@@ -104,8 +104,7 @@ def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, An
     optimizer = make_optimizer(
         OptimizerParams(name="adamw", momentum=0.9, weight_decay=0.01), network.groups(), [1e-5] * 3
     )
-    batch = next(iter(feed.epoch(0))).x
-    targets = (torch.arange(args.batch_size) % 2).to(compute.device)
+    first = next(iter(feed.epoch(0)))
     n = pictures.n_batches() * args.batch_size
 
     def precompute() -> None:
@@ -116,17 +115,17 @@ def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, An
         network.eval()
         for _ in range(pictures.n_batches()):
             with torch.inference_mode(), compute.autocast():
-                body(batch).float().cpu()
+                body(first.x).float().cpu()
 
     def train_full() -> None:
         train_mode(network, bn_freeze=False)
-        for x, rows, _ in feed.epoch(0):
-            train_step(network, x, feed.labels[rows].to(compute.device), optimizer, compute)
+        for batch in feed.epoch(0):
+            train_step(network, batch, optimizer, compute)
 
     def forward_backward() -> None:
         train_mode(network, bn_freeze=False)
         for _ in range(pictures.n_batches()):
-            train_step(network, batch, targets, optimizer, compute)
+            train_step(network, first, optimizer, compute)
 
     programs = (precompute, forward, train_full, forward_backward)
     for program in programs:

@@ -48,10 +48,10 @@ class AugmentParams(FitHeadParams):
 def tta(head: Head, valid: VectorFeed, views: Views, compute: Compute) -> pd.DataFrame:
     """One row: the head's predictions averaged over the plain picture and its views."""
     n, n_batches = len(valid.sha256s), valid.n_batches()
-    feed = ViewsFeed(views, valid.sha256s, valid.labels, valid.batch_size, [])
+    feed = ViewsFeed(views, valid.sha256s, valid.targets, valid.batch_size, [])
     plain = predict(head, valid.plain(), n, n_batches, compute)
     augmented = [predict(head, feed.view(v, np.arange(n)), n, n_batches, compute) for v in range(len(views))]
-    said = score(average(plain, augmented), valid.labels.numpy())
+    said = score(average(plain, augmented), valid.targets.numpy())
     return pd.DataFrame([{"n_aug": len(views)} | said]).round(6)
 
 

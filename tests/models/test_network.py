@@ -51,7 +51,8 @@ def step(network: Network, images: torch.Tensor, trained: list[bool], bn_freeze:
     lrs = [0.1 * on for on in trained]
     optimizer = make_optimizer(OptimizerParams(name="sgd", momentum=0.9, weight_decay=0.1), network.groups(), lrs)
     train_mode(network, bn_freeze)
-    train_step(network, images, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), optimizer, CPU)
+    batch = Batch(images, np.arange(8), 0, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]))
+    train_step(network, batch, optimizer, CPU)
 
 
 def test_head_on_activations_equals_the_whole_network(network: Network, images: torch.Tensor) -> None:

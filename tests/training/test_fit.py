@@ -25,13 +25,9 @@ class TensorFeed:
     """24 drawn pictures whose class is their brightest channel."""
 
     def __init__(self) -> None:
-        self._labels = torch.arange(24) % 3
+        self.targets = torch.arange(24) % 3
         self.x = torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-        self.x[torch.arange(24), self._labels] += 2
-
-    @property
-    def labels(self) -> torch.Tensor:
-        return self._labels
+        self.x[torch.arange(24), self.targets] += 2
 
     def n_batches(self) -> int:
         return 3
@@ -44,7 +40,7 @@ class TensorFeed:
 
     def _batches(self, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[Batch]:
         for rows in order.reshape(-1, 8):
-            yield Batch(CPU.place(self.x[rows]), rows, 0)
+            yield Batch(CPU.place(self.x[rows]), rows, 0, self.targets[rows])
 
 
 def run(network: Network, lr: float = 1e-3) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -82,14 +78,14 @@ def test_a_loss_that_is_not_finite_stops_with_step_rates_and_last_good_loss(netw
 def test_label_smoothing_spreads_a_share_of_the_target_over_all_classes(network: Network) -> None:
     feed = TensorFeed()
     batch = next(feed.plain())
-    y, optimizer = feed.labels[batch.rows], torch.optim.SGD(network.parameters(), lr=0.0)
+    y, optimizer = batch.targets(), torch.optim.SGD(network.parameters(), lr=0.0)
     network.eval()
     with torch.no_grad():
         log_p = network(batch.x).log_softmax(1)
     plain = -log_p.gather(1, y[:, None]).mean().item()
-    assert train_step(network, batch.x, y, optimizer, CPU) == pytest.approx(plain, rel=1e-5)
+    assert train_step(network, batch, optimizer, CPU) == pytest.approx(plain, rel=1e-5)
     smooth = 0.9 * plain - 0.1 * log_p.mean().item()
-    assert train_step(network, batch.x, y, optimizer, CPU, label_smoothing=0.1) == pytest.approx(smooth, rel=1e-5)
+    assert train_step(network, batch, optimizer, CPU, label_smoothing=0.1) == pytest.approx(smooth, rel=1e-5)
 
 
 def test_log_loss_is_scikit_learns() -> None:

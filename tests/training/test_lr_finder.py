@@ -23,8 +23,8 @@ def optimizer_of(network: Network) -> torch.optim.Optimizer:
 @pytest.mark.parametrize("raises", [False, True])
 def test_nothing_is_touched(network: Network, monkeypatch: pytest.MonkeyPatch, raises: bool) -> None:
     optimizer, feed = optimizer_of(network), TensorFeed()
-    for x, rows, _ in feed.epoch(0):  # an optimiser that has seen something
-        train_step(network, x, feed.labels[rows], optimizer, CPU)
+    for batch in feed.epoch(0):  # an optimiser that has seen something
+        train_step(network, batch, optimizer, CPU)
     optimizer.zero_grad(set_to_none=True)
     network.eval()
     network.head.train()
@@ -61,7 +61,7 @@ def test_rates_grow_geometrically_and_stop_when_the_loss_explodes(
     losses = iter([1.0, 0.9, 0.8, 0.7, 100.0, 1.0])  # the average of the fifth is still finite, and above 4 x 0.7
     seen: list[list[float]] = []
 
-    def fake(model: object, x: object, y: object, optimizer: torch.optim.Optimizer, compute: object) -> float:
+    def fake(model: object, batch: object, optimizer: torch.optim.Optimizer, compute: object) -> float:
         seen.append([group["lr"] for group in optimizer.param_groups])
         return next(losses)
 

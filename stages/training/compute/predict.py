@@ -18,18 +18,24 @@ Floats = npt.NDArray[np.float32]
 
 def predict(model: nn.Module, batches: Iterator[Batch], n: int, n_batches: int, compute: Compute) -> Floats:
     """Probabilities, float32 (n, classes), in the order of the list; padding is dropped. Leaves the model in eval."""
-    model.eval()
-    parts: list[Floats] = []
-    with torch.inference_mode():
-        for x, _, padding in track(batches, n_batches, "batches"):
-            with compute.autocast():
-                logits = model(x)
-            probabilities = F.softmax(logits.float(), dim=1).cpu().numpy()
-            parts.append(probabilities[: len(probabilities) - padding])
+    parts = [predicted for predicted, _ in predict_batches(model, batches, n_batches, compute)]
     result: Floats = np.concatenate(parts)
     if len(result) != n:
         raise RuntimeError(f"{len(result)} predictions for {n} pictures")
     return result
+
+
+def predict_batches(
+    model: nn.Module, batches: Iterator[Batch], n_batches: int, compute: Compute
+) -> Iterator[tuple[Floats, Batch]]:
+    """(probabilities of a batch without its padding, the batch). Leaves the model in eval."""
+    model.eval()
+    for batch in track(batches, n_batches, "batches"):
+        with torch.inference_mode():  # not around the yield: what takes the batches would be in it too
+            with compute.autocast():
+                logits = model(batch.x)
+            probabilities = F.softmax(logits.float(), dim=1).cpu().numpy()
+        yield probabilities[: len(probabilities) - batch.padding], batch
 
 
 def average(plain: Floats, augmented: Sequence[Floats]) -> Floats:

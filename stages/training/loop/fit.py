@@ -15,7 +15,7 @@ from stages.runtime.signals import Stopped
 from stages.runtime.stage import track
 from stages.training.compute.batches import TrainFeed, ValidFeed
 from stages.training.compute.device import Compute
-from stages.training.compute.predict import Floats, predict
+from stages.training.compute.predict import Floats, predict_batches
 from stages.training.loop.checkpoint import Checkpoint, Place, Stateful
 from stages.training.loop.freeze import train_mode
 from stages.training.loop.history import History
@@ -57,11 +57,10 @@ class Training:
         train_mode(self.model, self.bn_freeze)
         n_batches, epoch = self.train.n_batches(), place.epoch
         batches = self.train.epoch(epoch, place.batch)
-        for x, rows, _ in track(batches, n_batches, f"batches of epoch {epoch + 1}", place.batch):
+        for batch in track(batches, n_batches, f"batches of epoch {epoch + 1}", place.batch):
             lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
-            y = self.train.labels[rows].to(self.compute.device)
-            loss = train_step(self.model, x, y, self.optimizer, self.compute, self.label_smoothing)
-            check_loss(loss, lrs, epoch, self.history, int(self.train.labels.max()) + 1)
+            loss = train_step(self.model, batch, self.optimizer, self.compute, self.label_smoothing)
+            check_loss(loss, lrs, epoch, self.history, int(batch.targets().max()) + 1)
             self.schedule.step()
             self.history.steps.append({"step": len(self.history.steps), "lr": lrs[-1], "loss": loss})
             if self.curves:
@@ -152,8 +151,11 @@ def check_loss(loss: float, lrs: list[float], epoch: int, history: History, n_cl
 
 def look(model: nn.Module, valid: ValidFeed, compute: Compute) -> dict[str, float]:
     """`valid_loss` (log loss) and `accuracy` of the plain predictions."""
-    truth = valid.labels.numpy()
-    probabilities = predict(model, valid.plain(), len(truth), valid.n_batches(), compute)
+    parts = [
+        (predicted, batch.targets().cpu().numpy()[: len(predicted)])
+        for predicted, batch in predict_batches(model, valid.plain(), valid.n_batches(), compute)
+    ]
+    probabilities, truth = (np.concatenate(part) for part in zip(*parts, strict=True))
     return score(probabilities, truth)
 
 

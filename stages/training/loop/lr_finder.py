@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from stages.runtime.params import Positive, PositiveRate, Section
 from stages.runtime.stage import track
-from stages.training.compute.batches import TrainFeed
+from stages.training.compute.batches import Batch, TrainFeed
 from stages.training.compute.device import Compute
 from stages.training.loop.freeze import train_mode
 from stages.training.loop.step import train_step
@@ -76,8 +76,7 @@ def range_test(
             lr = params.lr_start * growth**step
             for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
                 group["lr"] = lr * ratio
-            x, y = next(batches)
-            loss = train_step(model, x, y.to(compute.device), optimizer, compute)
+            loss = train_step(model, next(batches), optimizer, compute)
             average = beta * average + (1 - beta) * loss
             smoothed = average / (1 - beta ** (step + 1))
             if not math.isfinite(loss) or smoothed > 4 * best:
@@ -87,11 +86,10 @@ def range_test(
     return pd.DataFrame(rows, columns=["lr", "loss", "smoothed"])
 
 
-def _endless(feed: TrainFeed) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _endless(feed: TrainFeed) -> Iterator[Batch]:
     epoch = 0
     while True:
-        for x, rows, _ in feed.epoch(epoch):
-            yield x, feed.labels[rows]
+        yield from feed.epoch(epoch)
         epoch += 1
 
 

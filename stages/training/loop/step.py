@@ -1,17 +1,16 @@
 """One iteration of a training, or of a range test."""
 
-import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from stages.training.compute.batches import Batch
 from stages.training.compute.device import Compute
 
 
 def train_step(
     model: nn.Module,
-    x: torch.Tensor,
-    y: torch.Tensor,
+    batch: Batch,
     optimizer: Optimizer,
     compute: Compute,
     label_smoothing: float = 0.0,
@@ -22,8 +21,8 @@ def train_step(
     """
     optimizer.zero_grad(set_to_none=True)
     with compute.autocast():
-        logits = model(x)
-    loss = F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
+        logits = model(batch.x)
+    loss = F.cross_entropy(logits.float(), batch.targets(), label_smoothing=label_smoothing)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return float(loss.detach())
