@@ -18,6 +18,9 @@ if len(sys.argv) < 3:
     sys.exit(__doc__)
 export = Path(sys.argv[1])
 about = json.loads((export / "model.json").read_text(encoding="utf-8"))
+if about["task"]["name"] != "single_label":
+    sys.exit(f"this example is for models that name one class, not for the task {about['task']['name']}")
+classes = about["task"]["classes"]
 shape, session = about["preprocessing"], onnxruntime.InferenceSession(export / "model.onnx")
 for name in sys.argv[2:]:
     try:
@@ -33,4 +36,4 @@ for name in sys.argv[2:]:
     square = image.resize(size, how, box=(left, top, left + side, top + side))
     pixels = np.asarray(square).transpose(2, 0, 1)[None]
     probabilities = session.run(["probabilities"], {"pixels": pixels})[0][0]
-    print(f"{name}\t{about['classes'][probabilities.argmax()]}\t{probabilities.max():.4f}")
+    print(f"{name}\t{classes[probabilities.argmax()]}\t{probabilities.max():.4f}")

@@ -1,5 +1,6 @@
 """The loop: it learns, it repeats itself bit for bit, it stops on a loss that is not finite."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,12 +12,12 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from stages.models.networks.network import Network
 from stages.runtime.errors import StageError
 from stages.training.compute.batches import Batch, shuffled
-from stages.training.loop.fit import check_loss, fit, log_loss
+from stages.training.loop.fit import check_loss, fit
 from stages.training.loop.history import History
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
 from stages.training.loop.schedule import ScheduleParams, make_schedule
 from stages.training.loop.step import train_step
-from tests.models.test_network import CPU, network  # noqa: F401 (a fixture)
+from tests.models.test_network import CPU, TASK, network  # noqa: F401 (a fixture)
 
 SGDR = ScheduleParams(schedule="sgdr", n_cycles=1, cycle_len=8, cycle_mult=1, hold_pct=0.0)
 
@@ -48,7 +49,7 @@ def run(network: Network, lr: float = 1e-3) -> tuple[pd.DataFrame, pd.DataFrame]
     groups = network.groups()
     optimizer = make_optimizer(OptimizerParams(name="adamw", momentum=0.9, weight_decay=0.01), groups, [lr] * 3)
     feed = TensorFeed()
-    history = fit(network, feed, feed, optimizer, make_schedule(SGDR, 3), 8, CPU, bn_freeze=False)
+    history = fit(network, feed, feed, TASK, optimizer, make_schedule(SGDR, 3), 8, CPU, bn_freeze=False)
     return pd.DataFrame(history.epochs), pd.DataFrame(history.steps)
 
 
@@ -83,9 +84,9 @@ def test_label_smoothing_spreads_a_share_of_the_target_over_all_classes(network:
     with torch.no_grad():
         log_p = network(batch.x).log_softmax(1)
     plain = -log_p.gather(1, y[:, None]).mean().item()
-    assert train_step(network, batch, optimizer, CPU) == pytest.approx(plain, rel=1e-5)
+    assert train_step(network, batch, TASK, optimizer, CPU) == pytest.approx(plain, rel=1e-5)
     smooth = 0.9 * plain - 0.1 * log_p.mean().item()
-    assert train_step(network, batch, optimizer, CPU, label_smoothing=0.1) == pytest.approx(smooth, rel=1e-5)
+    assert train_step(network, batch, TASK, optimizer, CPU, label_smoothing=0.1) == pytest.approx(smooth, rel=1e-5)
 
 
 def test_log_loss_is_scikit_learns() -> None:
@@ -95,7 +96,7 @@ def test_log_loss_is_scikit_learns() -> None:
     y[0] = 1
     p64 = p.astype(np.float64)
     expected = sklearn_log_loss(y, (p64 / p64.sum(1, keepdims=True)).astype(np.float32))
-    assert log_loss(p, y) == pytest.approx(expected, rel=1e-5)
+    assert TASK.losses(p, y).mean() == pytest.approx(expected, rel=1e-5)
 
 
 def test_every_item_is_seen_and_all_batches_are_full() -> None:
@@ -115,7 +116,7 @@ def test_a_loss_that_explodes_stops_with_step_rates_and_last_good_loss() -> None
     with pytest.raises(
         StageError, match=r"the loss is 900 at step 64 \(epoch 3\), .* \[0.1\]; the last good loss was 0.9"
     ):
-        check_loss(900.0, [0.1], 2, history_of(*losses), n_classes=3)
+        check_loss(900.0, [0.1], 2, history_of(*losses), uninformed_loss=math.log(3))
 
 
 @pytest.mark.parametrize(
@@ -128,4 +129,4 @@ def test_a_loss_that_explodes_stops_with_step_rates_and_last_good_loss() -> None
     ],
 )
 def test_what_is_no_explosion(losses: list[float]) -> None:
-    check_loss(losses[-1], [0.1], 2, history_of(*losses[:-1]), n_classes=3)
+    check_loss(losses[-1], [0.1], 2, history_of(*losses[:-1]), uninformed_loss=math.log(3))

@@ -12,7 +12,7 @@ from typing import Any
 from stages.training.loop.history import History
 
 FOLDER = Path(".unfreeze/live")
-BY_EPOCH = ("train_loss", "valid_loss", "accuracy")
+NO_CURVE = ("epoch", "size_px", "kept")  # of an epoch's row
 POINTS = 20  # of loss and rate in an epoch
 
 
@@ -57,7 +57,7 @@ class Curves:
             self._log(int(row["step"]), {"batch/loss": row["loss"], "batch/lr": row["lr"]})
         self.n_steps += len(range(self.n_steps, len(steps), self.every)) * self.every
         for row in epochs[self.n_epochs :]:
-            self._log(int(row["epoch"]), {key: row[key] for key in BY_EPOCH if key in row})
+            self._log(int(row["epoch"]), {key: value for key, value in row.items() if key not in NO_CURVE})
         self.n_epochs = len(epochs)
         self.live.make_summary()
 

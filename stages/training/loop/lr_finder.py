@@ -17,6 +17,7 @@ from stages.runtime.params import Positive, PositiveRate, Section
 from stages.runtime.stage import track
 from stages.training.compute.batches import Batch, TrainFeed
 from stages.training.compute.device import Compute
+from stages.training.compute.task import Objective
 from stages.training.loop.freeze import train_mode
 from stages.training.loop.step import train_step
 
@@ -54,6 +55,7 @@ def untouched(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
 def range_test(
     model: nn.Module,
     feed: TrainFeed,
+    task: Objective,
     optimizer: Optimizer,
     params: RangeTestParams,
     compute: Compute,
@@ -76,7 +78,7 @@ def range_test(
             lr = params.lr_start * growth**step
             for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
                 group["lr"] = lr * ratio
-            loss = train_step(model, next(batches), optimizer, compute)
+            loss = train_step(model, next(batches), task, optimizer, compute)
             average = beta * average + (1 - beta) * loss
             smoothed = average / (1 - beta ** (step + 1))
             if not math.isfinite(loss) or smoothed > 4 * best:
