@@ -83,7 +83,7 @@ def test_it_is_trained_measured_and_predicted() -> None:
     error = predictions - 2 * feed.x.numpy()
     assert last["valid_loss"] == pytest.approx((error**2).mean(), rel=1e-5)
     assert last["mae"] == pytest.approx(np.abs(error).mean(), rel=1e-5)
-    assert last["mae"] < 0.05 < history.epochs[0]["mae"]
+    assert last["mae"] < 0.2 < history.epochs[0]["mae"]
     assert validate(model, feed, TASK, CPU) == {name: last[name] for name in ("valid_loss", "mae")}
     np.testing.assert_allclose(average(predictions, [predictions + 1]), predictions + 0.5, rtol=1e-5, atol=1e-6)
 
