@@ -16,6 +16,7 @@ from stages.vision.files.resized import resized
 if TYPE_CHECKING:
     from stages.vision.batches.preprocessing import Resizing
 
+TASKS = ("single_label",)  # that the page can show
 MAX_PIXELS = 100_000_000  # at 15 bytes each while it is decoded, one picture at a time
 
 
@@ -42,17 +43,20 @@ class Model:
             said, _ = self.session.run(
                 ["probabilities", "heat"], {"pixels": np.zeros((1, 3, size_px, size_px), "uint8")}
             )
-            n_classes = len(self.about["classes"])
+            task = self.about["task"]
+            self.classes: list[str] = task["classes"] if task["name"] in TASKS else []
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             raise ValueError(f"{type(error).__name__}: {error}") from None
-        if said.shape[1] != n_classes:
-            raise ValueError(f"model.onnx tells {said.shape[1]} classes apart, model.json names {n_classes}")
+        if not self.classes:
+            raise ValueError(f"a model of the task {task['name']}, and this page shows {', '.join(TASKS)}")
+        if said.shape[1] != len(self.classes):
+            raise ValueError(f"model.onnx tells {said.shape[1]} classes apart, model.json names {len(self.classes)}")
 
     def look(self, data: bytes) -> Seen:
         """Of a picture file's bytes. Raises BadPictureError, MemoryError."""
         wants = self.about["preprocessing"]
         jpeg = resized(data, cast("Resizing", SimpleNamespace(**wants["resize"])), MAX_PIXELS)
         probabilities, heat = self.session.run(["probabilities", "heat"], {"pixels": network_input(jpeg, wants)[None]})
-        by_class = dict(zip(self.about["classes"], map(float, probabilities[0]), strict=True))
+        by_class = dict(zip(self.classes, map(float, probabilities[0]), strict=True))
         square = Image.fromarray(rgb(cut_square(jpeg, wants["centre_crop"]["share_of_shorter_side"])))
         return Seen(by_class, square, overlay(square, heat[0]) if heat[0].any() else None)

@@ -37,7 +37,7 @@ def page(model: Model) -> gr.Blocks:
         return None, f'<p role="status">{name}{unseen}</p>', seen.probabilities, seen.square, seen.heat
 
     with gr.Blocks(title="Try the model", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as blocks:
-        gr.HTML(f"<h1>Try the model</h1><p>It tells {escape(words(model.about['classes']))}.</p>", elem_id="intro")
+        gr.HTML(f"<h1>Try the model</h1><p>It tells {escape(words(model.classes))}.</p>", elem_id="intro")
         file = gr.File(label=f"A picture, up to {MAX_FILE_MB} MB", height=150, elem_id="drop")
         message = gr.HTML(f"<p>{', '.join(FORMATS)}. It does not leave this machine.</p>", elem_id="message")
         label = gr.Label(label="Class", num_top_classes=5, elem_id="classes")
@@ -61,7 +61,7 @@ def facts(about: dict[str, Any]) -> str:
     data, metrics, size_px = about["data"], about["metrics"], about["preprocessing"]["square"]["size_px"]
     sure = about["confidence"]["mean_probability_of_class_named"]
     lines = [
-        f"Classes: {', '.join(about['classes'])}.",
+        f"Classes: {', '.join(about['task']['classes'])}.",
         f"Accuracy {metrics['accuracy']:.3f}, log loss {metrics['log_loss']:.3f} on {data['n_valid']:,} pictures that "
         f"it was not trained on; the probability of the class that it names is {sure:.2f} in the mean.",
         f"Trained on {data['n_train']:,} pictures: {data['name']} ({data['license']}).",

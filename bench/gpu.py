@@ -32,6 +32,7 @@ from stages.models.networks.depthwise import place
 from stages.models.networks.head import Head, HeadShape
 from stages.models.networks.network import Network
 from stages.store.shards import Shards, write_shards
+from stages.tasks.single_label import SingleLabel
 from stages.training.compute.device import Compute, DeviceParams, compute_on
 from stages.training.loop.freeze import train_mode
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
@@ -41,7 +42,7 @@ from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.preprocessing import Backbone, Resizing
 from stages.vision.batches.transforms import TransformsParams
 
-CLASSES = ["one", "two"]
+TASK = SingleLabel(name="single_label", classes=["one", "two"])
 BACKBONES = ["tf_efficientnet_lite0", "resnet34", "resnext50_32x4d"]
 
 
@@ -73,17 +74,16 @@ def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, An
         name=name, sha256="", source="", mean=[0.5] * 3, std=[0.25] * 3, interpolation="bicubic", crop_pct=1.0
     )
     body = Body(name)
-    head = Head(HeadShape(n_features=body.n_features, classes=CLASSES, hidden=512, dropout=(0.25, 0.5)))
+    head = Head(HeadShape(n_features=body.n_features, task=TASK, hidden=512, dropout=(0.25, 0.5)))
     network = place(Network(about, Resizing(size_px=340, jpeg_quality=95), body, head, args.size_px), compute)
     pictures = Pictures(shards, list(shards.sha256s()), about, args.size_px, args.batch_size, compute)
-    labels = torch.arange(len(pictures)) % 2
+    targets = torch.arange(len(pictures)) % 2
     transforms = TransformsParams(kind="side_on", max_zoom=1.1, max_rotate_deg=10, max_lighting=0.05)
-    feed = PictureFeed(pictures, labels, transforms, [0])
+    feed = PictureFeed(pictures, targets, transforms, [0])
     optimizer = make_optimizer(
         OptimizerParams(name="adamw", momentum=0.9, weight_decay=0.01), network.groups(), [1e-5] * 3
     )
-    batch = next(iter(feed.epoch(0))).x
-    targets = (torch.arange(args.batch_size) % 2).to(compute.device)
+    first = next(iter(feed.epoch(0)))
     n = pictures.n_batches() * args.batch_size
 
     def precompute() -> None:
@@ -94,17 +94,17 @@ def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, An
         network.eval()
         for _ in range(pictures.n_batches()):
             with torch.inference_mode(), compute.autocast():
-                body(batch).float().cpu()
+                body(first.x).float().cpu()
 
     def train_full() -> None:
         train_mode(network, bn_freeze=False)
-        for x, rows, _ in feed.epoch(0):
-            train_step(network, x, feed.labels[rows].to(compute.device), optimizer, compute)
+        for batch in feed.epoch(0):
+            train_step(network, batch, TASK, optimizer, compute)
 
     def forward_backward() -> None:
         train_mode(network, bn_freeze=False)
         for _ in range(pictures.n_batches()):
-            train_step(network, batch, targets, optimizer, compute)
+            train_step(network, first, TASK, optimizer, compute)
 
     programs = (precompute, forward, train_full, forward_backward)
     for program in programs:

@@ -21,6 +21,9 @@ from preprocessing.network_input import network_input  # noqa: E402
 from preprocessing.resized import resized  # noqa: E402
 
 about = json.loads((export / "model.json").read_text(encoding="utf-8"))
+if about["task"]["name"] != "single_label":
+    sys.exit(f"this example is for models that name one class, not for the task {about['task']['name']}")
+classes = about["task"]["classes"]
 wants, session = about["preprocessing"], onnxruntime.InferenceSession(export / "model.onnx")
 for name in sys.argv[2:]:
     try:
@@ -30,4 +33,4 @@ for name in sys.argv[2:]:
         continue
     pixels = network_input(jpeg, wants)[None]
     probabilities = session.run(["probabilities"], {"pixels": pixels})[0][0]
-    print(f"{name}\t{about['classes'][probabilities.argmax()]}\t{probabilities.max():.4f}")
+    print(f"{name}\t{classes[probabilities.argmax()]}\t{probabilities.max():.4f}")

@@ -24,6 +24,7 @@ TEMPLATES = Path(__file__).parent / "pages/templates"
 N_IDS = 12  # pictures named of each kind; their number is always said
 SMALLER = ("loss", "error", "brier", "ece")  # in a metric's name: the smaller the better
 WORKSPACE = "workspace"
+NO_METRIC = ("step", "epochs", "kept_epoch")  # of the columns of steps.csv
 
 
 def main() -> None:
@@ -61,6 +62,7 @@ def page(results: Sequence[Result]) -> str:
             params=changed_params(results),
             metrics=metrics(results),
             steps=steps(results),
+            measured=[column.replace("_", " ") for column in measured(results)],
             charts=[
                 chart(title, [one.curves.get(title, []) for one in results])
                 for title in CURVES
@@ -116,11 +118,18 @@ def cell(value: float | None, first: float | None, is_best: bool) -> tuple[str, 
     return f"{value:.4f}", difference, is_best
 
 
-def steps(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(step, (accuracy, log loss) in each); TTA is the last one of all."""
+def steps(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, ...]]]]:
+    """(step, (a value for each of `measured`) in each); TTA is the last one of all."""
     names = sorted(dict.fromkeys(row["step"] for one in results for row in one.steps), key=late)
-    table = [{row["step"]: (row["accuracy"], row["log_loss"]) for row in one.steps} for one in results]
-    return [(name, [rows.get(name, ("", "")) for rows in table]) for name in names]
+    columns = measured(results)
+    table = [{row["step"]: tuple(row.get(c, "") for c in columns) for row in one.steps} for one in results]
+    return [(name, [rows.get(name, ("",) * len(columns)) for rows in table]) for name in names]
+
+
+def measured(results: Sequence[Result]) -> list[str]:
+    """The columns of steps.csv that hold metrics: which ones, the task says."""
+    columns = dict.fromkeys(column for one in results for row in one.steps for column in row)
+    return [column for column in columns if column not in NO_METRIC]
 
 
 def late(step: str) -> int:

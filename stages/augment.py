@@ -13,12 +13,13 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 
 from stages.dataset.tables.split_tables import read_rows
 from stages.models.frozen.activation_feed import AugmentedActivations
 from stages.models.frozen.views import Views, ViewsFeed
 from stages.models.networks.backbone import load_backbone, weights_sha256
-from stages.models.networks.head import Head, labels_to_indexes, load_head, save_head
+from stages.models.networks.head import Head, load_head, save_head
 from stages.runtime import receipt
 from stages.runtime.errors import StageError
 from stages.runtime.folders import stage_folder
@@ -31,7 +32,7 @@ from stages.training.compute.batches import TrainFeed, stage_key
 from stages.training.compute.device import Compute, DeviceParams, compute_on, enough_memory
 from stages.training.compute.predict import average, predict
 from stages.training.loop.checkpoint import Checkpoint
-from stages.training.loop.fit import score
+from stages.training.loop.fit import mean_scores, measure
 from stages.training.loop.fit_head import FitHeadParams, fit_head
 from stages.training.loop.optimizer import OptimizerParams
 from stages.training.loop.vector_feed import VectorFeed
@@ -48,11 +49,12 @@ class AugmentParams(FitHeadParams):
 def tta(head: Head, valid: VectorFeed, views: Views, compute: Compute) -> pd.DataFrame:
     """One row: the head's predictions averaged over the plain picture and its views."""
     n, n_batches = len(valid.sha256s), valid.n_batches()
-    feed = ViewsFeed(views, valid.sha256s, valid.labels, valid.batch_size, [])
-    plain = predict(head, valid.plain(), n, n_batches, compute)
-    augmented = [predict(head, feed.view(v, np.arange(n)), n, n_batches, compute) for v in range(len(views))]
-    said = score(average(plain, augmented), valid.labels.numpy())
-    return pd.DataFrame([{"n_aug": len(views)} | said]).round(6)
+    feed = ViewsFeed(views, valid.sha256s, valid.targets, valid.batch_size, [])
+    task = head.shape.task
+    plain = predict(head, valid.plain(), n, n_batches, task, compute)
+    augmented = [predict(head, feed.view(v, np.arange(n)), n, n_batches, task, compute) for v in range(len(views))]
+    scores = mean_scores([measure(task, average(plain, augmented), valid.targets.numpy())])
+    return pd.DataFrame([{"n_aug": len(views)} | scores]).round(6)
 
 
 def main() -> None:
@@ -66,8 +68,9 @@ def main() -> None:
     transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")
     (about, body) = load_backbone(stage_folder("backbone"))
     head = compute.place(load_head(stage_folder("train_head") / "head.safetensors"))
-    (shas, labels), (valid_shas, valid_labels) = (
-        (rows.sha256s, labels_to_indexes(rows.labels, head.shape.classes))
+    task = head.shape.task
+    (shas, targets), (valid_shas, valid_targets) = (
+        (rows.sha256s, torch.from_numpy(task.parse(rows.labels, rows.ids)))
         for rows in (read_rows(stage_folder("split"), part) for part in ("train", "valid"))
     )
     compute.place(body)
@@ -77,14 +80,14 @@ def main() -> None:
     if params.views and not items.max_gib:
         raise StageError("augment.views must be remembered, and items.max_gib is 0: set it higher, or the views to 0")
     views = Views(body, both, transforms, params.views, key, items, weights_sha256(stage_folder("backbone")))
-    train: TrainFeed = AugmentedActivations(body, pictures, labels, transforms, params.batch_size, key)
+    train: TrainFeed = AugmentedActivations(body, pictures, targets, transforms, params.batch_size, key)
     if params.views:
         views.complete()
-        train = ViewsFeed(views, shas, labels, params.batch_size, key)
+        train = ViewsFeed(views, shas, targets, params.batch_size, key)
     activations = Shards(stage_folder("precompute") / "shards")
-    valid = VectorFeed(activations, valid_shas, valid_labels, params.batch_size, compute.device, key)
+    valid = VectorFeed(activations, valid_shas, valid_targets, params.batch_size, compute.device, key)
     with enough_memory("precompute.batch_size", asked, smallest):
-        history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute, checkpoint)
+        history = fit_head(head, train, valid, task, params, load("optimizer", OptimizerParams), compute, checkpoint)
     with outputs(stage_folder("augment")) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)

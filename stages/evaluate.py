@@ -12,44 +12,36 @@ Recipe: looking at the results; Kaggle's submission.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score, log_loss, matthews_corrcoef, recall_score
 
 from stages.dataset.tables.submission import submission
 from stages.reporting.figures.plots import figure, figures
 from stages.reporting.results.draw import draw_confusion, draw_history, draw_steps
-from stages.reporting.results.predictions import Predictions, probabilities
+from stages.reporting.results.predictions import Predictions
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
+from stages.runtime.params import load
 from stages.runtime.stage import run
+from stages.tasks.registry import AnyTask, TaskName, task_named
 
 TRAININGS = ("train_head", "augment", "train_full")
 
 
-def metrics(valid: pd.DataFrame) -> dict[str, float]:
-    """All of scikit-learn's, rounded to 6 places. Means over classes are over those that valid has pictures of."""
-    classes, plain = probabilities(valid, "plain")
-    _, averaged = probabilities(valid, "tta")
-    truth = valid["label"].to_numpy(str)
-    present = sorted(set(truth))
-    said = {"plain": np.array(classes)[plain.argmax(1)], "tta": np.array(classes)[averaged.argmax(1)]}
-    values = {
-        "accuracy": (said["plain"] == truth).mean(),
-        "log_loss": log_loss(truth, plain, labels=classes),
-        "accuracy_tta": (said["tta"] == truth).mean(),
-        "log_loss_tta": log_loss(truth, averaged, labels=classes),
-        "balanced_accuracy": recall_score(truth, said["plain"], average="macro", labels=present),
-        "macro_f1": f1_score(truth, said["plain"], average="macro", labels=present, zero_division=0),
-        "mcc": matthews_corrcoef(truth, said["plain"]),
-    }
-    return {name: round(float(value), 6) for name, value in values.items()}
+def metrics(valid: pd.DataFrame, task: AnyTask) -> dict[str, float]:
+    """The task's, rounded to 6 places: of the plain predictions; those that it shows first of the averaged ones too."""
+    y = task.parse(valid["label"].tolist(), valid["id"].tolist())
+    plain, averaged = (task.metrics(task.read(valid, kind), y) for kind in ("plain", "tta"))
+    shown = {name: plain[name] for name in task.shown} | {f"{name}_tta": averaged[name] for name in task.shown}
+    return {name: round(value, 6) for name, value in (shown | plain).items()}
 
 
-def steps(histories: dict[str, pd.DataFrame], head_tta: pd.DataFrame, result: dict[str, float]) -> pd.DataFrame:
-    """What fast.ai prints by hand: a row a step, measured on valid after its last epoch.
+def steps(
+    histories: dict[str, pd.DataFrame], head_tta: pd.DataFrame, result: dict[str, float], shown: Mapping[str, str]
+) -> pd.DataFrame:
+    """What fast.ai prints by hand: a row a step, measured on valid after its last epoch. `shown`: the task's.
 
     `kept_epoch` is the one whose weights go on to the next step; 0 is the network as the step before left it. Where
     that is not the last one it has a row of its own.
@@ -65,8 +57,7 @@ def steps(histories: dict[str, pd.DataFrame], head_tta: pd.DataFrame, result: di
                 {
                     "step": f"{step} {size} px" if size else step,
                     "epochs": len(part),
-                    "accuracy": part["accuracy"].iloc[-1],
-                    "log_loss": part["valid_loss"].iloc[-1],
+                    **{name: part[column].iloc[-1] for name, column in shown.items()},
                     "kept_epoch": kept[0] if kept else None,
                 }
             )
@@ -76,42 +67,44 @@ def steps(histories: dict[str, pd.DataFrame], head_tta: pd.DataFrame, result: di
                 {
                     "step": f"kept: epoch {kept[0]}",
                     "epochs": 0,
-                    "accuracy": row["accuracy"],
-                    "log_loss": row["valid_loss"],
+                    **{name: row[column] for name, column in shown.items()},
                     "kept_epoch": kept[0],
                 }
             )
         if name == "augment" and (row := head_tta.iloc[0])["n_aug"]:
-            rows.append({"step": "head's TTA", "epochs": 0, "accuracy": row["accuracy"], "log_loss": row["valid_loss"]})
-    last = {"step": "TTA", "epochs": 0, "accuracy": result["accuracy_tta"], "log_loss": result["log_loss_tta"]}
+            found = {name: row[column] for name, column in shown.items()}
+            rows.append({"step": "head's TTA", "epochs": 0, **found})
+    last = {"step": "TTA", "epochs": 0, **{name: result[f"{name}_tta"] for name in shown}}
     return pd.DataFrame([*rows, last]).round(6).astype({"kept_epoch": "Int64"})
 
 
-def plot(table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.DataFrame, folder: Path) -> None:
-    with figures(folder / "steps.png", "What each step gained (valid)", 2) as axes:
-        for ax, column in zip(axes, ("accuracy", "log_loss"), strict=True):
+def plot(
+    table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.DataFrame, task: AnyTask, folder: Path
+) -> None:
+    with figures(folder / "steps.png", "What each step gained (valid)", len(task.shown)) as axes:
+        for ax, column in zip(axes, task.shown, strict=True):
             draw_steps(ax, table, column)
     with figures(folder / "history.png", "Losses by epoch", len(histories)) as axes:
         for ax, (name, history) in zip(axes, histories.items(), strict=True):
             draw_history(ax, history, name)
     with figure(folder / "confusion.png", f"Confusion on {len(valid):,} valid pictures (TTA)") as ax:
-        draw_confusion(ax, Predictions.of(valid, "tta"))
+        draw_confusion(ax, Predictions.of(valid, "tta", task))
 
 
 def main() -> None:
     valid, test = (pd.read_parquet(stage_folder("tta") / f"{part}.parquet") for part in ("valid", "test"))
     histories = {name: pd.read_csv(stage_folder(name) / "history.csv") for name in TRAININGS}
-    result = metrics(valid)
-    table = steps(histories, pd.read_csv(stage_folder("augment") / "tta.csv"), result)
-    classes, averaged = probabilities(valid, "tta")
-    said = np.array(classes)[averaged.argmax(1)]
+    task = task_named(load("task", TaskName)).of_columns(valid)
+    result = metrics(valid, task)
+    table = steps(histories, pd.read_csv(stage_folder("augment") / "tta.csv"), result, task.shown)
+    predicted = task.decode(task.read(valid, "tta"))
     with outputs(stage_folder("evaluate")) as folder:
         (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         table.to_csv(folder / "steps.csv", index=False)
-        pd.DataFrame({"actual": valid["label"], "predicted": said}).to_csv(folder / "confusion.csv", index=False)
-        table_of_test = submission(test["id"].tolist(), classes, probabilities(test, "tta")[1])
+        pd.DataFrame({"actual": valid["label"], "predicted": predicted}).to_csv(folder / "confusion.csv", index=False)
+        table_of_test = submission(test["id"].tolist(), task.submission(task.read(test, "tta")))
         table_of_test.to_csv(folder / "submission.csv", index=False)
-        plot(table, histories, valid, folder)
+        plot(table, histories, valid, task, folder)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ In:   data/train_full/{model.safetensors,history.csv}, data/evaluate/metrics.jso
       data/tta/valid.parquet, data/resize/shards (for the check)
 Out:  data/export/model.safetensors  the network as train_full left it
       data/export/model.onnx         the same in float32: stages/models/serving/onnx_graph.py
-      data/export/model.json         classes, preprocessing, backbone, metrics, data, versions: see `describe`
+      data/export/model.json         task, preprocessing, backbone, metrics, data, versions: see `describe`
       data/export/README.md          the model card, as Hugging Face reads it
       data/export/classify.py        the example that uses them, and
       data/export/preprocessing/     the project's own code from a picture file to the network's pixels, which it needs
@@ -18,7 +18,6 @@ import inspect
 import json
 import shutil
 import sys
-from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,12 +59,12 @@ class ExportParams(Section):
 
 
 def difference(network: Network, path: Path, resized: Shards, sha256s: list[str]) -> float:
-    """The largest between the probabilities of torch and of the ONNX file at `path`, both in float32."""
+    """The largest between the predictions of torch and of the ONNX file at `path`, both in float32."""
     compute = Compute(torch.device("cpu"), torch.float32)
     batch_size = compute.deterministic_batch_size(16)
     pictures = Pictures(resized, sha256s, network.about, network.size_px, batch_size, compute)
     network.to(memory_format=torch.channels_last)
-    by_torch = predict(network, pictures.batches(), len(pictures), pictures.n_batches(), compute)
+    by_torch = predict(network, pictures.batches(), len(pictures), pictures.n_batches(), network.task, compute)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     by_onnx = []
     for start in range(0, len(pictures), 16):
@@ -137,11 +136,10 @@ def describe(
     network: Network, params: ExportParams, train: Rows, valid: Rows, said: pd.DataFrame, history: pd.DataFrame
 ) -> dict[str, Any]:
     """What model.json holds, but for metrics and ONNX."""
-    about, classes = network.about, network.head.shape.classes
-    plain = said[[f"plain:{name}" for name in classes]].to_numpy(np.float64)
-    in_train, in_valid = Counter(train.labels), Counter(valid.labels)
+    about, task = network.about, network.task
+    in_train, in_valid = task.counts(train.labels), task.counts(valid.labels)
     return {
-        "classes": classes,
+        "task": task.model_dump(),
         "backbone": {
             "name": about.name,
             "source": about.source,
@@ -169,14 +167,14 @@ def describe(
             "kept_epoch": int(history.loc[history["kept"] == 1, "epoch"].iloc[0]),
             "sizes_px": history.loc[history["epoch"] > 0, "size_px"].unique().tolist(),
         },
-        "confidence": {"mean_probability_of_class_named": round(float(plain.max(axis=1).mean()), 6)},
+        **task.facts(task.read(said, "plain")),
         "data": {
             "name": params.data_name,
             "license": params.data_license,
             "sha256": data_sha256(train, valid),
             "n_train": len(train.ids),
             "n_valid": len(valid.ids),
-            "pictures": {name: {"train": in_train[name], "valid": in_valid[name]} for name in classes},
+            "pictures": {name: {"train": n, "valid": in_valid.get(name, 0)} for name, n in in_train.items()},
         },
         "versions": {name: version(name).partition("+")[0] for name in PACKAGES},
     }

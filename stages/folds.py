@@ -20,14 +20,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stages.dataset.tables.submission import submission
 from stages.reporting.figures.plots import figures
-from stages.reporting.results.predictions import Floats, Predictions, probabilities
+from stages.reporting.results.predictions import Predictions
 from stages.reporting.results.scores import Z95, wilson
 from stages.reporting.results.side_by_side import RunResult, as_table, read_runs
 from stages.runtime.errors import StageError
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
+from stages.runtime.params import load
 from stages.runtime.stage import run
+from stages.tasks.registry import AnyTask, TaskName, task_named
 
 
 def spread(rows: pd.DataFrame) -> dict[str, float]:
@@ -48,7 +51,7 @@ def pooled(folds: Sequence[RunResult]) -> dict[str, float]:
             f"{len(twice):,} pictures are valid in more than one fold (the first is {twice.iloc[0]}): name each fold "
             "once, and set split.method to random or stratified: with folders all folds are one"
         )
-    said = [Predictions.of(fold.valid, "tta") for fold in folds]
+    said = [Predictions.of(fold.valid, "tta", task_of(fold.valid)) for fold in folds]
     right, losses = (np.concatenate([getattr(one, name) for one in said]) for name in ("right", "losses"))
     n, accuracy, loss = len(right), float(right.mean()), float(losses.mean())
     low, high = wilson(int(right.sum()), n)
@@ -62,14 +65,16 @@ def pooled(folds: Sequence[RunResult]) -> dict[str, float]:
 
 def vote(folds: Sequence[RunResult]) -> pd.DataFrame:
     """id and a column a class: the mean of the models' probabilities. Raises StageError: not of the same pictures."""
-    said: list[tuple[list[str], Floats]] = [probabilities(fold.test, "tta") for fold in folds]
-    ids, (classes, _) = folds[0].test["id"], said[0]
-    for fold, (others, _) in zip(folds, said, strict=True):
-        if others != classes or fold.test["id"].tolist() != ids.tolist():
+    ids, task = folds[0].test["id"], task_of(folds[0].test)
+    for fold in folds:
+        if task_of(fold.test) != task or fold.test["id"].tolist() != ids.tolist():
             raise StageError(f"{fold.folder} has other test pictures or classes than {folds[0].folder}")
-    table = pd.DataFrame(np.mean([p for _, p in said], axis=0), columns=classes)
-    table.insert(0, "id", ids.to_numpy(), allow_duplicates=True)  # a class may be called id
-    return table
+    mean = np.mean([task.read(fold.test, "tta") for fold in folds], axis=0)
+    return submission(ids.tolist(), task.submission(mean))
+
+
+def task_of(table: pd.DataFrame) -> AnyTask:
+    return task_named(load("task", TaskName)).of_columns(table)
 
 
 def plot(rows: pd.DataFrame, path: Path) -> None:
@@ -89,11 +94,11 @@ def main() -> None:
     rows = as_table(folds, "fold")
     summary = {"n_folds": len(folds)} | spread(rows) | pooled(folds)
     summary = {key: round(value, 6) for key, value in summary.items()}
-    submission = vote(folds)
+    voted = vote(folds)
     with outputs(stage_folder("folds")) as folder:
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         rows.to_csv(folder / "folds.csv", index=False)
-        submission.round(6).to_csv(folder / "submission.csv", index=False)
+        voted.to_csv(folder / "submission.csv", index=False)
         plot(rows, folder / "spread.png")
     print(rows[["fold", "n_valid", "accuracy_tta", "log_loss_tta"]].to_string(index=False))
     for key, name in (("accuracy_tta", "accuracy"), ("log_loss_tta", "log loss")):
@@ -102,9 +107,9 @@ def main() -> None:
             f"{name}, TTA: mean {summary[f'{key}_mean']:.4f}, sd {summary[f'{key}_sd']:.4f}; of all "
             f"{summary['n_pooled']:,} pictures {summary[f'{key}_pooled']:.4f} (95 %: {low:.4f} to {high:.4f})"
         )
-    if len(submission):
+    if len(voted):
         where = stage_folder("folds") / "submission.csv"
-        print(f"{len(submission):,} test pictures by the vote of {len(folds)} models: {where}")
+        print(f"{len(voted):,} test pictures by the vote of {len(folds)} models: {where}")
 
 
 if __name__ == "__main__":

@@ -5,14 +5,17 @@ Out:  data/lr_find/curve.csv (lr, loss, smoothed), curve.png, suggestion.json (l
 Recipe: step 2. The rate is then set by hand in train_head.lr, as in the course: results do not move alone.
 """
 
-from stages.dataset.tables.split_tables import classes_of, read_rows
-from stages.models.networks.head import HeadParams, labels_to_indexes, new_head
+import torch
+
+from stages.dataset.tables.split_tables import read_rows
+from stages.models.networks.head import HeadParams, new_head
 from stages.reporting.figures.range_test import write_curve
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Seed, TrainBatchSize, load
 from stages.runtime.stage import run
 from stages.store.shards import Shards
+from stages.tasks.registry import TaskName, task_named
 from stages.training.compute.batches import stage_key
 from stages.training.compute.device import DeviceParams, compute_on
 from stages.training.loop.lr_finder import RangeTestParams, range_test
@@ -28,14 +31,14 @@ def main() -> None:
     params, seed = load("lr_find", LrFindParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
     train, shards = read_rows(stage_folder("split"), "train"), Shards(stage_folder("precompute") / "shards")
-    classes = classes_of(train)
-    head = compute.place(new_head(load("head", HeadParams), shards.width, classes, seed))
-    labels = labels_to_indexes(train.labels, classes)
-    feed = VectorFeed(shards, train.sha256s, labels, params.batch_size, compute.device, stage_key(seed, "lr_find"))
+    task = task_named(load("task", TaskName)).of(train.labels)
+    head = compute.place(new_head(load("head", HeadParams), shards.width, task, seed))
+    targets = torch.from_numpy(task.parse(train.labels, train.ids))
+    feed = VectorFeed(shards, train.sha256s, targets, params.batch_size, compute.device, stage_key(seed, "lr_find"))
     optimizer = make_optimizer(load("optimizer", OptimizerParams), [list(head.parameters())], [params.lr_start])
     with outputs(stage_folder("lr_find")) as folder:
         write_curve(
-            range_test(head, feed, optimizer, params, compute, bn_freeze=False),
+            range_test(head, feed, task, optimizer, params, compute, bn_freeze=False),
             "Head: learning-rate range test",
             folder,
         )

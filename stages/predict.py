@@ -36,6 +36,7 @@ from stages.runtime.outputs import whole_file
 from stages.runtime.params import BatchSize, Count, Section, Seed
 from stages.runtime.stage import run
 from stages.runtime.threads import map_lots, threads
+from stages.tasks.registry import AnyTask
 from stages.training.compute.batches import stage_key
 from stages.training.compute.device import Compute, DeviceParams, Precision, compute_on, enough_memory
 from stages.training.compute.predict import Floats
@@ -158,8 +159,8 @@ def open_picture(max_pixels: int, params: Resizing, one: Listed) -> Opened:
 def predicted(
     network: Network, opened: Sequence[Opened], n_aug: int, about: Prediction | None, batch_size: int, compute: Compute
 ) -> Floats:
-    """Probabilities, float32 (n, classes): plain, or with `n_aug` averaged as in tta. A picture's draws depend on the
-    seed and its own bytes, so neither on its place nor on its neighbours."""
+    """The task's predictions, float32 (n, ...): plain, or with `n_aug` averaged as in tta. A picture's draws depend on
+    the seed and its own bytes, so neither on its place nor on its neighbours."""
     store, shas = InMemory((one.sha256, one.data) for one in opened), [one.sha256 for one in opened]
     batch_size = compute.deterministic_batch_size(batch_size)
     pictures = Pictures(store, shas, network.about, network.size_px, batch_size, compute)
@@ -170,11 +171,9 @@ def predicted(
     return over_views(network, pictures, views, compute)[1]
 
 
-def as_table(opened: Sequence[Opened], classes: list[str], probabilities: Floats) -> pd.DataFrame:
-    each = {f"probability:{name}": probabilities[:, place] for place, name in enumerate(classes)}
-    said = [classes[place] for place in probabilities.argmax(axis=1)]
+def as_table(opened: Sequence[Opened], task: AnyTask, predictions: Floats) -> pd.DataFrame:
     files = [printable(one.listed.path) for one in opened]
-    return pd.DataFrame({"file": files, "predicted": said, "probability": probabilities.max(axis=1)} | each)
+    return pd.DataFrame({"file": files} | task.answer(predictions))
 
 
 def printable(name: str) -> str:
@@ -229,7 +228,7 @@ def main() -> None:
     device = DeviceParams(name=given.device, precision=precision, fast_depthwise=False)
     compute = compute_on(device, seed=0, out=sys.stderr)
     smallest = compute.smallest_deterministic_batch()
-    network, classes = compute.place(network), network.head.shape.classes
+    network, task = compute.place(network), network.task
     opening = partial(open_picture, given.max_megapixels * 1_000_000, network.resize)
     n_rejected = 0
     with ExitStack() as stack, enough_memory("--batch-size", batch_size, smallest):
@@ -247,11 +246,11 @@ def main() -> None:
                 rows = [(printable(one.listed.path), one.reason) for one in bad]
                 reject(pd.DataFrame(rows, columns=["file", "reason"]))
             if good:
-                probabilities = predicted(network, good, given.tta, about, batch_size, compute)
+                predictions = predicted(network, good, given.tta, about, batch_size, compute)
                 if write:
-                    write(as_table(good, classes, probabilities))
+                    write(as_table(good, task, predictions))
                 if submit:
-                    submit(submission([printable(one.listed.id) for one in good], classes, probabilities))
+                    submit(submission([printable(one.listed.id) for one in good], task.submission(predictions)))
         if n_rejected == len(found):
             raise StageError(f"none of {len(found):,} pictures could be used: nothing was written")
     print(f"predict: {len(found) - n_rejected:,} predicted, {n_rejected:,} rejected", file=sys.stderr)

@@ -26,6 +26,7 @@ from stages.runtime.outputs import outputs
 from stages.runtime.params import Seed, load, load_all
 from stages.runtime.stage import run
 from stages.store.shards import Shards
+from stages.tasks.registry import TaskName, task_named
 from stages.training.compute.device import DeviceParams, compute_on
 
 TRAININGS = ("train_head", "augment", "train_full")
@@ -76,9 +77,10 @@ def receipts() -> list[dict[str, Any]]:
 def main() -> None:
     seed = load("seed", Seed)
     valid = pd.read_parquet(stage_folder("tta") / "valid.parquet")
-    predictions = Predictions.of(valid, "tta")
+    task = task_named(load("task", TaskName)).of_columns(valid)
+    predictions = Predictions.of(valid, "tta", task)
     train = pd.read_csv(stage_folder("split") / "train.csv", dtype=str, keep_default_na=False)
-    n_train = {str(label): int(count) for label, count in train["label"].value_counts().items()}
+    n_train = task.counts(train["label"].tolist())
     classes = by_class(predictions, n_train)
     found, about = looked_at(predictions, classes["label"].tolist(), seed)
     duplicates = pd.read_csv(stage_folder("split") / "duplicates.csv", dtype=str, keep_default_na=False)

@@ -27,6 +27,7 @@ from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Count, Fraction, Section, Seed, load
 from stages.runtime.stage import run
+from stages.tasks.registry import AnyTask, TaskName, task_named
 
 A_LOT = 0.1  # of all pictures: more doubles may be pictures that only look alike
 
@@ -40,7 +41,9 @@ class SplitParams(Section):
     max_distance: Fraction
 
 
-def choose(rows: pd.DataFrame, groups: Groups, params: SplitParams, seed: int) -> npt.NDArray[np.bool_]:
+def choose(
+    rows: pd.DataFrame, groups: Groups, params: SplitParams, task: type[AnyTask], seed: int
+) -> npt.NDArray[np.bool_]:
     """Which rows validate, whole groups all or none. Raises StageError: no valid/ folder, no such stratified folds."""
     first, fold = groups.firsts(), (params.cv_idx, params.valid_pct, seed)
     if params.method == "folders":
@@ -48,16 +51,16 @@ def choose(rows: pd.DataFrame, groups: Groups, params: SplitParams, seed: int) -
         if not is_valid.any():
             raise StageError("split.method is folders, but no picture came from a valid/ folder: set it to random")
         return is_valid.groupby(first).transform("all").to_numpy()
-    labels = rows["label"].tolist()
+    strata = task.strata(rows["label"].tolist())
     if params.group_column is None:
-        idxs = get_cv_idxs(len(rows), *fold) if params.method == "random" else stratified_idxs(labels, *fold)
+        idxs = get_cv_idxs(len(rows), *fold) if params.method == "random" else stratified_idxs(strata, *fold)
         return np.isin(first, idxs)
     names = rows["group"].groupby(first).transform("min").tolist()  # doubles may have joined several
-    idxs = group_idxs(names, *fold) if params.method == "random" else stratified_group_idxs(labels, names, *fold)
+    idxs = group_idxs(names, *fold) if params.method == "random" else stratified_group_idxs(strata, names, *fold)
     return np.isin(np.arange(len(rows)), idxs)
 
 
-def split(table: pd.DataFrame, params: SplitParams, seed: int) -> dict[str, pd.DataFrame]:
+def split(table: pd.DataFrame, params: SplitParams, task: type[AnyTask], seed: int) -> dict[str, pd.DataFrame]:
     """Rows by part, and `duplicates`. Raises StageError: no such fold, or a class is missing from train."""
     is_test = table["part"] == "test"
     table = pd.concat([table[~is_test], table[is_test]], ignore_index=True)
@@ -69,8 +72,9 @@ def split(table: pd.DataFrame, params: SplitParams, seed: int) -> dict[str, pd.D
         for row, other in zip(found["row"], found["other"], strict=True):
             if other < len(rows):
                 groups.join(row, other)
-    is_valid = choose(rows, groups, params, seed)
-    check(rows, is_valid, params, f"; {len(found):,} doubles joined" if len(found) and params.group_duplicates else "")
+    is_valid = choose(rows, groups, params, task, seed)
+    joined = f"; {len(found):,} doubles joined" if len(found) and params.group_duplicates else ""
+    check(rows, is_valid, params, task, joined)
     table["side"] = np.where(np.append(is_valid, np.zeros(len(test), bool)), "valid", "train")
     table.loc[len(rows) :, "side"] = "test"
     columns = ["id", "label", "sha256"]
@@ -91,7 +95,9 @@ def few(names: set[str]) -> str:
     return ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def check(rows: pd.DataFrame, is_valid: npt.NDArray[np.bool_], params: SplitParams, moved: str) -> None:
+def check(
+    rows: pd.DataFrame, is_valid: npt.NDArray[np.bool_], params: SplitParams, task: type[AnyTask], moved: str
+) -> None:
     if not is_valid.any() and params.method == "folders":
         raise StageError("all pictures of valid/ have their double in train/: set split.method to random")
     if not is_valid.any():
@@ -100,14 +106,17 @@ def check(rows: pd.DataFrame, is_valid: npt.NDArray[np.bool_], params: SplitPara
             f"split.cv_idx = {params.cv_idx} with valid_pct = {params.valid_pct} leaves no valid picture of "
             f"{len(rows)}{groups}{moved}"
         )
-    if missing := set(rows["label"]) - set(rows["label"][~is_valid]):
+    classes = task.counts(rows["label"].tolist())
+    if missing := classes.keys() - task.counts(rows["label"][~is_valid].tolist()):
         raise StageError(
-            f"no train picture of {len(missing)} of {rows['label'].nunique()} classes ({few(missing)}): take another "
+            f"no train picture of {len(missing)} of {len(classes)} classes ({few(missing)}): take another "
             f"split.cv_idx, method or seed; or is ingest.label_column not the label?{moved}"
         )
 
 
-def remarks(table: pd.DataFrame, parts: dict[str, pd.DataFrame], params: SplitParams) -> Iterator[str]:
+def remarks(
+    table: pd.DataFrame, parts: dict[str, pd.DataFrame], params: SplitParams, task: type[AnyTask]
+) -> Iterator[str]:
     """What a user should know and may leave as it is; `parts` are the split of `table`."""
     given = int((table["part"] == "valid").sum())
     if given and params.method != "folders":
@@ -115,8 +124,8 @@ def remarks(table: pd.DataFrame, parts: dict[str, pd.DataFrame], params: SplitPa
             f"split.method = {params.method} draws from train/ and valid/ together: {given:,} pictures of valid/ are "
             "among those that train or validate; set split.method to folders to keep the folders as they are"
         )
-    classes = set(parts["train"]["label"])
-    if missing := classes - set(parts["valid"]["label"]):
+    classes, measured = (task.counts(parts[part]["label"].tolist()) for part in ("train", "valid"))
+    if missing := classes.keys() - measured:
         yield f"no valid picture of {len(missing)} of {len(classes)} classes ({few(missing)}): nobody measures these"
     found, see = parts["duplicates"], f"see {stage_folder('split') / 'duplicates.csv'}"
     sides = [
@@ -134,12 +143,13 @@ def remarks(table: pd.DataFrame, parts: dict[str, pd.DataFrame], params: SplitPa
 
 def main() -> None:
     table, params = pd.read_parquet(stage_folder("ingest") / "images.parquet"), load("split", SplitParams)
-    parts = split(table, params, load("seed", Seed))
+    task = task_named(load("task", TaskName))
+    parts = split(table, params, task, load("seed", Seed))
     with outputs(stage_folder("split")) as folder:
         for part, rows in parts.items():
             rows.to_csv(folder / f"{part}.csv", index=False)
     print(", ".join(f"{len(rows):,} {part}" for part, rows in parts.items()))
-    for remark in remarks(table, parts, params):
+    for remark in remarks(table, parts, params, task):
         print(f"split: {remark}", file=sys.stderr)
 
 

@@ -9,11 +9,11 @@ Recipe: step 8, and lesson 2's progressive resizing (`set_data`): first small, t
 from typing import Annotated, Literal
 
 import pandas as pd
+import torch
 from pydantic import AfterValidator, Field
 
 from stages.dataset.tables.split_tables import read_rows
 from stages.models.networks.depthwise import place
-from stages.models.networks.head import labels_to_indexes
 from stages.models.networks.network import N_GROUPS, load_network, save_network
 from stages.runtime.errors import StageError
 from stages.runtime.folders import stage_folder
@@ -89,7 +89,7 @@ def ends(plan: list[tuple[int, ScheduleParams]]) -> set[int]:
 def as_it_came() -> dict[str, float]:
     """Epoch 0: what augment measured last. Body and head on pictures say what the head says on stored activations."""
     last = pd.read_csv(stage_folder("augment") / "history.csv").iloc[-1]
-    return {"epoch": 0, "valid_loss": float(last["valid_loss"]), "accuracy": float(last["accuracy"])}
+    return {"epoch": 0} | {str(name): float(last[name]) for name in last.index if name not in ("epoch", "train_loss")}
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def main() -> None:
         train, valid = (
             PictureFeed(
                 Pictures(resized, rows.sha256s, network.about, size_px, params.batch_size, compute),
-                labels_to_indexes(rows.labels, network.head.shape.classes),
+                torch.from_numpy(network.task.parse(rows.labels, rows.ids)),
                 transforms,
                 stage_key(seed, "train_full"),
             )
@@ -130,9 +130,9 @@ def main() -> None:
         optimizer = make_optimizer(optimizer_params, network.groups(), params.lrs)
         epochs = total_epochs(phase.n_cycles, phase.cycle_len, phase.cycle_mult)
         schedule = make_schedule(phase, train.n_batches())
-        how = (params.bn_freeze, params.label_smoothing)
+        how = (params.bn_freeze, params.label_smoothing, history, after_epoch, checkpoint)
         with enough_memory("train_full.batch_size", params.batch_size):
-            fit(network, train, valid, optimizer, schedule, epochs, compute, *how, history, after_epoch, checkpoint)
+            fit(network, train, valid, network.task, optimizer, schedule, epochs, compute, *how)
     network.size_px = int(keeper.restore()["size_px"])
     with outputs(stage_folder("train_full")) as folder:
         save_network(network, folder / "model.safetensors")

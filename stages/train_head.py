@@ -6,13 +6,16 @@ Out:  data/train_head/head.safetensors, history.csv (epoch, train_loss, valid_lo
 Recipe: step 3.
 """
 
-from stages.dataset.tables.split_tables import classes_of, read_rows
-from stages.models.networks.head import HeadParams, labels_to_indexes, new_head, save_head
+import torch
+
+from stages.dataset.tables.split_tables import read_rows
+from stages.models.networks.head import HeadParams, new_head, save_head
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import Seed, load
 from stages.runtime.stage import run
 from stages.store.shards import Shards
+from stages.tasks.registry import TaskName, task_named
 from stages.training.compute.batches import stage_key
 from stages.training.compute.device import DeviceParams, compute_on
 from stages.training.loop.checkpoint import Checkpoint
@@ -28,13 +31,13 @@ def main() -> None:
     params = load("train_head", FitHeadParams)
     shards = Shards(stage_folder("precompute") / "shards")
     rows = [read_rows(stage_folder("split"), part) for part in ("train", "valid")]
-    classes, key = classes_of(rows[0]), stage_key(seed, "train_head")
-    head = compute.place(new_head(load("head", HeadParams), shards.width, classes, seed))
+    task, key = task_named(load("task", TaskName)).of(rows[0].labels), stage_key(seed, "train_head")
+    head = compute.place(new_head(load("head", HeadParams), shards.width, task, seed))
     train, valid = (
-        VectorFeed(shards, r.sha256s, labels_to_indexes(r.labels, classes), params.batch_size, compute.device, key)
-        for r in rows
+        VectorFeed(shards, part.sha256s, targets, params.batch_size, compute.device, key)
+        for part, targets in ((part, torch.from_numpy(task.parse(part.labels, part.ids))) for part in rows)
     )
-    history = fit_head(head, train, valid, params, load("optimizer", OptimizerParams), compute, checkpoint)
+    history = fit_head(head, train, valid, task, params, load("optimizer", OptimizerParams), compute, checkpoint)
     with outputs(stage_folder("train_head")) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)

@@ -19,6 +19,7 @@ from stages.runtime.outputs import outputs
 from stages.runtime.params import BatchSize, Count, Section, Seed, load
 from stages.runtime.stage import run
 from stages.store.shards import Shards
+from stages.tasks.registry import AnyTask
 from stages.training.compute.batches import stage_key
 from stages.training.compute.device import Compute, DeviceParams, compute_on, enough_memory
 from stages.training.compute.predict import Floats, average, predict
@@ -34,7 +35,7 @@ class TtaParams(Section):
 def tta(
     network: Network, pictures: Pictures, transforms: TransformsParams, n_aug: int, key: list[int], compute: Compute
 ) -> tuple[Floats, Floats]:
-    """(plain, averaged) probabilities, float32 (n, classes). With n_aug = 0 they are equal."""
+    """(plain, averaged) predictions, float32 (n, ...). With n_aug = 0 they are equal."""
     views = [draw(transforms, len(pictures), [*key, view]) for view in range(n_aug)]
     return over_views(network, pictures, views, compute)
 
@@ -44,15 +45,14 @@ def over_views(
 ) -> tuple[Floats, Floats]:
     """`tta` with draws of the caller's: one a view."""
     n, n_batches = len(pictures), pictures.n_batches()
-    plain = predict(network, pictures.batches(), n, n_batches, compute)
-    augmented = [predict(network, pictures.batches(draws=draws), n, n_batches, compute) for draws in views]
+    task = network.task
+    plain = predict(network, pictures.batches(), n, n_batches, task, compute)
+    augmented = [predict(network, pictures.batches(draws=draws), n, n_batches, task, compute) for draws in views]
     return plain, average(plain, augmented)
 
 
-def as_table(rows: Rows, classes: list[str], plain: Floats, averaged: Floats) -> pd.DataFrame:
-    columns = {
-        f"{kind}:{c}": p[:, i] for kind, p in (("plain", plain), ("tta", averaged)) for i, c in enumerate(classes)
-    }
+def as_table(rows: Rows, task: AnyTask, plain: Floats, averaged: Floats) -> pd.DataFrame:
+    columns = task.columns("plain", plain) | task.columns("tta", averaged)
     return pd.DataFrame({"id": rows.ids, "label": rows.labels} | columns)
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     compute = compute_on(load("device", DeviceParams), seed)
     network = compute.place(load_network(stage_folder("train_full") / "model.safetensors"))
     transforms = load("transforms", TransformsParams)
-    classes, shards, key = network.head.shape.classes, Shards(stage_folder("resize") / "shards"), stage_key(seed, "tta")
+    task, shards, key = network.task, Shards(stage_folder("resize") / "shards"), stage_key(seed, "tta")
     # As at prediction, where other pictures are in the batch.
     batch_size, smallest = compute.deterministic_batch_size(params.batch_size), compute.smallest_deterministic_batch()
     parts = {part: read_rows(stage_folder("split"), part) for part in ("valid", "test")}
@@ -70,11 +70,11 @@ def main() -> None:
     with outputs(stage_folder("tta")) as folder, enough_memory("tta.batch_size", params.batch_size, smallest):
         for part, rows in parts.items():
             pictures = Pictures(shards, rows.sha256s, network.about, network.size_px, batch_size, compute)
-            none = np.empty((0, len(classes)), np.float32)
+            none = np.empty((0, task.n_outputs), np.float32)
             plain, averaged = (
                 tta(network, pictures, transforms, params.n_aug, key, compute) if rows.ids else (none, none)
             )
-            as_table(rows, classes, plain, averaged).to_parquet(folder / f"{part}.parquet", index=False)
+            as_table(rows, task, plain, averaged).to_parquet(folder / f"{part}.parquet", index=False)
 
 
 if __name__ == "__main__":

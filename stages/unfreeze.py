@@ -9,12 +9,13 @@ Recipe: steps 5 to 7. Each earlier group gets a rate lower by unfreeze.lr_factor
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 
 from stages.dataset.tables.split_tables import read_rows
 from stages.models.networks.backbone import load_backbone
 from stages.models.networks.depthwise import place
-from stages.models.networks.head import labels_to_indexes, load_head
+from stages.models.networks.head import load_head
 from stages.models.networks.network import N_GROUPS, Network, save_network
 from stages.reporting.figures.range_test import write_curve
 from stages.runtime.folders import stage_folder
@@ -48,15 +49,15 @@ def main() -> None:
     head = load_head(stage_folder("augment") / "head.safetensors")
     network = place(Network(about, resize, body, head, size_px).requires_grad_(True), compute)
     rows = read_rows(stage_folder("split"), "train")
-    labels = labels_to_indexes(rows.labels, network.head.shape.classes)
+    targets = torch.from_numpy(network.task.parse(rows.labels, rows.ids))
     resized = Shards(stage_folder("resize") / "shards")
     pictures = Pictures(resized, rows.sha256s, about, params.size_px, params.batch_size, compute)
-    feed = PictureFeed(pictures, labels, transforms, stage_key(seed, "unfreeze"))
+    feed = PictureFeed(pictures, targets, transforms, stage_key(seed, "unfreeze"))
     lrs = [params.lr_start / params.lr_factor ** (N_GROUPS - 1 - group) for group in range(N_GROUPS)]
     optimizer = make_optimizer(load("optimizer", OptimizerParams), network.groups(), lrs)
     with outputs(stage_folder("unfreeze")) as folder, enough_memory("unfreeze.batch_size", params.batch_size):
         write_curve(
-            range_test(network, feed, optimizer, params, compute, load("train_full.bn_freeze", bool)),
+            range_test(network, feed, network.task, optimizer, params, compute, load("train_full.bn_freeze", bool)),
             "All layers: learning-rate range test",
             folder,
         )

@@ -7,6 +7,7 @@ import pytest
 from stages.ingest import IngestParams, ingest
 from stages.split import SplitParams, split
 from stages.store.items import Items, ItemsParams
+from stages.tasks.single_label import SingleLabel
 from tests.dataset.test_near_duplicates import copied, photo
 
 SCALES, QUALITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.3), (50, 60, 70, 80, 90)
@@ -38,7 +39,8 @@ def test_copies_are_found_and_kept_on_one_side(tmp_path: Path, method: str) -> N
 
     def parts(group_duplicates: bool) -> dict[str, set[str]]:
         given = {"method": method, "cv_idx": 0, "valid_pct": 0.2, "group_column": None, "max_distance": 0.001}
-        found = split(table, SplitParams.model_validate(given | {"group_duplicates": group_duplicates}), 42)
+        params = SplitParams.model_validate(given | {"group_duplicates": group_duplicates})
+        found = split(table, params, SingleLabel, 42)
         pairs = found.pop("duplicates")
         pictures = {f"{row.id} {row.other_id}" for row in pairs.itertuples()}
         assert pictures == {f"dog/{n:02d} dog/copy{n:02d}" if n % 2 else f"cat/{n:02d} copy{n:02d}" for n in range(20)}

@@ -20,6 +20,7 @@ from stages.models.networks.network import Network, load_network, save_network
 from stages.runtime.errors import StageError
 from stages.runtime.params import load
 from stages.store.shards import Shards
+from stages.tasks.single_label import SingleLabel
 from stages.vision.batches.preprocessing import ResizeParams, Resizing, resizing
 from stages.vision.files.resized import resized
 from tests.models.test_network import ABOUT
@@ -98,7 +99,7 @@ def test_prediction_does_what_resize_did(prepare: Callable[..., None], tmp_path:
     ingest.main()
     resize.main()
     how = resizing(load("resize", ResizeParams))
-    head = Head(HeadShape(n_features=512, hidden=8, dropout=(0.25, 0.5), classes=["a", "b"]))
+    head = Head(HeadShape(n_features=512, hidden=8, dropout=(0.25, 0.5), task=SingleLabel.of(["a", "b"])))
     save_network(Network(ABOUT, how, Body(ABOUT.name), head, 32), tmp_path / "model.safetensors")
     network = load_network(tmp_path / "model.safetensors")
     assert network.resize == Resizing(size_px=SIDE, jpeg_quality=95, depth=(0, 4095))

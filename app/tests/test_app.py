@@ -145,9 +145,13 @@ def test_without_an_export_or_a_port_it_says_what_to_do(served: Served, project:
     for name in ("model.onnx", "model.json"):
         shutil.copyfile(project / "data/export" / name, tmp_path / name)
     about = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
-    (tmp_path / "model.json").write_text(json.dumps(about | {"classes": ["a"]}), encoding="utf-8")
+    one = json.dumps(about | {"task": about["task"] | {"classes": ["a"]}})
+    (tmp_path / "model.json").write_text(one, encoding="utf-8")
     no_pair = f"app: {tmp_path}: model.onnx tells 3 classes apart, model.json names 1: {way_out}"
     assert says("--model", str(tmp_path)) == no_pair
+    (tmp_path / "model.json").write_text(json.dumps(about | {"task": {"name": "regression"}}))
+    other = f"app: {tmp_path}: a model of the task regression, and this page shows single_label: {way_out}"
+    assert says("--model", str(tmp_path)) == other
     (tmp_path / "model.onnx").write_bytes(b"")
     assert says("--model", str(tmp_path)).startswith(f"app: {tmp_path}: ")
     taken = "app: port 7869 is taken: end what listens there, or name another with --port"

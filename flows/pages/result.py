@@ -13,6 +13,7 @@ from flows.pipeline.changes import leaves
 
 METRICS, STEPS, VALID = "data/evaluate/metrics.json", "data/evaluate/steps.csv", "data/tta/valid.parquet"
 MEASURED_ON = "data/split/valid.csv"
+FIRST_TASK = '"single_label"'  # of revisions before params.yaml named one
 HEAD, AUGMENT, FULL = (f"data/{stage}" for stage in ("train_head", "augment", "train_full"))
 CURVES = {  # title: file, column of x, column of y
     "Loss on valid, head": (f"{HEAD}/history.csv", "epoch", "valid_loss"),
@@ -64,7 +65,8 @@ def read_result(name: str, rev: str | None, project_folder: str) -> Result:
         tables = {path: rows(read(path)) for path, _, _ in CURVES.values()}
         for title, (path, x, y) in CURVES.items():
             result.curves[title] = [(float(row[x]), float(row[y])) for row in tables[path] if row.get(y)]
-        result.said = predictions(read(VALID))
+        task = json.loads(result.params.get("task", FIRST_TASK))
+        result.said = predictions(read(VALID), str(task))
     finally:
         files.repo.close()
     return result
@@ -85,13 +87,21 @@ def rows(content: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(content.decode())))
 
 
-def predictions(content: bytes) -> dict[str, tuple[str, str]] | None:
-    if not content:
+def predictions(content: bytes, task: str) -> dict[str, tuple[str, str]] | None:
+    """None: there are none, or of a task whose predictions are not compared one by one."""
+    if not content or task not in DECODE:
         return None
     import pyarrow.parquet as pq
 
     table = pq.read_table(io.BytesIO(content)).to_pydict()
+    return dict(zip(table["id"], zip(table["label"], DECODE[task](table), strict=True), strict=True))
+
+
+def likeliest(table: dict[str, list[Any]]) -> list[str]:
+    """The class with the highest of the columns `tta:<class>`."""
     classes = [column for column in table if column.startswith("tta:")]
     best = [max(range(len(classes)), key=row.__getitem__) for row in zip(*(table[c] for c in classes), strict=True)]
-    said = [classes[place].removeprefix("tta:") for place in best]
-    return dict(zip(table["id"], zip(table["label"], said, strict=True), strict=True))
+    return [classes[place].removeprefix("tta:") for place in best]
+
+
+DECODE = {"single_label": likeliest}  # by `task` in params.yaml: what is predicted, from the columns of VALID

@@ -21,8 +21,8 @@ PARAMS = Path("params.yaml")
 NO_RESULT = ("items", "checkpoint_seconds")  # sections that no output depends on
 NOT_SHOWN = (*NO_RESULT, "export")
 SECTIONS = (
-    "seed", "device", "checkpoint_seconds", "items", "ingest", "split", "resize", "backbone", "precompute", "head",
-    "optimizer", "transforms", "lr_find", "train_head", "augment", "unfreeze", "train_full", "tta", "export",
+    "task", "seed", "device", "checkpoint_seconds", "items", "ingest", "split", "resize", "backbone", "precompute",
+    "head", "optimizer", "transforms", "lr_find", "train_head", "augment", "unfreeze", "train_full", "tta", "export",
 )  # fmt: skip
 MOST_NODES = 5000  # ours has 150; libyaml takes a minute or its stack overflows where 50,000 lie in each other
 MOST_ALIASES = 30  # beside merges: ten levels of three merge 59,049 maps, and thirty levels all of memory

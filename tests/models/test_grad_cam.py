@@ -9,12 +9,13 @@ from stages.models.networks.backbone import Body, pool
 from stages.models.networks.head import Head, HeadParams, new_head
 from stages.models.serving.grad_cam import Explained
 from stages.runtime.errors import StageError
+from stages.tasks.single_label import SingleLabel
 from tests.conftest import BODY
 
 
 def trained_head(n_features: int) -> Head:
     """With statistics that are not those of a fresh BatchNorm."""
-    head = new_head(HeadParams(hidden=16, dropout=0.5), n_features, ["a", "b", "c"], seed=1)
+    head = new_head(HeadParams(hidden=16, dropout=0.5), n_features, SingleLabel.of(["a", "b", "c"]), seed=1)
     with torch.no_grad():
         for layer in head:
             if isinstance(layer, nn.BatchNorm1d):

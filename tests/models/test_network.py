@@ -1,17 +1,23 @@
 """The equivalences that the recipe rests on."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.models.networks.backbone import Body
 from stages.models.networks.head import HeadParams, load_head, new_head, save_head
-from stages.models.networks.network import Network, load_network, save_network
+from stages.models.networks.network import Network, load_network, save_network, shape_of
+from stages.runtime.errors import StageError
+from stages.tasks.single_label import SingleLabel
 from stages.training.compute.batches import Batch
 from stages.training.compute.device import Compute, DeviceParams, compute_on
 from stages.training.compute.predict import predict
@@ -21,6 +27,7 @@ from stages.training.loop.step import train_step
 from stages.vision.batches.preprocessing import Backbone, Resizing
 from tests.conftest import BODY
 
+TASK = SingleLabel.of(["a", "b", "c"])
 CPU = Compute(torch.device("cpu"), torch.float32)
 ABOUT = Backbone(name=BODY, sha256="", source="", mean=[0.5] * 3, std=[0.5] * 3, interpolation="bicubic", crop_pct=1.0)
 
@@ -29,7 +36,7 @@ ABOUT = Backbone(name=BODY, sha256="", source="", mean=[0.5] * 3, std=[0.5] * 3,
 def network() -> Network:
     torch.manual_seed(1)
     body = Body(BODY)
-    head = new_head(HeadParams(hidden=16, dropout=[0.25, 0.5]), body.n_features, ["a", "b", "c"], seed=1)
+    head = new_head(HeadParams(hidden=16, dropout=[0.25, 0.5]), body.n_features, TASK, seed=1)
     return CPU.place(Network(ABOUT, Resizing(size_px=340, jpeg_quality=95), body, head, 32))
 
 
@@ -51,7 +58,8 @@ def step(network: Network, images: torch.Tensor, trained: list[bool], bn_freeze:
     lrs = [0.1 * on for on in trained]
     optimizer = make_optimizer(OptimizerParams(name="sgd", momentum=0.9, weight_decay=0.1), network.groups(), lrs)
     train_mode(network, bn_freeze)
-    train_step(network, images, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), optimizer, CPU)
+    batch = Batch(images, np.arange(8), 0, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]))
+    train_step(network, batch, TASK, optimizer, CPU)
 
 
 def test_head_on_activations_equals_the_whole_network(network: Network, images: torch.Tensor) -> None:
@@ -148,11 +156,32 @@ def test_saved_and_loaded_says_the_same(network: Network, images: torch.Tensor, 
     assert load_head(tmp_path / "head.safetensors").shape == network.head.shape
 
 
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ({"name": "regression"}, "is a model of the task `regression`, and this version knows single_label: use it "),
+        ({}, "does not say what its task is: this version did not write it; train it anew"),
+        (None, "does not say what its task is: this version did not write it; train it anew"),
+    ],
+)
+def test_a_file_of_an_unknown_task_is_refused_in_one_line(
+    network: Network, tmp_path: Path, task: object, reason: str
+) -> None:
+    path = tmp_path / "any.safetensors"
+    shape: dict[str, Any] = shape_of(network).model_dump()
+    shape["head"]["task"] = task
+    for key, load, about in (("network", load_network, shape), ("head", load_head, shape["head"])):
+        save_file({"weight": torch.zeros(1)}, path, metadata={key: json.dumps(about)})
+        with pytest.raises(StageError, match=re.escape(f"{path} {reason}")) as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+
+
 def test_new_head_depends_on_its_seed_alone() -> None:
     params = HeadParams(hidden=8, dropout=0.5)
-    first = new_head(params, 4, ["a", "b"], seed=3)
+    first = new_head(params, 4, TASK, seed=3)
     torch.rand(10)
-    again, other = new_head(params, 4, ["a", "b"], seed=3), new_head(params, 4, ["a", "b"], seed=4)
+    again, other = new_head(params, 4, TASK, seed=3), new_head(params, 4, TASK, seed=4)
     weights = [head.state_dict()["2.weight"] for head in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -160,15 +189,15 @@ def test_new_head_depends_on_its_seed_alone() -> None:
 
 
 def test_predict_drops_padding(network: Network, images: torch.Tensor) -> None:
-    whole = predict(network, iter([Batch(images, np.arange(8), 0)]), 8, 1, CPU)
-    padded = predict(network, iter([Batch(images, np.arange(8), 3)]), 5, 1, CPU)
+    whole = predict(network, iter([Batch(images, np.arange(8), 0)]), 8, 1, TASK, CPU)
+    padded = predict(network, iter([Batch(images, np.arange(8), 3)]), 5, 1, TASK, CPU)
     np.testing.assert_array_equal(padded, whole[:5])
     np.testing.assert_allclose(whole.sum(1), 1, rtol=1e-6)
 
 
 def test_a_fresh_head_is_kaimings() -> None:
     """He et al. 2015, eq. 10: a standard deviation of sqrt(2 / inputs), no bias."""
-    head = new_head(HeadParams(hidden=400, dropout=0.5), 600, ["a", "b", "c"], seed=1)
+    head = new_head(HeadParams(hidden=400, dropout=0.5), 600, TASK, seed=1)
     for layer, inputs in ((head[2], 600), (head[6], 400)):
         assert isinstance(layer, nn.Linear)
         assert float(layer.weight.detach().std()) == pytest.approx((2 / inputs) ** 0.5, rel=0.05)

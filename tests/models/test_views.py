@@ -85,5 +85,5 @@ def test_an_epoch_sees_one_view_of_every_picture(views: Views) -> None:
         batches = list(feed.epoch(epoch))
         assert len(batches) == feed.n_batches()
         assert {int(row) for batch in batches for row in batch.rows} == set(range(len(shas)))
-        for x, rows, _ in batches:
+        for x, rows, *_ in batches:
             np.testing.assert_array_equal(x.numpy(), views.take(epoch % 2, [shas[row] for row in rows]))

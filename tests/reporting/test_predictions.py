@@ -7,8 +7,10 @@ import pytest
 from stages.evaluate import metrics
 from stages.reporting.results.predictions import Predictions
 from stages.reporting.results.scores import by_class, calibration, confused, confusion, mean_interval, wilson
+from stages.tasks.single_label import SingleLabel
 
 CLASSES = ["cat", "dog", "pug"]
+TASK, TWO = SingleLabel.of(CLASSES), SingleLabel.of(["a", "b"])
 ROWS = [  # truth, probabilities
     ("cat", [0.90, 0.05, 0.05]),  # 0 right
     ("cat", [0.60, 0.30, 0.10]),  # 1 right
@@ -25,7 +27,7 @@ ROWS = [  # truth, probabilities
 @pytest.fixture
 def predictions() -> Predictions:
     columns = {f"tta:{name}": np.array([row[1][i] for row in ROWS], np.float32) for i, name in enumerate(CLASSES)}
-    return Predictions.of(pd.DataFrame({"id": range(9), "label": [row[0] for row in ROWS]} | columns), "tta")
+    return Predictions.of(pd.DataFrame({"id": range(9), "label": [row[0] for row in ROWS]} | columns), "tta", TASK)
 
 
 def test_what_is_said(predictions: Predictions) -> None:
@@ -42,7 +44,8 @@ def test_the_mean_of_the_losses_is_the_log_loss_of_the_metrics() -> None:
     valid = pd.DataFrame({"id": range(3), "label": ["a", "a", "a"]} | columns)
     plain = valid.rename(columns=lambda name: name.replace("tta", "plain"))
     both = pd.concat([valid, plain[["plain:a", "plain:b"]]], axis=1)
-    assert Predictions.of(valid, "tta").losses.mean() == pytest.approx(metrics(both)["log_loss_tta"], abs=1e-5)
+    losses = Predictions.of(valid, "tta", TWO).losses
+    assert losses.mean() == pytest.approx(metrics(both, TWO)["log_loss_tta"], abs=1e-5)
 
 
 def test_most_correct_and_most_incorrect(predictions: Predictions) -> None:
@@ -57,12 +60,12 @@ def test_most_uncertain_has_the_smallest_margin(predictions: Predictions) -> Non
 
 def test_of_two_classes_the_most_uncertain_are_nearest_to_one_half() -> None:
     p = np.array([0.9, 0.45, 0.52, 0.1, 0.6])
-    two = Predictions(["a", "b"], np.zeros(5, np.int64), np.stack([p, 1 - p], axis=1))
+    two = Predictions(TWO, np.zeros(5, np.int64), np.stack([p, 1 - p], axis=1))
     assert two.most_uncertain(5) == np.argsort(abs(p - 0.5)).tolist()
 
 
 def test_equals_keep_their_order() -> None:
-    same = Predictions(["a", "b"], np.zeros(400, np.int64), np.tile([0.3, 0.7], (400, 1)))
+    same = Predictions(TWO, np.zeros(400, np.int64), np.tile([0.3, 0.7], (400, 1)))
     assert same.top_losses(30) == same.most_uncertain(30) == same.most(False, 0, 30) == list(range(30))
 
 
@@ -76,7 +79,7 @@ def test_random_ones_are_right_or_wrong_and_the_same_for_a_seed(predictions: Pre
     some = predictions.random(True, 2, 1)
     assert set(some) < {0, 1, 4, 5, 7}
     assert some == predictions.random(True, 2, 1)
-    many = Predictions(["a", "b"], np.arange(200) % 2, np.tile([0.7, 0.3], (200, 1)))
+    many = Predictions(TWO, np.arange(200) % 2, np.tile([0.7, 0.3], (200, 1)))
     assert [row // 2 for row in many.random(True, 20, 1)] != [row // 2 for row in many.random(False, 20, 1)]
     assert {tuple(predictions.random(True, 2, seed)) for seed in range(20)} > {tuple(some)}
 
@@ -98,7 +101,7 @@ def test_a_row_for_each_class_the_worst_first(predictions: Predictions) -> None:
 
 
 def test_a_class_that_nobody_is_or_says_has_no_figures() -> None:
-    one = Predictions(["a", "b"], np.zeros(2, np.int64), np.array([[0.9, 0.1], [0.8, 0.2]]))
+    one = Predictions(TWO, np.zeros(2, np.int64), np.array([[0.9, 0.1], [0.8, 0.2]]))
     table = by_class(one, {}).set_index("label")
     assert table.loc["b", ["recall", "precision", "log_loss"]].isna().all()
     assert table.loc["a", "recall"] == 1

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from stages.evaluate import metrics, steps
+from stages.tasks.single_label import SingleLabel
 from tests.conftest import Project
 
 
@@ -21,7 +22,7 @@ def test_metrics_of_known_predictions() -> None:
             "tta:b": [0.2, 0.4, 0.3, 0.8],
         }
     )
-    assert metrics(valid) == pytest.approx(
+    assert metrics(valid, SingleLabel.of_columns(valid)) == pytest.approx(
         {
             "accuracy": 0.5,
             "log_loss": -np.log([0.9, 0.2, 0.4, 0.9]).mean(),
@@ -54,6 +55,7 @@ def test_a_row_for_each_step_and_size() -> None:
         {"train_head": head, "augment": head.tail(1), "train_full": full},
         head_tta(0),
         {"accuracy_tta": 0.95, "log_loss_tta": 0.2},
+        SingleLabel.shown,
     )
     assert table["step"].tolist() == ["head", "augment", "full 128 px", "full 224 px", "kept: epoch 2", "TTA"]
     assert table["epochs"].tolist() == [2, 1, 2, 1, 0, 0]
@@ -66,7 +68,7 @@ def test_a_row_for_the_heads_tta_where_there_are_views() -> None:
     history = pd.DataFrame({"epoch": [1], "accuracy": [0.5], "valid_loss": [0.9]})
     names = ("train_head", "augment", "train_full")
     result = {"accuracy_tta": 0.95, "log_loss_tta": 0.2}
-    table = steps(dict.fromkeys(names, history), head_tta(4), result)
+    table = steps(dict.fromkeys(names, history), head_tta(4), result, SingleLabel.shown)
     assert table["step"].tolist() == ["head", "augment", "head's TTA", "full", "TTA"]
     assert (table["accuracy"][2], table["log_loss"][2]) == (0.65, 0.75)
 

@@ -41,7 +41,7 @@ def test_onnx_says_what_torch_says_of_any_number_of_pictures(exported: Project) 
     shards = Shards(exported.folder / "data/resize/shards")
     compute = Compute(torch.device("cpu"), torch.float32)
     pictures = Pictures(shards, list(shards.sha256s()), network.about, network.size_px, 16, compute)
-    by_torch = predict(network, pictures.batches(), len(pictures), pictures.n_batches(), compute)
+    by_torch = predict(network, pictures.batches(), len(pictures), pictures.n_batches(), network.task, compute)
     session = onnxruntime.InferenceSession(exported.folder / "data/export/model.onnx")
     pixels = np.stack([pictures.cut(row).permute(2, 0, 1).numpy() for row in range(len(pictures))])
     for rows in (slice(0, 1), slice(0, len(pictures))):
@@ -63,7 +63,7 @@ def diverged(network: Network) -> Network:
 def untraceable(network: Network) -> Network:
     """A body that raises while it is traced: LeViT, at a size that it does not take."""
     body = Body("levit_128s")
-    head = new_head(HeadParams(hidden=16, dropout=0.5), body.n_features, network.head.shape.classes, seed=0)
+    head = new_head(HeadParams(hidden=16, dropout=0.5), body.n_features, network.task, seed=0)
     about = network.about.model_copy(update={"name": "levit_128s"})
     return Network(about, network.resize, body, head, size_px=32)
 
@@ -125,7 +125,7 @@ def test_the_same_bytes_again_and_nothing_of_this_machine(exported: Project, tmp
 
 def test_model_json_holds_what_is_needed(exported: Project, about: dict[str, object]) -> None:
     metrics = json.loads((exported.folder / "data/evaluate/metrics.json").read_text(encoding="utf-8"))
-    assert about["classes"] == ["blue", "green", "red"]
+    assert about["task"] == {"name": "single_label", "classes": ["blue", "green", "red"]}
     assert about["metrics"] == metrics
     assert about["preprocessing"] == {
         "upright": "EXIF orientation applied, transparent on white, RGB",

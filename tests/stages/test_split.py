@@ -11,8 +11,11 @@ import pytest
 from stages.dataset.splitting.folds import get_cv_idxs, stratified_idxs
 from stages.runtime.errors import StageError
 from stages.split import SplitParams, remarks, split
+from stages.tasks.single_label import SingleLabel
 
 DOG_BREEDS = Path(__file__).parents[3] / "shared" / "data" / "dogbreeds_labels.csv"
+
+TASK = SingleLabel
 
 
 def table(labels: list[str], part: str = "train", groups: list[str] | None = None) -> pd.DataFrame:
@@ -39,7 +42,7 @@ def copies(rows: pd.DataFrame, *sets: list[int]) -> pd.DataFrame:
 
 
 def said(rows: pd.DataFrame, **changes: object) -> list[str]:
-    return list(remarks(rows, split(rows, params(**changes), seed=1), params(**changes)))
+    return list(remarks(rows, split(rows, params(**changes), TASK, seed=1), params(**changes), TASK))
 
 
 def ids(rows: pd.DataFrame) -> set[str]:
@@ -62,7 +65,7 @@ def test_golden_class_counts_of_the_dog_breeds() -> None:
         "bernese_mountain_dog": 114, "shih-tzu": 112, "great_pyrenees": 111, "pomeranian": 111, "basenji": 110,
         "samoyed": 109,
     }  # fmt: skip
-    parts = split(table(breeds.tolist()), params(cv_idx=4), seed=42)
+    parts = split(table(breeds.tolist()), params(cv_idx=4), TASK, seed=42)
     assert (len(parts["train"]), len(parts["valid"])) == (8178, 2044)
 
 
@@ -84,7 +87,7 @@ def test_stratified_folds_cover_and_keep_shares() -> None:
 
 def test_folders_give_the_split_and_test_has_no_labels() -> None:
     rows = pd.concat([table(["a", "b"]), table(["a"], "valid"), table(["", ""], "test")])
-    parts = split(rows, params(method="folders"), seed=1)
+    parts = split(rows, params(method="folders"), TASK, seed=1)
     assert [len(parts[part]) for part in ("train", "valid", "test")] == [2, 1, 2]
     assert parts["test"]["label"].tolist() == ["", ""]
 
@@ -112,12 +115,12 @@ GROUPED = table(["a", "b"] * 10, groups=["x"] * 10 + ["y"] * 10)
 )
 def test_errors(rows: pd.DataFrame, changes: dict[str, object], message: str) -> None:
     with pytest.raises(StageError, match=message):
-        split(rows, params(**changes), seed=42)
+        split(rows, params(**changes), TASK, seed=42)
 
 
 def test_without_doubles_the_golden_split_is_what_it_was() -> None:
     rows = table(["a", "b"] * 50)
-    parts = split(rows, params(cv_idx=2), seed=42)
+    parts = split(rows, params(cv_idx=2), TASK, seed=42)
     assert ids(parts["valid"]) == {f"{i:05d}" for i in get_cv_idxs(100, 2)}
     assert parts["valid"]["id"].is_monotonic_increasing
     assert parts["duplicates"].empty
@@ -128,8 +131,8 @@ def test_doubles_go_where_the_first_goes_and_folds_stay_disjoint(method: str) ->
     rows = copies(table(["a", "b"] * 50), [3, 40, 77], [10, 11], [98, 99])
     folds = []
     for cv_idx in range(5):
-        plain = split(rows, params(method=method, cv_idx=cv_idx, group_duplicates=False), 42)["valid"]
-        valid = split(rows, params(method=method, cv_idx=cv_idx), 42)["valid"]
+        plain = split(rows, params(method=method, cv_idx=cv_idx, group_duplicates=False), TASK, 42)["valid"]
+        valid = split(rows, params(method=method, cv_idx=cv_idx), TASK, 42)["valid"]
         first = {"00040": "00003", "00077": "00003", "00011": "00010", "00099": "00098"}
         assert ids(valid) == {one for one in ids(rows) if first.get(one, one) in ids(plain)}
         folds.append(ids(valid))
@@ -139,7 +142,7 @@ def test_doubles_go_where_the_first_goes_and_folds_stay_disjoint(method: str) ->
 def test_doubles_are_listed_with_labels_parts_and_sides() -> None:
     rows = pd.concat([table(["a", "b"] * 10), table([""] * 2, "test")], ignore_index=True)
     rows = copies(rows, [4, 5], [0, 8, 20])
-    off = split(rows, params(group_duplicates=False), seed=1)
+    off = split(rows, params(group_duplicates=False), TASK, seed=1)
     valid = ids(off["valid"])
     sides = {place: "valid" if f"{place:05d}" in valid else "train" for place in (0, 4, 5, 8)}
     expected = [
@@ -158,7 +161,7 @@ def test_of_three_alike_the_two_nearest_links_are_listed() -> None:
     thumbs = [one, one + 2 * (np.arange(256) % 2), one + 3 * (np.arange(256) % 2)]
     rows = table(["a", "b"] * 10)
     rows.loc[[3, 6, 9], "thumb"] = [bytes(thumb.astype(np.int8)) for thumb in thumbs]
-    found = split(rows, params(), 42)["duplicates"]
+    found = split(rows, params(), TASK, 42)["duplicates"]
     assert found[["id", "other_id", "kind"]].to_numpy().tolist() == [
         ["00006", "00009", "near"],
         ["00003", "00006", "near"],
@@ -169,10 +172,10 @@ def test_of_three_alike_the_two_nearest_links_are_listed() -> None:
 def test_folders_a_straddling_group_trains() -> None:
     rows = pd.concat([table(["a", "b", "a"]), table(["a", "b", "b"], "valid")], ignore_index=True)
     rows = copies(rows, [0, 3], [4, 5])
-    parts = split(rows, params(method="folders"), seed=1)
+    parts = split(rows, params(method="folders"), TASK, seed=1)
     assert parts["train"]["sha256"].tolist() == ["train00000", "train00001", "train00002", "train00000"]
     assert parts["valid"]["id"].tolist() == ["00001", "00002"]
-    kept = split(rows, params(method="folders", group_duplicates=False), seed=1)
+    kept = split(rows, params(method="folders", group_duplicates=False), TASK, seed=1)
     assert len(kept["valid"]) == 3
     assert "doubles in train and valid: 1: see data/split/duplicates.csv" in said(
         rows, method="folders", group_duplicates=False
@@ -210,7 +213,7 @@ def test_a_draw_that_mixes_valid_into_train_is_said(method: str) -> None:
 def test_groups_of_a_column_stay_together(method: str) -> None:
     groups = [f"g{i // 4:02d}" for i in range(120)]
     rows = table(["a", "b", "b"] * 40, groups=groups)
-    folds = [split(rows, params(method=method, cv_idx=k, group_column="who"), 42)["valid"] for k in range(5)]
+    folds = [split(rows, params(method=method, cv_idx=k, group_column="who"), TASK, 42)["valid"] for k in range(5)]
     assert sorted(pd.concat(folds)["id"]) == rows["id"].tolist()
     for fold in folds:
         chosen = set(rows["group"][rows["id"].isin(fold["id"])])
@@ -225,7 +228,7 @@ def test_stratified_groups_keep_shares_that_random_ones_do_not() -> None:
     rows = table(["a" if i < 30 else "b" for i in range(90)], groups=groups)
     shares = {
         method: [
-            (split(rows, params(method=method, cv_idx=k, group_column="who"), 7)["valid"]["label"] == "a").sum()
+            (split(rows, params(method=method, cv_idx=k, group_column="who"), TASK, 7)["valid"]["label"] == "a").sum()
             for k in range(5)
         ]
         for method in ("random", "stratified")
@@ -237,10 +240,11 @@ def test_stratified_groups_keep_shares_that_random_ones_do_not() -> None:
 def test_doubles_merge_groups() -> None:
     rows = copies(table(["a", "b"] * 20, groups=[f"g{i // 2:02d}" for i in range(40)]), [0, 39])
     for cv_idx in range(4):
-        valid = ids(split(rows, params(cv_idx=cv_idx, group_column="who"), 42)["valid"])
+        valid = ids(split(rows, params(cv_idx=cv_idx, group_column="who"), TASK, 42)["valid"])
         assert {"00000", "00001", "00038", "00039"} <= valid or not {"00000", "00001", "00038", "00039"} & valid
     folds = [
-        ids(split(rows, params(cv_idx=k, group_column="who", group_duplicates=False), 42)["valid"]) for k in range(5)
+        ids(split(rows, params(cv_idx=k, group_column="who", group_duplicates=False), TASK, 42)["valid"])
+        for k in range(5)
     ]
     assert any(("00000" in fold) != ("00039" in fold) for fold in folds)
 

@@ -9,7 +9,7 @@ import torch
 from stages.models.networks.network import load_network
 from stages.store.shards import Shards
 from stages.train_full import TrainFullParams, ends, phases
-from stages.training.loop.fit import look
+from stages.training.loop.fit import validate
 from stages.vision.batches.picture_feed import PictureFeed
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import TransformsParams
@@ -23,11 +23,10 @@ def looked(folder: Path, model: str) -> dict[str, float]:
     """Valid loss and accuracy of a stored network, on the pictures."""
     network = CPU.place(load_network(folder / model))
     valid = pd.read_csv(folder / "data/split/valid.csv")
-    classes = network.head.shape.classes
-    labels = torch.tensor([classes.index(label) for label in valid["label"]])
+    targets = torch.from_numpy(network.task.parse(valid["label"].tolist(), valid["id"].tolist()))
     shards = Shards(folder / "data/resize/shards")
     pictures = Pictures(shards, valid["sha256"].tolist(), network.about, network.size_px, 8, CPU)
-    return look(network, PictureFeed(pictures, labels, NONE, [0]), CPU)
+    return validate(network, PictureFeed(pictures, targets, NONE, [0]), network.task, CPU)
 
 
 def test_epoch_0_is_the_network_as_it_came(reproduced: Project) -> None:

@@ -31,7 +31,9 @@ def test_n_aug_0_is_plain_and_n_aug_5_is_two_copies_and_five_views(reproduced: P
     assert plain.shape == (11, 3)
     np.testing.assert_array_equal(plain, averaged)
     plain, averaged = tta(network, pictures, SIDE_ON, 5, [1], CPU)
-    views = [predict(network, pictures.batches(draws=draw(SIDE_ON, 11, [1, k])), 11, 3, CPU) for k in range(5)]
+    views = [
+        predict(network, pictures.batches(draws=draw(SIDE_ON, 11, [1, k])), 11, 3, network.task, CPU) for k in range(5)
+    ]
     np.testing.assert_allclose(averaged, np.mean([plain, plain, *views], axis=0), atol=1e-6)
     assert (averaged != plain).any()
 

@@ -19,7 +19,7 @@ from stages.training.loop.fit import fit
 from stages.training.loop.history import History
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
 from stages.training.loop.schedule import ScheduleParams, make_schedule
-from tests.models.test_network import CPU
+from tests.models.test_network import CPU, TASK
 from tests.training.test_fit import TensorFeed
 
 N_BATCHES, EPOCHS = 3, 2  # of each of two phases
@@ -86,7 +86,7 @@ def train(
             continue
         optimizer = make_optimizer(params, [list(model.parameters())], [0.01])
         scheduled = make_schedule(SCHEDULES[schedule], N_BATCHES)
-        fit(model, feed, feed, optimizer, scheduled, EPOCHS, compute, False, 0.1, history, keeper, saved)
+        fit(model, feed, feed, TASK, optimizer, scheduled, EPOCHS, compute, False, 0.1, history, keeper, saved)
     last = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     keeper.restore()
     saved.forget()

@@ -9,7 +9,7 @@ from stages.training.loop import lr_finder
 from stages.training.loop.lr_finder import RangeTestParams, range_test, suggest
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
 from stages.training.loop.step import train_step
-from tests.models.test_network import CPU, images, network, state, unchanged  # noqa: F401 (fixtures)
+from tests.models.test_network import CPU, TASK, images, network, state, unchanged  # noqa: F401 (fixtures)
 from tests.training.test_fit import TensorFeed
 
 PARAMS = RangeTestParams(lr_start=1e-5, lr_end=10, n_iterations=20)
@@ -24,8 +24,8 @@ def optimizer_of(network: Network) -> torch.optim.Optimizer:
 @pytest.mark.parametrize("raises", [False, True])
 def test_nothing_is_touched(network: Network, monkeypatch: pytest.MonkeyPatch, raises: bool) -> None:
     optimizer, feed = optimizer_of(network), TensorFeed()
-    for x, rows, _ in feed.epoch(0):  # an optimiser that has seen something
-        train_step(network, x, feed.labels[rows], optimizer, CPU)
+    for batch in feed.epoch(0):  # an optimiser that has seen something
+        train_step(network, batch, TASK, optimizer, CPU)
     optimizer.zero_grad(set_to_none=True)
     network.eval()
     network.head.train()
@@ -43,9 +43,9 @@ def test_nothing_is_touched(network: Network, monkeypatch: pytest.MonkeyPatch, r
 
         monkeypatch.setattr(lr_finder, "train_step", fails)
         with pytest.raises(RuntimeError, match="out of memory"):
-            range_test(network, feed, optimizer, PARAMS, CPU, bn_freeze=True)
+            range_test(network, feed, TASK, optimizer, PARAMS, CPU, bn_freeze=True)
     else:
-        assert len(range_test(network, feed, optimizer, PARAMS, CPU, bn_freeze=True)) > 5
+        assert len(range_test(network, feed, TASK, optimizer, PARAMS, CPU, bn_freeze=True)) > 5
     assert unchanged(weights, network) == set(weights)
     after = list(optimizer.state_dict()["state"].values())
     assert all(torch.equal(s[k], t[k]) for s, t in zip(moments, after, strict=True) for k in s)
@@ -63,13 +63,13 @@ def test_rates_grow_geometrically_and_stop_when_the_loss_explodes(
     seen: list[list[float]] = []
 
     def fake(
-        model: object, x: object, y: object, optimizer: torch.optim.Optimizer, compute: object, scaler: object
+        model: object, batch: object, task: object, optimizer: torch.optim.Optimizer, compute: object, scaler: object
     ) -> float:
         seen.append([group["lr"] for group in optimizer.param_groups])
         return next(losses)
 
     monkeypatch.setattr(lr_finder, "train_step", fake)
-    curve = range_test(network, TensorFeed(), optimizer_of(network), PARAMS, CPU, bn_freeze=True)
+    curve = range_test(network, TensorFeed(), TASK, optimizer_of(network), PARAMS, CPU, bn_freeze=True)
     assert len(curve) == 4
     assert curve["lr"].iloc[0] == pytest.approx(1e-5)
     ratio = (10 / 1e-5) ** (1 / 19)
@@ -95,7 +95,7 @@ def test_a_range_that_does_not_grow_is_refused() -> None:
 def test_a_loss_that_is_no_number_ends_it(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 0.9, float("nan"), 0.8, 0.7])
     monkeypatch.setattr(lr_finder, "train_step", lambda *_, **__: next(losses))
-    assert len(range_test(network, TensorFeed(), optimizer_of(network), PARAMS, CPU, bn_freeze=True)) == 2
+    assert len(range_test(network, TensorFeed(), TASK, optimizer_of(network), PARAMS, CPU, bn_freeze=True)) == 2
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -103,4 +103,4 @@ def test_a_first_loss_that_is_no_number_is_one_clear_line(network: Network, valu
     with torch.no_grad():
         network.head[6].bias.fill_(value)  # type: ignore[operator]
     with pytest.raises(StageError, match=r"the loss is nan before the first step.*Lower .*train_head\.lr"):
-        range_test(network, TensorFeed(), optimizer_of(network), PARAMS, CPU, bn_freeze=True)
+        range_test(network, TensorFeed(), TASK, optimizer_of(network), PARAMS, CPU, bn_freeze=True)

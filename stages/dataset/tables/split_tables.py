@@ -19,8 +19,3 @@ def read_rows(folder: Path, part: str) -> Rows:
     """`folder`: of the stage split; `part`: train, valid or test."""
     table = pd.read_csv(folder / f"{part}.csv", dtype=str, keep_default_na=False)
     return Rows(table["id"].tolist(), table["label"].tolist(), table["sha256"].tolist())
-
-
-def classes_of(train: Rows) -> list[str]:
-    """Sorted: the order of every probability vector."""
-    return sorted(set(train.labels))

@@ -21,7 +21,7 @@ class AugmentedActivations:
 
     body: Body
     pictures: Pictures
-    labels: torch.Tensor
+    targets: torch.Tensor
     transforms: TransformsParams
     batch_size: int
     key: list[int]
@@ -35,11 +35,12 @@ class AugmentedActivations:
         # From the start of a batch of the body: on some devices a result depends on its place in the batch.
         start = at - at % self.pictures.batch_size
         waiting, seen = torch.empty(0, self.body.n_features, device=compute.device), at - start
-        for images, rows, padding in self.pictures.batches(order[start:], draw(self.transforms, n, [*key, 1])):
+        for batch in self.pictures.batches(order[start:], draw(self.transforms, n, [*key, 1])):
             with torch.no_grad(), compute.autocast():
-                pooled = self.body(images)
-            waiting = torch.cat([waiting, pooled[seen : len(rows) - padding]])
+                pooled = self.body(batch.x)
+            waiting = torch.cat([waiting, pooled[seen : len(batch.rows) - batch.padding]])
             seen = 0
             while len(waiting) >= self.batch_size:
-                yield Batch(waiting[: self.batch_size], order[at : at + self.batch_size], 0)
+                rows = order[at : at + self.batch_size]
+                yield Batch(waiting[: self.batch_size], rows, 0, self.targets[rows].to(compute.device))
                 waiting, at = waiting[self.batch_size :], at + self.batch_size

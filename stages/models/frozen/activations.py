@@ -22,10 +22,10 @@ from stages.vision.batches.transforms import Draws
 
 def activations(body: Body, feed: Pictures, draws: Draws | None = None) -> Iterator[npt.NDArray[np.float32]]:
     """float32 (2C,) of each picture in the feed's order, augmented by `draws` or plain."""
-    for images, rows, padding in feed.batches(draws=draws):
+    for batch in feed.batches(draws=draws):
         with torch.inference_mode(), feed.compute.autocast():
-            pooled = body(images)
-        yield from pooled[: len(rows) - padding].float().cpu().numpy()
+            pooled = body(batch.x)
+        yield from pooled[: len(batch.rows) - batch.padding].float().cpu().numpy()
 
 
 def depends_on(feed: Pictures, weights_sha256: str) -> dict[str, Any]:

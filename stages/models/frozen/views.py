@@ -78,8 +78,10 @@ class Views:
 class ViewsFeed:
     """Batches of remembered views, float32 (batch_size, 2C): epoch e sees view e mod K of every picture."""
 
-    def __init__(self, views: Views, sha256s: list[str], labels: torch.Tensor, batch_size: int, key: list[int]) -> None:
-        self.views, self.sha256s, self.labels, self.batch_size, self.key = views, sha256s, labels, batch_size, key
+    def __init__(
+        self, views: Views, sha256s: list[str], targets: torch.Tensor, batch_size: int, key: list[int]
+    ) -> None:
+        self.views, self.sha256s, self.targets, self.batch_size, self.key = views, sha256s, targets, batch_size, key
 
     def n_batches(self) -> int:
         return -(-len(self.sha256s) // self.batch_size)
@@ -92,4 +94,5 @@ class ViewsFeed:
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             vectors = self.views.take(view, [self.sha256s[row] for row in rows])
-            yield Batch(torch.from_numpy(vectors).to(self.views.pictures.compute.device), rows, 0)
+            device = self.views.pictures.compute.device
+            yield Batch(torch.from_numpy(vectors).to(device), rows, 0, self.targets[rows].to(device))

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from stages.runtime.params import Fraction, Positive, Section
+from stages.tasks.registry import AnyTask, check_known
 
 
 class HeadParams(Section):
@@ -17,23 +18,17 @@ class HeadParams(Section):
     dropout: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | Fraction
 
 
-def _each_once(classes: list[str]) -> list[str]:
-    if len(set(classes)) < len(classes):
-        raise ValueError("a class is there twice")
-    return classes
-
-
 class HeadShape(Section):
-    """All that is needed to build a head again; travels in its file."""
+    """All that is needed to build a head again, and what it has learnt; travels in its file."""
 
     n_features: Positive
     hidden: Positive
     dropout: tuple[Fraction, Fraction]
-    classes: Annotated[list[str], Field(min_length=2), AfterValidator(_each_once)]
+    task: AnyTask
 
 
 class Head(nn.Sequential):
-    """Features (n, 2C) to logits (n, classes)."""
+    """Features (n, 2C) to the outputs that the task wants (n, n_outputs)."""
 
     def __init__(self, shape: HeadShape) -> None:
         super().__init__(
@@ -43,18 +38,18 @@ class Head(nn.Sequential):
             nn.ReLU(),
             nn.BatchNorm1d(shape.hidden),
             nn.Dropout(shape.dropout[1]),
-            nn.Linear(shape.hidden, len(shape.classes)),
+            nn.Linear(shape.hidden, shape.task.n_outputs),
         )
         self.shape = shape
 
 
-def new_head(params: HeadParams, n_features: int, classes: list[str], seed: int) -> Head:
+def new_head(params: HeadParams, n_features: int, task: AnyTask, seed: int) -> Head:
     """A fresh head from its own generator: Kaiming-normal weights, zero biases.
 
     `dropout` is one number for both layers (0.7's `ps=0.5`) or a pair.
     """
     first, last = params.dropout if isinstance(params.dropout, list) else [params.dropout] * 2
-    shape = HeadShape(n_features=n_features, hidden=params.hidden, dropout=(first, last), classes=classes)
+    shape = HeadShape(n_features=n_features, hidden=params.hidden, dropout=(first, last), task=task)
     head = Head(shape)
     generator = torch.Generator().manual_seed(seed)
     for layer in head:
@@ -71,15 +66,11 @@ def save_head(head: Head, path: Path) -> None:
 
 
 def load_head(path: Path) -> Head:
-    """The head that `save_head` wrote, on the CPU."""
+    """The head that `save_head` wrote, on the CPU. Raises StageError: a head of a task that is not known here."""
     with safe_open(path, framework="pt") as file:
-        shape = HeadShape.model_validate_json(file.metadata()["head"])
+        about = file.metadata()["head"]
+        check_known(about, ["task"], path)
+        shape = HeadShape.model_validate_json(about)
         head = Head(shape)
         head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
     return head
-
-
-def labels_to_indexes(labels: list[str], classes: list[str]) -> torch.Tensor:
-    """int64 (n,): the place of each label in the sorted classes."""
-    index = {label: place for place, label in enumerate(classes)}
-    return torch.tensor([index[label] for label in labels], dtype=torch.int64)

@@ -17,10 +17,10 @@ from stages.runtime.errors import StageError
 
 
 class Explained(nn.Module):
-    """Normalised images (n, 3, s, s) to (probabilities (n, classes), heat (n, h, w), 0 to 1).
+    """Normalised images (n, 3, s, s) to (predictions (n, ...), heat (n, h, w), 0 to 1).
 
-    `labels` int64 (n,): the classes that the heat is of; by default the likeliest. Raises StageError: the map of the
-    network is no square.
+    `labels` int64 (n,): the outputs that the heat is of; by default those that the task explains: the likeliest class.
+    Raises StageError: the map of the network is no square.
     """
 
     def __init__(self, body: Body, head: Head) -> None:
@@ -32,7 +32,7 @@ class Explained(nn.Module):
         maps = self.body.maps(images)
         hidden = first(norm(pool(maps)))
         logits = last(last_norm(relu(hidden)))
-        labels = logits.argmax(1) if labels is None else labels
+        labels = self.head.shape.task.explained(logits) if labels is None else labels
         gradient = weight(last)[labels] * slope(last_norm) * (hidden > 0)
         weights = gradient @ weight(first) * slope(norm)
         weights = weights.unflatten(1, (2, -1)).sum(1).unsqueeze(2)  # of the largest value and of the mean
@@ -42,7 +42,7 @@ class Explained(nn.Module):
             raise StageError(
                 f"no Grad-CAM: the network's last feature map has {heat.shape[1]} places, which is no square"
             )
-        return F.softmax(logits, dim=1), heat.view(-1, side, side)
+        return self.head.shape.task.predict(logits), heat.view(-1, side, side)
 
 
 def weight(layer: nn.Module) -> torch.Tensor:

@@ -84,10 +84,10 @@ def heat(network: Network, pictures: Pictures, labels: np.ndarray) -> Iterator[n
     """float32 (h, w) for each picture: where it shows `labels` (n,) to the network."""
     explained = Explained(network.body, network.head)
     with torch.inference_mode():
-        for x, rows, padding in pictures.batches() if len(pictures) else ():
+        for batch in pictures.batches() if len(pictures) else ():
             with pictures.compute.autocast():
-                _, heats = explained(x, torch.from_numpy(labels[rows]).to(x.device))
-            yield from heats[: len(rows) - padding].float().cpu().numpy()
+                _, heats = explained(batch.x, torch.from_numpy(labels[batch.rows]).to(batch.x.device))
+            yield from heats[: len(batch.rows) - batch.padding].float().cpu().numpy()
 
 
 def cropper(shards: Shards, crop_pct: float) -> Callable[[str], Image.Image]:

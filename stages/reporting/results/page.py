@@ -72,7 +72,7 @@ def charts(facts: Facts) -> dict[str, list[Markup]]:
     return {
         "steps": [
             chart(lambda ax, column=column: draw.draw_steps(ax, facts.steps, column))  # type: ignore[misc]
-            for column in ("accuracy", "log_loss")
+            for column in facts.predictions.task.shown
         ],
         "range_tests": [
             chart(
@@ -96,14 +96,14 @@ def summary(facts: Facts) -> dict[str, Any]:
     """The figures of the first sentence, with their 95 % intervals."""
     predictions, seed = facts.predictions, facts.params["seed"]
     n, n_right = len(predictions.truth), int(predictions.right.sum())
-    shares = pd.Series(predictions.truth).value_counts(normalize=True)
+    counts = pd.Series(predictions.truth).value_counts()
     return {
         "n": n,
         "n_right": n_right,
         "accuracy": wilson(n_right, n),
         "log_loss": mean_interval(predictions.losses, seed),
-        "most_common": predictions.classes[int(shares.index[0])],
-        "most_common_share": float(shares.iloc[0]),
+        "most_common": predictions.classes[int(counts.index[0])],
+        "most_common_share": predictions.task.baselines(predictions.truth)["accuracy"],
         "calibration_error": calibration(predictions)[1],
     }
 

@@ -7,31 +7,29 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from stages.tasks.registry import AnyTask
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-
-
-def probabilities(table: pd.DataFrame, kind: str) -> tuple[list[str], Floats]:
-    """(classes, float64 (n, classes)) of the columns `kind:<class>`, rows scaled to sum to 1 in float64."""
-    columns = [column for column in table if str(column).startswith(f"{kind}:")]
-    values = table[columns].to_numpy(np.float64)
-    return [str(column).removeprefix(f"{kind}:") for column in columns], values / values.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
 class Predictions:
     """`truth` int64 (n,), `p` float64 (n, classes). Lists of pictures are row numbers; equals keep their order."""
 
-    classes: list[str]
+    task: AnyTask
     truth: Ints
     p: Floats
 
     @classmethod
-    def of(cls, table: pd.DataFrame, kind: str) -> "Predictions":
+    def of(cls, table: pd.DataFrame, kind: str, task: AnyTask) -> "Predictions":
         """From data/tta/valid.parquet; `kind` is plain or tta."""
-        classes, p = probabilities(table, kind)
-        place = {label: number for number, label in enumerate(classes)}
-        return cls(classes, np.array([place[label] for label in table["label"]], np.int64), p)
+        truth = task.parse(table["label"].tolist(), table["id"].tolist())
+        return cls(task, truth, task.read(table, kind))
+
+    @property
+    def classes(self) -> list[str]:
+        return self.task.classes
 
     @cached_property
     def said(self) -> Ints:
@@ -41,7 +39,7 @@ class Predictions:
 
     @cached_property
     def right(self) -> npt.NDArray[np.bool_]:
-        right: npt.NDArray[np.bool_] = self.said == self.truth
+        right: npt.NDArray[np.bool_] = self.task.scores(self.p, self.truth)["accuracy"]
         return right
 
     @cached_property
@@ -52,10 +50,8 @@ class Predictions:
 
     @cached_property
     def losses(self) -> Floats:
-        """-ln p(truth), p clipped at float64's epsilon: the mean is scikit-learn's log loss, as in metrics.json."""
-        picked = self.p[np.arange(len(self.truth)), self.truth]
-        losses: Floats = -np.log(picked.clip(np.finfo(np.float64).eps, 1))
-        return losses
+        """The task's, of each picture: the mean is the log loss of metrics.json."""
+        return self.task.losses(self.p, self.truth)
 
     def random(self, right: bool, n: int, seed: int) -> list[int]:
         """n at random, in the table's order."""

@@ -12,30 +12,36 @@ Order = npt.NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """`x` on the device; `rows` (n,) the places of its items in the feed's list; the last `padding` are repeats."""
+    """What a feed yields.
+
+    `x` (n, ...): the network's inputs, on the device. `rows` (n,): the places of the items in the feed's list; the last
+    `padding` of them are repeats. `y` (n, ...): the targets, on the device; None where only predictions are wanted.
+    """
 
     x: torch.Tensor
     rows: Order
     padding: int
+    y: torch.Tensor | None = None
+
+    def targets(self) -> torch.Tensor:
+        """`y`. Raises TypeError: there are none."""
+        if self.y is None:
+            raise TypeError("this feed has no targets: it can be predicted, but neither trained nor measured on")
+        return self.y
 
 
-class Labelled(Protocol):
-    """Items with their labels, int64 (n,)."""
+class TrainFeed(Protocol):
+    """Shuffled, and augmented if there is augmentation: each epoch anew. Batches have targets."""
 
-    @property
-    def labels(self) -> torch.Tensor: ...
     def n_batches(self) -> int: ...
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        """`done`: so many batches of it are left out."""
 
 
-class TrainFeed(Labelled, Protocol):
-    """Shuffled, and augmented if there is augmentation: each epoch anew. `done`: so many batches of it are left out."""
+class ValidFeed(Protocol):
+    """In order, without augmentation. Batches have targets."""
 
-    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]: ...
-
-
-class ValidFeed(Labelled, Protocol):
-    """In order, without augmentation."""
-
+    def n_batches(self) -> int: ...
     def plain(self) -> Iterator[Batch]: ...
 
 

@@ -1,11 +1,10 @@
 """The training loop: one for the head on activations, the head on pictures and the whole network."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -16,7 +15,8 @@ from stages.runtime.signals import Stopped
 from stages.runtime.stage import track
 from stages.training.compute.batches import TrainFeed, ValidFeed
 from stages.training.compute.device import Compute
-from stages.training.compute.predict import Floats, predict
+from stages.training.compute.predict import predict_batches
+from stages.training.compute.task import Array, Objective
 from stages.training.loop.checkpoint import Checkpoint, Place, Stateful
 from stages.training.loop.freeze import train_mode
 from stages.training.loop.history import History
@@ -33,6 +33,7 @@ class Training:
     model: nn.Module
     train: TrainFeed
     valid: ValidFeed
+    task: Objective
     optimizer: Optimizer
     schedule: LRScheduler
     compute: Compute
@@ -40,7 +41,6 @@ class Training:
     label_smoothing: float
     history: History
     checkpoint: Checkpoint | None
-    n_classes: int
     scaler: torch.amp.GradScaler | None
     curves: Curves | None = None
 
@@ -50,7 +50,7 @@ class Training:
             self._batches(place)
             seen = [step["loss"] for step in self.history.steps[-self.train.n_batches() :]]
             row = {"epoch": place.epoch + 1, "train_loss": float(np.mean(seen))}
-            return row | look(self.model, self.valid, self.compute)
+            return row | validate(self.model, self.valid, self.task, self.compute)
         except Stopped:
             self.save(place)
             print(f"stopped in epoch {place.epoch + 1} after {place.batch} batches")
@@ -60,11 +60,12 @@ class Training:
         train_mode(self.model, self.bn_freeze)
         n_batches, epoch = self.train.n_batches(), place.epoch
         batches = self.train.epoch(epoch, place.batch)
-        for x, rows, _ in track(batches, n_batches, f"batches of epoch {epoch + 1}", place.batch):
+        for batch in track(batches, n_batches, f"batches of epoch {epoch + 1}", place.batch):
             lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
-            y = self.train.labels[rows].to(self.compute.device)
-            loss = train_step(self.model, x, y, self.optimizer, self.compute, self.label_smoothing, self.scaler)
-            check_loss(loss, lrs, epoch, self.history, self.n_classes)
+            loss = train_step(
+                self.model, batch, self.task, self.optimizer, self.compute, self.label_smoothing, self.scaler
+            )
+            check_loss(loss, lrs, epoch, self.history, self.task.uninformed_loss)
             self.schedule.step()
             self.history.steps.append({"step": len(self.history.steps), "lr": lrs[-1], "loss": loss})
             if self.curves:
@@ -91,6 +92,7 @@ def fit(
     model: nn.Module,
     train: TrainFeed,
     valid: ValidFeed,
+    task: Objective,
     optimizer: Optimizer,
     make_schedule: Callable[[Optimizer], LRScheduler],
     epochs: int,
@@ -113,8 +115,8 @@ def fit(
     history = History() if history is None else history
     first = max((int(row["epoch"]) for row in history.epochs), default=0)
     training = Training(
-        model, train, valid, optimizer, make_schedule(optimizer), compute, bn_freeze, label_smoothing, history,
-        checkpoint, int(train.labels.max()) + 1, compute.grad_scaler(),
+        model, train, valid, task, optimizer, make_schedule(optimizer), compute, bn_freeze, label_smoothing, history,
+        checkpoint, compute.grad_scaler(),
     )  # fmt: skip
     place = Place(checkpoint.phase if checkpoint else 0, epoch=first, last=first + epochs)
     if checkpoint:
@@ -139,11 +141,11 @@ def fit(
     return history
 
 
-def check_loss(loss: float, lrs: list[float], epoch: int, history: History, n_classes: int) -> None:
-    """Raises StageError: not finite, or for 20 steps on average far above both the first 20 and a uniform guess."""
+def check_loss(loss: float, lrs: list[float], epoch: int, history: History, uninformed_loss: float) -> None:
+    """Raises StageError: not finite, or for 20 steps on average far above both the first 20 and `uninformed_loss`."""
     losses = [step["loss"] for step in history.steps[-19:]] + [loss]
     at_first = [step["loss"] for step in history.steps[:20]]
-    bound = EXPLODED * max(math.log(n_classes), float(np.mean(at_first or [loss])))
+    bound = EXPLODED * max(uninformed_loss, float(np.mean(at_first or [loss])))
     if math.isfinite(loss) and (len(history.steps) < 40 or np.mean(losses) <= bound):
         return
     good = next((one for one in reversed([step["loss"] for step in history.steps]) if one <= bound), None)
@@ -154,19 +156,20 @@ def check_loss(loss: float, lrs: list[float], epoch: int, history: History, n_cl
     )
 
 
-def look(model: nn.Module, valid: ValidFeed, compute: Compute) -> dict[str, float]:
-    """`valid_loss` (log loss) and `accuracy` of the plain predictions."""
-    truth = valid.labels.numpy()
-    probabilities = predict(model, valid.plain(), len(truth), valid.n_batches(), compute)
-    return score(probabilities, truth)
+def validate(model: nn.Module, valid: ValidFeed, task: Objective, compute: Compute) -> dict[str, float]:
+    """`valid_loss`, and what else the task measures, of the plain predictions."""
+    return mean_scores(
+        measure(task, predicted, batch.targets().cpu().numpy()[: len(predicted)])
+        for predicted, batch in predict_batches(model, valid.plain(), valid.n_batches(), task, compute)
+    )
 
 
-def score(probabilities: Floats, truth: npt.NDArray[np.int64]) -> dict[str, float]:
-    accuracy = float((probabilities.argmax(1) == truth).mean())
-    return {"valid_loss": log_loss(probabilities, truth), "accuracy": accuracy}
+def measure(task: Objective, predictions: Array, y: Array) -> dict[str, Array]:
+    """Of each item, (n,): the columns that history.csv has the means of."""
+    return {"valid_loss": task.losses(predictions, y)} | task.scores(predictions, y)
 
 
-def log_loss(probabilities: Floats, truth: npt.NDArray[np.int64]) -> float:
-    """Mean of -ln p(truth), p clipped at float32's epsilon as scikit-learn does (not imported here: it takes 1.2 s)."""
-    picked = probabilities[np.arange(len(truth)), truth].clip(np.finfo(np.float32).eps, 1)
-    return float(-np.log(picked.astype(np.float64)).mean())
+def mean_scores(parts: Iterable[dict[str, Array]]) -> dict[str, float]:
+    """Means over the items of all `parts`."""
+    found = list(parts)
+    return {name: float(np.concatenate([part[name] for part in found]).mean()) for name in found[0]}

@@ -5,6 +5,7 @@ from torch import nn
 from stages.runtime.params import PositiveRate, TrainBatchSize
 from stages.training.compute.batches import TrainFeed, ValidFeed
 from stages.training.compute.device import Compute
+from stages.training.compute.task import Objective
 from stages.training.loop.checkpoint import Checkpoint
 from stages.training.loop.fit import fit
 from stages.training.loop.history import History
@@ -21,6 +22,7 @@ def fit_head(
     head: nn.Module,
     train: TrainFeed,
     valid: ValidFeed,
+    task: Objective,
     params: FitHeadParams,
     optimizer_params: OptimizerParams,
     compute: Compute,
@@ -29,4 +31,4 @@ def fit_head(
     optimizer = make_optimizer(optimizer_params, [list(head.parameters())], [params.lr])
     epochs = total_epochs(params.n_cycles, params.cycle_len, params.cycle_mult)
     schedule = make_schedule(params, train.n_batches())
-    return fit(head, train, valid, optimizer, schedule, epochs, compute, checkpoint=checkpoint)
+    return fit(head, train, valid, task, optimizer, schedule, epochs, compute, checkpoint=checkpoint)

@@ -17,7 +17,7 @@ from typing import Any
 from stages.training.loop.history import History
 
 FOLDER = Path(".unfreeze/live")
-BY_EPOCH = ("train_loss", "valid_loss", "accuracy")
+NO_CURVE = ("epoch", "size_px", "kept")  # of an epoch's row
 POINTS = 20  # of loss and rate in an epoch
 Point = tuple[int, float]
 
@@ -83,7 +83,8 @@ class Curves:
         steps, epochs = self.history.steps[self.n_steps :: self.every], self.history.epochs[self.n_epochs :]
         for key in ("loss", "lr"):
             files.add(f"batch/{key}", [(int(row["step"]), row[key]) for row in steps])
-        for key in BY_EPOCH:
+        names = dict.fromkeys(key for row in epochs for key in row if key not in NO_CURVE)
+        for key in names:
             files.add(key, [(int(row["epoch"]), row[key]) for row in epochs if key in row])
         self.n_steps += len(steps) * self.every
         self.n_epochs = len(self.history.epochs)

@@ -16,8 +16,9 @@ from torch.optim import Optimizer
 from stages.runtime.errors import StageError
 from stages.runtime.params import Positive, PositiveRate, Section
 from stages.runtime.stage import track
-from stages.training.compute.batches import TrainFeed
+from stages.training.compute.batches import Batch, TrainFeed
 from stages.training.compute.device import Compute
+from stages.training.compute.task import Objective
 from stages.training.loop.freeze import train_mode
 from stages.training.loop.step import train_step
 
@@ -55,6 +56,7 @@ def untouched(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
 def range_test(
     model: nn.Module,
     feed: TrainFeed,
+    task: Objective,
     optimizer: Optimizer,
     params: RangeTestParams,
     compute: Compute,
@@ -80,8 +82,7 @@ def range_test(
             lr = params.lr_start * growth**step
             for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
                 group["lr"] = lr * ratio
-            x, y = next(batches)
-            loss = train_step(model, x, y.to(compute.device), optimizer, compute, scaler=scaler)
+            loss = train_step(model, next(batches), task, optimizer, compute, scaler=scaler)
             if step == 0 and not math.isfinite(loss):
                 raise StageError(
                     f"the loss is {loss} before the first step of the range test: what the network came with is not "
@@ -97,11 +98,10 @@ def range_test(
     return pd.DataFrame(rows, columns=["lr", "loss", "smoothed"])
 
 
-def _endless(feed: TrainFeed) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _endless(feed: TrainFeed) -> Iterator[Batch]:
     epoch = 0
     while True:
-        for x, rows, _ in feed.epoch(epoch):
-            yield x, feed.labels[rows]
+        yield from feed.epoch(epoch)
         epoch += 1
 
 

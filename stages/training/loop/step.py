@@ -2,16 +2,17 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from stages.training.compute.batches import Batch
 from stages.training.compute.device import Compute
+from stages.training.compute.task import Objective
 
 
 def train_step(
     model: nn.Module,
-    x: torch.Tensor,
-    y: torch.Tensor,
+    batch: Batch,
+    task: Objective,
     optimizer: Optimizer,
     compute: Compute,
     label_smoothing: float = 0.0,
@@ -20,13 +21,11 @@ def train_step(
     """One iteration; returns the loss before it. Gradients are not clipped (the recipe does not).
 
     `scaler`: of `compute.grad_scaler()`; it leaves a step out whose gradients do not fit into float16.
-
-    `label_smoothing`: share of the target spread over all classes (Szegedy et al. 2016, arXiv 1512.00567).
     """
     optimizer.zero_grad(set_to_none=True)
     with compute.autocast():
-        logits = model(x)
-    loss = F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
+        outputs = model(batch.x)
+    loss = task.loss(outputs, batch.targets(), label_smoothing=label_smoothing)
     if scaler is None:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

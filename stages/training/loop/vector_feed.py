@@ -13,11 +13,11 @@ from stages.training.compute.batches import Batch, Order, shuffled
 
 @dataclass(frozen=True)
 class VectorFeed:
-    """Activations from their shards: float32 (batch_size, d)."""
+    """Activations from their shards, float32 (batch_size, d), and `targets` (n, ...) of all items, on the CPU."""
 
     shards: Shards
     sha256s: list[str]
-    labels: torch.Tensor
+    targets: torch.Tensor
     batch_size: int
     device: torch.device
     key: list[int]
@@ -39,7 +39,8 @@ class VectorFeed:
     def _batches(self, order: Order) -> Iterator[Batch]:
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            yield Batch(torch.from_numpy(self._take(rows)).to(self.device), rows, 0)
+            x, y = torch.from_numpy(self._take(rows)), self.targets[rows]
+            yield Batch(x.to(self.device), rows, 0, y.to(self.device))
 
     def _take(self, rows: Order) -> npt.NDArray[np.float32]:
         places: Order = self._places[rows]  # type: ignore[attr-defined]

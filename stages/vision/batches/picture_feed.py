@@ -12,10 +12,10 @@ from stages.vision.batches.transforms import TransformsParams, draw
 
 @dataclass(frozen=True)
 class PictureFeed:
-    """Pictures, freshly augmented each epoch: float (batch_size, 3, s, s)."""
+    """Pictures, freshly augmented each epoch: float (batch_size, 3, s, s); `targets` (n, ...) of all, on the CPU."""
 
     pictures: Pictures
-    labels: torch.Tensor
+    targets: torch.Tensor
     transforms: TransformsParams
     key: list[int]
 
@@ -25,7 +25,11 @@ class PictureFeed:
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         n, key = len(self.pictures), [*self.key, epoch]
         order = shuffled(n, self.pictures.batch_size, key)
-        return self.pictures.batches(order[done * self.pictures.batch_size :], draw(self.transforms, n, [*key, 1]))
+        rest = order[done * self.pictures.batch_size :]
+        return self._with_targets(self.pictures.batches(rest, draw(self.transforms, n, [*key, 1])))
 
     def plain(self) -> Iterator[Batch]:
-        return self.pictures.batches()
+        return self._with_targets(self.pictures.batches())
+
+    def _with_targets(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        return (batch._replace(y=self.targets[batch.rows].to(batch.x.device)) for batch in batches)

@@ -1,0 +1,158 @@
+"""Single labels: each item is of one class of two or more. Cross entropy, softmax.
+
+torch is imported where it is used: `split` and `evaluate`, which read labels and metrics alone, need not load it.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import AfterValidator, Field
+
+from stages.runtime.errors import StageError
+from stages.runtime.params import Section
+
+if TYPE_CHECKING:
+    import torch
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+def _each_once(classes: list[str]) -> list[str]:
+    if len(set(classes)) < len(classes):
+        raise ValueError("a class is there twice")
+    return classes
+
+
+class SingleLabel(Section):
+    """Targets int64 (n,), predictions probabilities (n, classes). Its fields are what a model file carries.
+
+    `classes`: in the order of every probability vector.
+    """
+
+    name: Literal["single_label"]
+    classes: Annotated[list[str], Field(min_length=2), AfterValidator(_each_once)]
+
+    shown: ClassVar[dict[str, str]] = {"accuracy": "accuracy", "log_loss": "valid_loss"}
+
+    @classmethod
+    def of(cls, labels: Sequence[str]) -> Self:
+        return cls(name="single_label", classes=sorted(set(labels)))
+
+    @classmethod
+    def of_columns(cls, columns: Iterable[object]) -> Self:
+        names = [str(column) for column in columns]
+        classes = [name.removeprefix("plain:") for name in names if name.startswith("plain:")]
+        return cls(name="single_label", classes=classes)
+
+    @staticmethod
+    def strata(labels: Sequence[str]) -> list[str]:
+        return list(labels)
+
+    @staticmethod
+    def counts(labels: Sequence[str]) -> dict[str, int]:
+        return dict(sorted(Counter(labels).items()))
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.classes)
+
+    @property
+    def uninformed_loss(self) -> float:
+        return math.log(len(self.classes))
+
+    def parse(self, labels: Sequence[str], ids: Sequence[str]) -> Ints:
+        place = {name: number for number, name in enumerate(self.classes)}
+        for row, (label, id_) in enumerate(zip(labels, ids, strict=True), start=1):
+            if label not in place:
+                few = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
+                raise StageError(
+                    f"row {row}, {id_}: the label `{label}` is none of the {len(place)} classes of train ({few}): "
+                    "mend it, or run split and the stages after it again"
+                )
+        return np.array([place[label] for label in labels], np.int64)
+
+    def loss(
+        self,
+        outputs: "torch.Tensor",
+        y: "torch.Tensor",
+        weight: "torch.Tensor | None" = None,
+        label_smoothing: float = 0.0,
+    ) -> "torch.Tensor":
+        """Cross entropy. `label_smoothing`: share of the target spread over all classes (Szegedy et al. 2016, arXiv
+        1512.00567)."""
+        from torch.nn import functional as F
+
+        if weight is None:
+            return F.cross_entropy(outputs.float(), y, label_smoothing=label_smoothing)
+        each = F.cross_entropy(outputs.float(), y, label_smoothing=label_smoothing, reduction="none")
+        return (weight * each).sum() / weight.sum().clamp(min=1e-12)  # nothing counts: 0, and not 0 / 0
+
+    def predict(self, outputs: "torch.Tensor") -> "torch.Tensor":
+        from torch.nn import functional as F
+
+        return F.softmax(outputs.float(), dim=1)
+
+    def losses(self, predictions: Array, y: Array) -> Floats:
+        """-ln p(truth), p clipped at its type's epsilon as scikit-learn does: the mean is scikit-learn's log loss."""
+        picked = predictions[np.arange(len(y)), y].clip(np.finfo(predictions.dtype).eps, 1)
+        losses: Floats = -np.log(picked.astype(np.float64))
+        return losses
+
+    def scores(self, predictions: Array, y: Array) -> dict[str, Array]:
+        return {"accuracy": predictions.argmax(1) == y}
+
+    def decode(self, predictions: Array) -> list[str]:
+        return [self.classes[place] for place in predictions.argmax(1)]
+
+    def columns(self, prefix: str, predictions: Array) -> dict[str, Array]:
+        return {f"{prefix}:{name}": predictions[:, place] for place, name in enumerate(self.classes)}
+
+    def read(self, table: pd.DataFrame, prefix: str) -> Floats:
+        """Rows scaled to sum to 1 in float64."""
+        values = table[[f"{prefix}:{name}" for name in self.classes]].to_numpy(np.float64)
+        scaled: Floats = values / values.sum(axis=1, keepdims=True)
+        return scaled
+
+    def answer(self, predictions: Array) -> dict[str, Any]:
+        said = {"predicted": self.decode(predictions), "probability": predictions.max(axis=1)}
+        return said | self.columns("probability", predictions)
+
+    def submission(self, predictions: Array) -> dict[str, Floats]:
+        """A probability a class; rows scaled to sum to 1 in float64, to 6 places."""
+        values = predictions.astype(np.float64)
+        values = (values / values.sum(axis=1, keepdims=True)).round(6)
+        return {name: values[:, place] for place, name in enumerate(self.classes)}
+
+    def metrics(self, predictions: Array, y: Array) -> dict[str, float]:
+        """All of scikit-learn's. Means over classes are over those that `y` has items of."""
+        from sklearn.metrics import f1_score, log_loss, matthews_corrcoef, recall_score  # a second
+
+        said, present = predictions.argmax(1), np.unique(y)
+        values = {
+            "accuracy": (said == y).mean(),
+            "log_loss": log_loss(y, predictions, labels=range(len(self.classes))),
+            "balanced_accuracy": recall_score(y, said, average="macro", labels=present),
+            "macro_f1": f1_score(y, said, average="macro", labels=present, zero_division=0),
+            "mcc": matthews_corrcoef(y, said),
+        }
+        return {name: float(value) for name, value in values.items()}
+
+    def baselines(self, y: Array) -> dict[str, float]:
+        """Of the most common class for all, and of the shares of the classes as probabilities for all."""
+        shares = np.bincount(y) / len(y)
+        some = shares[shares > 0]
+        return {"accuracy": float(shares.max()), "log_loss": float(-(some * np.log(some)).sum())}
+
+    def facts(self, predictions: Array) -> dict[str, Any]:
+        return {"confidence": {"mean_probability_of_class_named": round(float(predictions.max(axis=1).mean()), 6)}}
+
+    def explained(self, outputs: "torch.Tensor") -> "torch.Tensor":
+        """The likeliest class."""
+        return outputs.argmax(1)
