@@ -32,8 +32,8 @@ def predictions() -> Predictions:
 
 def test_what_is_said(predictions: Predictions) -> None:
     assert predictions.classes == CLASSES
-    assert predictions.said.tolist() == [0, 0, 1, 1, 1, 1, 0, 2, 1]
-    assert predictions.right.tolist() == [True, True, False, False, True, True, False, True, False]
+    assert predictions.predicted.tolist() == [0, 0, 1, 1, 1, 1, 0, 2, 1]
+    assert predictions.correct.tolist() == [True, True, False, False, True, True, False, True, False]
     assert predictions.losses[3] == pytest.approx(-np.log(0.02))
     assert predictions.losses[5] == 0
 

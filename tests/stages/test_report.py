@@ -76,7 +76,7 @@ def test_every_rejected_file_and_every_double_is_listed(reported: Project) -> No
     rejected = pd.read_csv(reported.folder / "data/ingest/rejected.csv")
     for file, reason in zip(rejected["file"], rejected["reason"], strict=True):
         assert f'<td>{escape(file)}</td><td class="words">{escape(reason)}</td>' in html
-    assert "<h3>Doubles: 1</h3>" in html
+    assert "<h3>Duplicates: 1</h3>" in html
 
 
 def test_the_same_bytes_twice_but_for_the_times(reported: Project) -> None:
@@ -91,7 +91,7 @@ def test_who_has_no_receipts_is_told_so(reported: Project, tmp_path: Path) -> No
     receipts = reported.folder / ".unfreeze/receipts"
     receipts.rename(tmp_path / "receipts")
     reported.run("python", "-m", "stages.report")
-    assert "No stage ran in this clone" in page(reported)
+    assert "No stage has run in this clone" in page(reported)
     shutil.rmtree(receipts)
     (tmp_path / "receipts").rename(receipts)
 
@@ -99,7 +99,7 @@ def test_who_has_no_receipts_is_told_so(reported: Project, tmp_path: Path) -> No
 def test_figures_are_those_of_evaluate(reported: Project) -> None:
     html, metrics = page(reported), reported.folder / "data/evaluate/metrics.json"
     said = float(re.search(r'"accuracy_tta": ([\d.]+)', metrics.read_text(encoding="utf-8"))[1])  # type: ignore[index]
-    assert f"right on <strong>{100 * said:.1f} %</strong>" in html
+    assert f"<strong>{100 * said:.1f} %</strong> of" in html
     for step in ("head", "augment", "full 32 px", "full 40 px", "TTA"):
         assert f"<td>{step}</td>" in html
 
@@ -121,6 +121,6 @@ def test_a_param_that_changes_no_picture_makes_the_page_anew_and_trains_nothing(
 def test_a_heat_without_positive_evidence_says_so() -> None:
     macros = TEMPLATE.read_text().partition("<!doctype html>")[0]
     picture = Environment(autoescape=True, undefined=StrictUndefined).from_string(macros).module.picture  # type: ignore[attr-defined]
-    wrong = Shown(id="7", truth="cat", said="dog", probability=0.9, thumb="data:,", heat=None)
-    shown = [picture(one) for one in (wrong, replace(wrong, heat="data:,"), replace(wrong, truth="dog"))]
+    wrong = Shown(id="7", actual="cat", predicted="dog", probability=0.9, thumb="data:,", heat=None)
+    shown = [picture(one) for one in (wrong, replace(wrong, heat="data:,"), replace(wrong, actual="dog"))]
     assert ["no positive evidence for this class" in one for one in shown] == [True, False, False]

@@ -1,4 +1,4 @@
-"""What `evaluate` draws for `dvc plots show` and `report` into its page: the same, on axes that either makes."""
+"""Charts of the results, drawn on given axes: by `evaluate` as PNG files, by `report` into its page."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from stages.reporting.figures.plots import short
 from stages.reporting.results.predictions import Predictions
 from stages.reporting.results.scores import confusion, wilson
 
-MOST_CLASSES = 20  # in whose matrix numbers can be read
+MOST_CLASSES = 20  # with more, the numbers in the confusion matrix are too small to read
 
 
 def draw_steps(ax: Axes, steps: pd.DataFrame, column: str) -> None:
@@ -75,18 +75,18 @@ def draw_confusion(ax: Axes, predictions: Predictions) -> None:
 
 
 def draw_calibration(ax: Axes, bins: pd.DataFrame) -> None:
-    ax.plot([0, 1], [0, 1], color="C7", linestyle=":", label="as it says")
+    ax.plot([0, 1], [0, 1], color="C7", linestyle=":", label="perfectly calibrated")
     intervals = np.array(
         [wilson(round(share * n), n) for share, n in zip(bins["accuracy"], bins["count"], strict=True)]
     )
     reach = np.abs(intervals.T - bins["accuracy"].to_numpy())
-    ax.errorbar(bins["confidence"], bins["accuracy"], reach, fmt="o", linewidth=1, label="as it is, and 95 %")
+    ax.errorbar(bins["confidence"], bins["accuracy"], reach, fmt="o", linewidth=1, label="observed, with 95 % interval")
     for confidence, accuracy, count in zip(bins["confidence"], bins["accuracy"], bins["count"], strict=True):
         ax.annotate(f"{count:,}", (confidence, accuracy), textcoords="offset points", xytext=(5, 3))
     low = float(min(bins["confidence"].min(), intervals.min(), 0.5))
     ax.set(
-        xlabel="probability that it gives",
-        ylabel="share that is right",
+        xlabel="predicted probability",
+        ylabel="observed frequency",
         xlim=(low - 0.03, 1.03),
         ylim=(low - 0.03, 1.05),
     )

@@ -1,4 +1,4 @@
-"""Pictures worth looking at, with what the network said of them and, where it was wrong, where it looked."""
+"""Galleries of pictures with their predictions, and with Grad-CAM where the prediction is incorrect."""
 
 import base64
 import io
@@ -26,11 +26,12 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Shown:
-    """`thumb` and `heat` are data URIs of JPEGs. `heat`: where it was wrong, and anything spoke for what it said."""
+    """`thumb` and `heat` are data URIs of JPEGs. `heat` is None for correct predictions, and where Grad-CAM finds no
+    positive evidence for the predicted class."""
 
     id: str
-    truth: str
-    said: str
+    actual: str
+    predicted: str
     probability: float
     thumb: str
     heat: str | None
@@ -45,14 +46,22 @@ class Gallery:
 
 def choose(predictions: Predictions, worst_first: Sequence[str], seed: int) -> Iterator[tuple[str, str, list[int]]]:
     """(title, note, rows). Of many classes those that stand first in `worst_first`."""
-    yield "Random, right", "", predictions.random(True, N_EACH, seed)
-    yield "Random, wrong", "", predictions.random(False, N_EACH, seed)
-    yield "Most uncertain", "smallest margin between the two likeliest classes", predictions.most_uncertain(N_EACH)
-    yield "Top losses", "what costs the log loss most", predictions.top_losses(N_EACH)
+    yield "Correct, at random", "", predictions.random(True, N_EACH, seed)
+    yield "Incorrect, at random", "", predictions.random(False, N_EACH, seed)
+    yield (
+        "Most uncertain",
+        "the smallest difference between the two highest probabilities",
+        predictions.most_uncertain(N_EACH),
+    )
+    yield "Top losses", "the pictures that add most to the log loss", predictions.top_losses(N_EACH)
     for name in worst_first[:MOST_CLASSES]:
         label = predictions.classes.index(name)
-        yield f"Most correct: {name}", "said with the highest probability", predictions.most(True, label, N_PER_CLASS)
-        note = f"are {name}, but something else was said with the highest probability"
+        yield (
+            f"Most correct: {name}",
+            "correct, with the highest probability",
+            predictions.most(True, label, N_PER_CLASS),
+        )
+        note = f"actual {name}, another class predicted with the highest probability"
         yield f"Most incorrect: {name}", note, predictions.most(False, label, N_PER_CLASS)
 
 
@@ -62,10 +71,10 @@ def galleries(
 ) -> list[Gallery]:  # fmt: skip
     """`ids` and `sha256s` as the rows of `predictions`; `network` placed by `compute`, in eval mode."""
     chosen = list(choose(predictions, worst_first, seed))
-    wrong = sorted({row for _, _, rows in chosen for row in rows if not predictions.right[row]})
+    wrong = sorted({row for _, _, rows in chosen for row in rows if not predictions.correct[row]})
     pictures = Pictures(shards, [sha256s[row] for row in wrong], network.about, network.size_px, BATCH_SIZE, compute)
     try:
-        heats = dict(zip(wrong, heat(network, pictures, predictions.said[wrong]), strict=True))
+        heats = dict(zip(wrong, heat(network, pictures, predictions.predicted[wrong]), strict=True))
     except StageError as error:  # of this network alone: the rest of the report stands
         print(error, flush=True)
         heats = {}
@@ -74,8 +83,8 @@ def galleries(
     def shown(row: int) -> Shown:
         seen = crop(sha256s[row])
         lit = data_uri(overlay(seen, heats[row])) if row in heats and heats[row].any() else None
-        truth, said = (predictions.classes[labels[row]] for labels in (predictions.truth, predictions.said))
-        return Shown(ids[row], truth, said, float(predictions.confidence[row]), data_uri(seen), lit)
+        actual, predicted = (predictions.classes[labels[row]] for labels in (predictions.actual, predictions.predicted))
+        return Shown(ids[row], actual, predicted, float(predictions.confidence[row]), data_uri(seen), lit)
 
     return [Gallery(title, note, [shown(row) for row in rows]) for title, note, rows in chosen]
 

@@ -95,15 +95,15 @@ def charts(facts: Facts) -> dict[str, list[Markup]]:
 def summary(facts: Facts) -> dict[str, Any]:
     """The figures of the first sentence, with their 95 % intervals."""
     predictions, seed = facts.predictions, facts.params["seed"]
-    n, n_right = len(predictions.truth), int(predictions.right.sum())
-    counts = pd.Series(predictions.truth).value_counts()
+    n, n_right = len(predictions.actual), int(predictions.correct.sum())
+    counts = pd.Series(predictions.actual).value_counts()
     return {
         "n": n,
         "n_right": n_right,
         "accuracy": wilson(n_right, n),
         "log_loss": mean_interval(predictions.losses, seed),
         "most_common": predictions.classes[int(counts.index[0])],
-        "most_common_share": predictions.task.baselines(predictions.truth)["accuracy"],
+        "most_common_share": predictions.task.baselines(predictions.actual)["accuracy"],
         "calibration_error": calibration(predictions)[1],
     }
 

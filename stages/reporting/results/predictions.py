@@ -1,4 +1,4 @@
-"""Predictions with their truth, and which pictures of them are worth looking at (fast.ai's lesson 1)."""
+"""Predictions beside the actual classes, and which pictures are worth a look (fast.ai's lesson 1)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,63 +15,64 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Predictions:
-    """`truth` int64 (n,), `p` float64 (n, classes). Lists of pictures are row numbers; equals keep their order."""
+    """`actual`: class indexes, int64 (n,); `probabilities` float64 (n, classes). Methods that pick pictures return row
+    numbers; pictures with equal values keep their order."""
 
     task: AnyTask
-    truth: Ints
-    p: Floats
+    actual: Ints
+    probabilities: Floats
 
     @classmethod
     def of(cls, table: pd.DataFrame, kind: str, task: AnyTask) -> "Predictions":
         """From data/tta/valid.parquet; `kind` is plain or tta."""
-        truth = task.parse(table["label"].tolist(), table["id"].tolist())
-        return cls(task, truth, task.read(table, kind))
+        actual = task.parse(table["label"].tolist(), table["id"].tolist())
+        return cls(task, actual, task.read(table, kind))
 
     @property
     def classes(self) -> list[str]:
         return self.task.classes
 
     @cached_property
-    def said(self) -> Ints:
-        """The likeliest class of each."""
-        said: Ints = self.p.argmax(1)
-        return said
+    def predicted(self) -> Ints:
+        """Index of the class with the highest probability, int64 (n,)."""
+        predicted: Ints = self.probabilities.argmax(1)
+        return predicted
 
     @cached_property
-    def right(self) -> npt.NDArray[np.bool_]:
-        right: npt.NDArray[np.bool_] = self.task.scores(self.p, self.truth)["accuracy"]
-        return right
+    def correct(self) -> npt.NDArray[np.bool_]:
+        correct: npt.NDArray[np.bool_] = self.task.scores(self.probabilities, self.actual)["accuracy"]
+        return correct
 
     @cached_property
     def confidence(self) -> Floats:
-        """Probability of the class that is said."""
-        confidence: Floats = self.p.max(1)
+        """Probability of the predicted class."""
+        confidence: Floats = self.probabilities.max(1)
         return confidence
 
     @cached_property
     def losses(self) -> Floats:
         """The task's, of each picture: the mean is the log loss of metrics.json."""
-        return self.task.losses(self.p, self.truth)
+        return self.task.losses(self.probabilities, self.actual)
 
-    def random(self, right: bool, n: int, seed: int) -> list[int]:
+    def random(self, correct: bool, n: int, seed: int) -> list[int]:
         """n at random, in the table's order."""
-        rows = np.flatnonzero(self.right == right)
-        rng = np.random.default_rng([seed, int(right)])
+        rows = np.flatnonzero(self.correct == correct)
+        rng = np.random.default_rng([seed, int(correct)])
         return sorted(rng.choice(rows, min(n, len(rows)), replace=False).tolist())
 
-    def most(self, right: bool, label: int, n: int) -> list[int]:
-        """Of the pictures that are `label`: those said right, or wrong, with the highest probability."""
-        rows = np.flatnonzero((self.right == right) & (self.truth == label))
+    def most(self, correct: bool, label: int, n: int) -> list[int]:
+        """Of the pictures of class `label`, those predicted correctly (or not) with the highest probability."""
+        rows = np.flatnonzero((self.correct == correct) & (self.actual == label))
         return first(rows, -self.confidence[rows], n)
 
     def most_uncertain(self, n: int) -> list[int]:
         """Smallest margin between the two likeliest classes; of two classes the one nearest to one half."""
-        top = np.sort(self.p, axis=1)[:, -2:]
-        return first(np.arange(len(self.p)), top[:, 1] - top[:, 0], n)
+        top = np.sort(self.probabilities, axis=1)[:, -2:]
+        return first(np.arange(len(self.probabilities)), top[:, 1] - top[:, 0], n)
 
     def top_losses(self, n: int) -> list[int]:
         """The highest losses, right or wrong."""
-        return first(np.arange(len(self.p)), -self.losses, n)
+        return first(np.arange(len(self.probabilities)), -self.losses, n)
 
 
 def first(rows: npt.NDArray[np.intp], key: Floats, n: int) -> list[int]:

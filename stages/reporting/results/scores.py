@@ -1,4 +1,4 @@
-"""Figures of the report: intervals, a row a class, who is taken for whom, and whether probabilities can be believed."""
+"""Figures of the report: intervals, scores of each class, the confusion matrix, calibration."""
 
 import math
 from statistics import NormalDist
@@ -29,14 +29,14 @@ def mean_interval(values: Floats, seed: int, n_draws: int = 1000) -> tuple[float
 
 
 def by_class(predictions: Predictions, n_train: dict[str, int]) -> pd.DataFrame:
-    """label, train, valid (counts), precision, recall, f1, log_loss; NaN where nothing can be said.
+    """label, train, valid (counts), precision, recall, f1, log_loss; NaN where it is not defined.
 
     The lowest recall stands first."""
     labels = list(range(len(predictions.classes)))
     precision, recall, f1, valid = precision_recall_fscore_support(
-        predictions.truth, predictions.said, labels=labels, zero_division=np.nan
+        predictions.actual, predictions.predicted, labels=labels, zero_division=np.nan
     )
-    mine = [predictions.losses[predictions.truth == label] for label in labels]
+    mine = [predictions.losses[predictions.actual == label] for label in labels]
     table = pd.DataFrame(
         {
             "label": predictions.classes,
@@ -52,7 +52,7 @@ def by_class(predictions: Predictions, n_train: dict[str, int]) -> pd.DataFrame:
 
 
 def confused(predictions: Predictions, n: int) -> list[tuple[str, str, int, int]]:
-    """(truth, said, pictures, of how many with that truth): the most frequent first."""
+    """(actual, predicted, pictures, pictures of the actual class): the most frequent confusion first."""
     counts = confusion(predictions)
     totals = counts.sum(1)
     np.fill_diagonal(counts, 0)
@@ -63,18 +63,18 @@ def confused(predictions: Predictions, n: int) -> list[tuple[str, str, int, int]
 
 
 def confusion(predictions: Predictions) -> np.ndarray:
-    """int64 (classes, classes): rows are the truth."""
+    """int64 (classes, classes): rows are the actual classes."""
     labels = range(len(predictions.classes))
-    counts: np.ndarray = confusion_matrix(predictions.truth, predictions.said, labels=list(labels))
+    counts: np.ndarray = confusion_matrix(predictions.actual, predictions.predicted, labels=list(labels))
     return counts
 
 
 def calibration(predictions: Predictions, n_bins: int = 10) -> tuple[pd.DataFrame, float]:
     """(a row a bin that is not empty: low, high, count, confidence, accuracy; expected calibration error).
 
-    Bins of equal width over the probability of the said class (Guo et al. 2017, arXiv 1706.04599)."""
+    Bins of equal width over the probability of the predicted class (Guo et al. 2017, arXiv 1706.04599)."""
     bins = np.minimum((predictions.confidence * n_bins).astype(int), n_bins - 1)
-    table = pd.DataFrame({"bin": bins, "confidence": predictions.confidence, "accuracy": predictions.right})
+    table = pd.DataFrame({"bin": bins, "confidence": predictions.confidence, "accuracy": predictions.correct})
     rows = table.groupby("bin").agg(
         count=("confidence", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean")
     )
