@@ -103,6 +103,8 @@ def mistake_of_ours(arguments: list[str]) -> str:
     folder = ROOT / name.replace(".", "/")
     files = [folder.with_suffix(".py"), folder / "__main__.py"] if is_module else [ROOT / name]
     code = "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+    if code and name.startswith("stages."):
+        code += (ROOT / "stages/runtime/arguments.py").read_text(encoding="utf-8")  # of every stage
     unknown = [word for word in rest if re.fullmatch(r"--?[a-zA-Z][\w-]*", word) and f'"{word}"' not in code]
     return mistake_of_params(rest) or (f"no {name}" if not code else f"no {unknown}" if unknown else "")
 
