@@ -13,7 +13,7 @@ ALL = [
     "ingest", "split", "resize", "backbone", "precompute", "lr_find", "train_head", "augment", "unfreeze",
     "train_full", "tta", "evaluate",
 ]  # fmt: skip
-OTHER_PRECISION = "float32" if device._cpu_has_bfloat16() else "bfloat16"
+OTHER_PRECISION = "float32" if device.cpu_has_bfloat16() else "bfloat16"
 FROM_HEAD = ["train_head", "augment", "unfreeze", "train_full", "tta", "evaluate"]
 TRAINING = ["lr_find", *FROM_HEAD]
 PICTURE_WORK = ["resize", "precompute"]

@@ -1,6 +1,7 @@
 """predict: the probabilities of the stage tta to the bit, from files, folders and lists, whatever is beside them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_chunks_make_no_difference(exported: Project, tmp_path: Path, monkeypatc
 
 def test_csv_stdout_and_parquet_hold_the_same(reproduced: Project, tmp_path: Path) -> None:
     done = predict(reproduced, MODEL, "pictures/test")
-    assert done.stderr == "predict: 4 predicted, 0 rejected\n"
+    assert re.fullmatch(r"device: .*\npredict: 4 predicted, 0 rejected\n", done.stderr)
     said = table(reproduced, tmp_path, MODEL, "pictures/test")
     predict(reproduced, MODEL, "pictures/test", "--out", str(tmp_path / "said.csv"))
     assert (tmp_path / "said.csv").read_text(encoding="utf-8") == done.stdout
@@ -106,7 +107,8 @@ def test_bad_pictures_are_listed_and_the_others_predicted(reproduced: Project, t
     assert rejected.iloc[2] == "1300 x 900 pixels, more than --max-megapixels allows"
     assert rejected.iloc[5] == "No such file or directory"
     assert rejected.iloc[6] == "File name too long"
-    lines = done.stderr.splitlines()
+    device, *lines = done.stderr.splitlines()
+    assert device.startswith("device: ")
     assert lines[-1] == "predict: 3 predicted, 7 rejected"
     assert [line.split(": ")[1] for line in lines[:-1]] == rejected.index.tolist()
 

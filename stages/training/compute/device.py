@@ -107,7 +107,7 @@ def compute_on(params: DeviceParams, seed: int, out: TextIO | None = None) -> Co
         raise StageError("device.name is cuda, but torch finds no CUDA device: set it to auto or cpu")
     device = torch.device("cuda" if has_cuda else "cpu")
     capability = torch.cuda.get_device_capability(device) if has_cuda else None
-    precision = choose_precision(params.precision, capability, _cpu_has_bfloat16())
+    precision = choose_precision(params.precision, capability, cpu_has_bfloat16())
     if params.name == "auto" and not has_cuda and (card := unused_nvidia_card()):
         print(f"warning: {card}", file=out)
     make_repeatable(device)
@@ -191,7 +191,7 @@ def _cpu() -> str:
     return " ".join([torch.backends.cpu.get_cpu_capability(), f"{torch.get_num_threads()} threads", *sorted(has)])
 
 
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 
