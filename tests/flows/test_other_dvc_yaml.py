@@ -104,7 +104,8 @@ def test_two_workers_share_the_folds(server: Server, tmp_path: Path, monkeypatch
         sender = team.clone("sender")
         said = sender.run(*team.flows_run, "--send", "gpu", FOLDS).stdout
         assert "4 executed" in said
-        workers = {line.split("│")[5].strip().rpartition(":")[2] for line in said.splitlines() if "fold@" in line}
+        rows = [[cell.strip() for cell in line.split("│")] for line in said.splitlines() if line.startswith("│")]
+        workers = {row[5].rpartition(":")[2] for row in rows if "fold@" in row[1]}
         assert workers == {"gpu", "second"}
         began, gpus = at_the_same_time(team)
         assert abs(began[0] - began[1]) < 15
