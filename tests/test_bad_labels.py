@@ -143,6 +143,7 @@ def test_labels_and_groups_in_two_unicode_forms_are_one_and_said(
         (["7.jpg", "7.png"], ["7"], "the id `7` fits train/7.jpg and train/7.png: .* with its suffix"),
         (["a/7.jpg", "a/7.png"], ["a/7"], "the id `a/7` fits train/a/7.jpg and train/a/7.png"),
         (["a/7.jpg", "b/7.png"], ["7"], "the id `7` fits train/a/7.jpg and train/b/7.png"),
+        (["a/7.jpg", "b/7.jpg", "c/7.jpg"], ["7"], "fits train/a/7.jpg and train/b/7.jpg and train/c/7.jpg: write"),
         (["a/7.dat", "b/7.txt"], ["7"], "the id `7` fits train/a/7.dat and train/b/7.txt"),
         (
             [f"{folder}/{n}.jpg" for folder in "efgh" for n in (7, 8)],
@@ -210,6 +211,7 @@ def test_what_an_id_means(tmp_path: Path, files: list[str], id_: str, file: str)
         (PLAIN.replace("blue", "red"), "labelled `red`: there must be two classes at least"),
         (edit("a,red", 'a,"red'), "has a line break in a field, so a quote was not closed: red,x"),
         (edit("a,red,x", "a,red,x,y"), r"more fields in a row than in its header \(id, label, who\): a,red,x,y"),
+        (edit("a,red", f"a,{'r' * 200_000}"), "labels.csv cannot be read as CSV: field larger than field limit"),
         (PLAIN.encode("utf-16"), "is not UTF-8 .* save it as CSV UTF-8"),
         (edit("red", "r\u00f6t").encode("latin-1"), "is not UTF-8 .* save it as CSV UTF-8"),
     ],

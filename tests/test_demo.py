@@ -103,9 +103,10 @@ def mistake_of_ours(arguments: list[str]) -> str:
     folder = ROOT / name.replace(".", "/")
     files = [folder.with_suffix(".py"), folder / "__main__.py"] if is_module else [ROOT / name]
     code = "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
-    if code and name.startswith("stages."):
-        code += (ROOT / "stages/runtime/arguments.py").read_text(encoding="utf-8")  # of every stage
-    unknown = [word for word in rest if re.fullmatch(r"--?[a-zA-Z][\w-]*", word) and f'"{word}"' not in code]
+    if name.startswith("stages.") and code:
+        code += (ROOT / "stages/runtime/arguments.py").read_text(encoding="utf-8")  # of all stages
+        rest = [word for arg in rest for word in (["-S", arg] if re.match(r"[\w.]+=", arg) else [arg])]
+    unknown = [word for word in rest if re.fullmatch(r"--?[a-zA-Z][\w-]+", word) and f'"{word}"' not in code]
     return mistake_of_params(rest) or (f"no {name}" if not code else f"no {unknown}" if unknown else "")
 
 
@@ -160,6 +161,8 @@ def test_every_command_of_the_readme_would_be_understood() -> None:
         ("python -m flows.plam", "no flows.plam"),
         ("python -m flows.run --psuh", "no ['--psuh']"),
         ("python -m flows.run -S train_full.cycles=2", "no param train_full.cycles=2"),
+        ("python -m stages.train_head --roof data/mine", "no ['--roof']"),
+        ("python -m stages.train_head --root data/mine train_head.rate=1", "no param train_head.rate=1"),
         ("python bench/cpu.py", "no bench/cpu.py"),
         ("dvc repo", "not as DVC parses it"),
         ("dvc repro --forse", "not as DVC parses it"),

@@ -77,11 +77,18 @@ def test_progress_is_silent_without_a_terminal(project: Project) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("now", 2)])
-def test_a_stage_takes_no_arguments(project: Project, argument: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("argument", "code", "message"),
+    [
+        ("--help", 0, "Its settings are in params.yaml. Run it from the top folder of the project."),
+        ("--now", 2, "error: unrecognized arguments: --now"),
+        ("now", 1, "tta: 'now' is no param: write KEY=VALUE, as split.cv_idx=1\n"),
+    ],
+)
+def test_a_stage_takes_a_root_and_params_alone(project: Project, argument: str, code: int, message: str) -> None:
     (project.folder / "data/tta/valid.parquet").unlink()
     done = project.run("python", "-m", "stages.tta", argument, check=False)
     assert done.returncode == code
-    assert "tta: plain and averaged predictions" in done.stdout
-    assert "It takes no arguments: its settings are in params.yaml." in done.stdout
+    assert message in done.stdout + done.stderr
+    assert ("tta: plain and averaged predictions" in done.stdout) == (argument == "--help")
     assert not (project.folder / "data/tta/valid.parquet").exists()

@@ -35,6 +35,15 @@ def test_an_id_means_its_own_file_whatever_lies_beside_it() -> None:
             assert [path for path in paths if fitting(composed(path)) != [path]] == []
 
 
+def test_a_name_without_its_folder_means_all_files_of_that_name() -> None:
+    fitting = matcher(["a/1.jpg", "b/1.jpg", "b/2.jpg", "2.txt", "c/3.txt", "d/3.txt", "c/4.dat"])
+    found = {id_: fitting(id_) for id_ in ("1", "1.jpg", "a/1", "2", "2.jpg", "3", "4", "4.dat", "5", "")}
+    assert found == {
+        "1": ["a/1.jpg", "b/1.jpg"], "1.jpg": ["a/1.jpg", "b/1.jpg"], "a/1": ["a/1.jpg"], "2": ["2.txt"],
+        "2.jpg": ["b/2.jpg"], "3": ["c/3.txt", "d/3.txt"], "4": ["c/4.dat"], "4.dat": ["c/4.dat"], "5": [], "": [],
+    }  # fmt: skip
+
+
 def test_names_that_differ_in_their_unicode_form_alone() -> None:
     assert unicode_twins(["e\u0301", "a", "\u00e9", "a", "e\u0301", "\u00fc", "fi", "\ufb01"]) == {
         "\u00e9": ["e\u0301", "\u00e9"]

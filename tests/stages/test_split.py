@@ -54,6 +54,7 @@ def test_golden_values_of_the_course() -> None:
     assert len(idxs) == 2044
     assert idxs[:3].tolist() == [3694, 1573, 6281]
     assert idxs[-3:].tolist() == [5734, 5191, 5390]
+    assert get_cv_idxs(10222).tolist() == get_cv_idxs(10222, 0, 0.2, 42).tolist()
 
 
 @pytest.mark.skipif(not DOG_BREEDS.exists(), reason="the labels of the competition are not here")
@@ -83,6 +84,12 @@ def test_stratified_folds_cover_and_keep_shares() -> None:
     folds = [stratified_idxs(labels, k, 0.2, 42) for k in range(5)]
     assert sorted(np.concatenate(folds)) == list(range(85))
     assert {tuple(np.unique(np.array(labels)[fold], return_counts=True)[1]) for fold in folds} == {(10, 5, 2)}
+
+
+def test_stratified_folds_do_not_depend_on_which_class_comes_first() -> None:
+    labels = ["b"] * 10 + ["a"] * 10
+    one, other = stratified_idxs(labels, 1, 0.2, 42), stratified_idxs(labels[10:] + labels[:10], 1, 0.2, 42)
+    assert sorted((other + 10) % 20) == one.tolist()
 
 
 def test_folders_give_the_split_and_test_has_no_labels() -> None:
@@ -235,6 +242,15 @@ def test_stratified_groups_keep_shares_that_random_ones_do_not() -> None:
     }
     assert shares["stratified"] == [6] * 5
     assert shares["random"] != [6] * 5
+
+
+def test_a_class_rarer_than_the_folds_is_no_warning_of_scikit_learns() -> None:
+    rows = table(["a"] * 20 + ["b"] * 20 + ["rare"] * 2, groups=[f"g{i // 2:02d}" for i in range(42)])
+    for cv_idx in range(5):
+        valid = split(rows, params(method="stratified", cv_idx=cv_idx, group_column="who"), TASK, 7)["valid"]
+        assert valid["label"].value_counts().drop("rare", errors="ignore").to_dict() == {"a": 4, "b": 4}
+        if "rare" not in set(valid["label"]):
+            break
 
 
 def test_doubles_merge_groups() -> None:

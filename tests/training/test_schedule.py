@@ -102,6 +102,19 @@ def test_one_cycle_of_few_steps_starts_low_and_keeps_to_its_peak(steps: int) -> 
     assert all(0.45 <= momentum <= 0.55 for momentum in momenta)
 
 
+@pytest.mark.parametrize(("momentum", "low", "high"), [(0.97, 0.92, 0.99), (0.03, 0, 0.08), (0.9, 0.85, 0.95)])
+def test_one_cycle_keeps_momentum_within_0_and_99_hundredths(momentum: float, low: float, high: float) -> None:
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=momentum)
+    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1), steps_per_epoch=39)(optimizer)
+    momenta = []
+    for _ in range(39):
+        momenta.append(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        schedule.step()
+    assert momenta[0] == pytest.approx(high, abs=1e-12)
+    assert min(momenta) == pytest.approx(low, abs=1e-12)
+
+
 def test_the_hold_is_kept_by_sgdr() -> None:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     make_schedule(sgdr(1, hold_pct=0.1), steps_per_epoch=20)(optimizer)
@@ -123,3 +136,6 @@ def test_one_cycle_moves_adams_first_beta() -> None:
 def test_more_epochs_than_anybody_can_mean_are_refused() -> None:
     with pytest.raises(StageError, match="more than 100,000 epochs"):
         total_epochs(n_cycles=1000, cycle_len=1, cycle_mult=2)
+    assert total_epochs(n_cycles=100, cycle_len=1000, cycle_mult=1) == 100_000
+    with pytest.raises(StageError, match="more than 100,000 epochs"):
+        total_epochs(n_cycles=1, cycle_len=100_001, cycle_mult=1)
