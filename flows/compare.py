@@ -21,7 +21,7 @@ from flows.pipeline.dvc_adapter import REVISION_ERRORS
 from flows.sharing import clone
 
 TEMPLATES = Path(__file__).parent / "pages/templates"
-N_IDS = 12  # pictures named of each kind; their number is always said
+N_IDS = 12  # pictures named of each kind; their number is always shown
 SMALLER = ("loss", "error", "brier", "ece")  # in a metric's name: the smaller the better
 WORKSPACE = "workspace"
 NO_METRIC = ("step", "epochs", "kept_epoch")  # of the columns of steps.csv
@@ -52,7 +52,7 @@ def revisions(names: Sequence[str]) -> list[tuple[str, str | None]]:
 
 
 def page(results: Sequence[Result]) -> str:
-    """HTML without scripts and without anything from elsewhere; the same for the same results."""
+    """HTML without scripts that loads nothing; the same for the same results."""
     first = results[0]
     return (
         templates()
@@ -69,9 +69,9 @@ def page(results: Sequence[Result]) -> str:
                 if any(one.curves.get(title) for one in results)
             ],
             changes=[(one, changes(first, one)) for one in results[1:]],
-            elsewhere=elsewhere(results),
-            n_valid=len(first.said or ()),
-            coin=coin,
+            not_comparable=not_comparable(results),
+            n_valid=len(first.predicted or ()),
+            sign_test=sign_test,
         )
     )
 
@@ -87,7 +87,7 @@ def changed_params(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
-def elsewhere(results: Sequence[Result]) -> list[str]:
+def not_comparable(results: Sequence[Result]) -> list[str]:
     """Names of those measured on other pictures or labels than the first."""
     first = results[0].measured_on
     return [one.name for one in results if first and one.measured_on and one.measured_on != first]
@@ -96,7 +96,7 @@ def elsewhere(results: Sequence[Result]) -> list[str]:
 def metrics(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str, bool]]]]:
     """(metric, (value, difference to the first, whether it is the best) for each); those measured on other pictures
     have neither."""
-    rows, others = [], elsewhere(results)
+    rows, others = [], not_comparable(results)
     for key in dict.fromkeys(key for one in results for key in one.metrics):
         values = [one.metrics.get(key) for one in results]
         comparable = [None if one.name in others else value for one, value in zip(results, values, strict=True)]
@@ -120,7 +120,7 @@ def cell(value: float | None, first: float | None, is_best: bool) -> tuple[str, 
 
 def steps(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, ...]]]]:
     """(step, (a value for each of `measured`) in each); TTA is the last one of all."""
-    names = sorted(dict.fromkeys(row["step"] for one in results for row in one.steps), key=late)
+    names = sorted(dict.fromkeys(row["step"] for one in results for row in one.steps), key=step_order)
     columns = measured(results)
     table = [{row["step"]: tuple(row.get(c, "") for c in columns) for row in one.steps} for one in results]
     return [(name, [rows.get(name, ("",) * len(columns)) for rows in table]) for name in names]
@@ -132,26 +132,25 @@ def measured(results: Sequence[Result]) -> list[str]:
     return [column for column in columns if column not in NO_METRIC]
 
 
-def late(step: str) -> int:
-    """Which epoch was kept is known when all sizes have been trained at; TTA comes last."""
+def step_order(step: str) -> int:
+    """The kept epoch comes after the training at all sizes, TTA last."""
     return 2 if step == "TTA" else int(step.startswith("kept: "))
 
 
-def coin(won: int, lost: int) -> float:
-    """How often as many or more of the changed pictures would fall to one side if each fell by a coin: the sign test,
-    two-sided, exact."""
+def sign_test(won: int, lost: int) -> float:
+    """Exact two-sided p-value: how often chance alone would split that many changed pictures at least as unevenly."""
     n, most = won + lost, max(won, lost)
     return min(1.0, 2 * sum(math.comb(n, k) for k in range(most, n + 1)) / float(2**n))
 
 
 def changes(first: Result, other: Result) -> list[tuple[str, int, list[str]]] | None:
     """(kind, how many, the first few ids) of valid pictures that both have; None where one lacks its predictions."""
-    if first.said is None or other.said is None:
+    if first.predicted is None or other.predicted is None:
         return None
-    both = [id_ for id_ in first.said if id_ in other.said]
+    both = [id_ for id_ in first.predicted if id_ in other.predicted]
     kinds: dict[str, list[str]] = {"wrong before, right now": [], "right before, wrong now": [], "otherwise wrong": []}
     for id_ in both:
-        (truth, before), (_, now) = first.said[id_], other.said[id_]
+        (truth, before), (_, now) = first.predicted[id_], other.predicted[id_]
         if before != now:
             kind = "wrong before, right now" if now == truth else "otherwise wrong"
             kinds["right before, wrong now" if before == truth else kind].append(f"{id_}: {before} → {now}")

@@ -1,8 +1,7 @@
 """Curves of the stages that train, as a page that loads itself anew: `python -m flows.live`, until Ctrl-C.
 
-It reads what stages that train write below .unfreeze, of folds, other variants and queued experiments too, and writes
+It reads what stages that train write below .unfreeze, of folds, of other runs and of queued experiments too, and writes
 .unfreeze/live/index.html.
-(The report of DVCLive's own takes its scripts from the internet: without it the page is empty.)
 """
 
 import argparse
@@ -57,8 +56,7 @@ def main() -> None:
 
 def write(inside: str) -> None:
     """Whole or not at all: a browser may read at any moment. `inside`: the project's folder in the git repository."""
-    folders = [*HOME.glob("live/*/metrics.json"), *HOME.glob("variants/**/.unfreeze/live/*/metrics.json")]
-    folders += QUEUED.glob(f"*/{escape(inside)}.unfreeze/live/*/metrics.json")
+    folders = [*HOME.glob("live/**/metrics.json"), *QUEUED.glob(f"*/{escape(inside)}.unfreeze/live/**/metrics.json")]
     newest = sorted(folders, key=lambda path: (-written(path), path))[:MOST_STAGES]
     new = PAGE.with_suffix(".tmp")
     new.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +79,7 @@ def read(folder: Path, inside: str) -> Stage:
         latest = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     shown = [(name, f"{value:.4f}") for name, value in latest.items() if isinstance(value, float)]
     charts = [chart(title, [points(folder, name) for name in names]) for title, names in TOGETHER.items()]
-    return Stage(of.removeprefix("variants/").replace(f"{QUEUED}/", "queued "), shown, charts)
+    return Stage(of.replace(f"{QUEUED}/", "queued "), shown, charts)
 
 
 def points(folder: Path, name: str) -> list[tuple[float, float]]:

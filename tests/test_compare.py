@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.compare import changed_params, changes, coin, elsewhere, metrics, page, steps
+from flows.compare import changed_params, changes, metrics, not_comparable, page, sign_test, steps
 from flows.live import points
 from flows.pages.curves import chart, short, thinned
 from flows.pages.result import Result
@@ -21,7 +21,7 @@ def result(name: str, loss: float, **more: object) -> Result:
         "metrics": {"accuracy_tta": 0.5, "log_loss_tta": loss},
         "steps": [{"step": "head", "accuracy": "0.5", "log_loss": str(loss)}],
         "curves": {"Loss on valid, head": [(1, loss), (2, loss / 2)]},
-        "said": {"a": ("yes", "no"), "b": ("yes", "yes"), "c": ("no", "yes"), "d": ("no", "no")},
+        "predicted": {"a": ("yes", "no"), "b": ("yes", "yes"), "c": ("no", "yes"), "d": ("no", "no")},
     }
     return Result(name, **(fields | more))  # type: ignore[arg-type]
 
@@ -51,27 +51,27 @@ def test_what_was_measured_on_other_pictures_is_no_better_and_no_worse() -> None
     three = [
         result(name, loss, measured_on=on) for name, loss, on in (("a", 0.4, "x"), ("b", 0.1, "y"), ("c", 0.3, "x"))
     ]
-    assert elsewhere(three) == ["b"]
+    assert not_comparable(three) == ["b"]
     cells = dict(metrics(three))["log_loss_tta"]
     assert cells == [("0.4000", "", False), ("0.1000", "", False), ("0.3000", "-0.1000", True)]
     assert "<b>b</b> was measured on other pictures or labels than a" in page(three)
-    assert elsewhere([result("a", 1), *three]) == []  # not known of the first
+    assert not_comparable([result("a", 1), *three]) == []  # not known of the first
 
 
 @pytest.mark.parametrize(("won", "lost", "p"), [(2, 1, 1.0), (5, 0, 0.0625), (1, 9, 22 / 1024), (0, 0, 1.0)])
 def test_sign_test(won: int, lost: int, p: float) -> None:
-    assert coin(won, lost) == pytest.approx(p)
+    assert sign_test(won, lost) == pytest.approx(p)
 
 
 def test_predictions_that_changed() -> None:
-    said = {"a": ("yes", "yes"), "b": ("yes", "no"), "c": ("no", "maybe"), "d": ("no", "no"), "e": ("no", "yes")}
-    assert changes(result("one", 1), result("two", 1, said=said)) == [
+    predicted = {"a": ("yes", "yes"), "b": ("yes", "no"), "c": ("no", "maybe"), "d": ("no", "no"), "e": ("no", "yes")}
+    assert changes(result("one", 1), result("two", 1, predicted=predicted)) == [
         ("pictures in both", 4, []),
         ("wrong before, right now", 1, ["a: no → yes"]),
         ("right before, wrong now", 1, ["b: yes → no"]),
         ("otherwise wrong", 1, ["c: yes → maybe"]),
     ]
-    assert changes(result("one", 1), result("two", 1, said=None)) is None
+    assert changes(result("one", 1), result("two", 1, predicted=None)) is None
 
 
 def test_points_of_a_curve_lie_in_the_picture() -> None:
@@ -92,13 +92,13 @@ def test_numbers_of_an_axis_are_short(value: float, text: str) -> None:
 
 
 def test_names_and_labels_are_text_and_nothing_comes_from_elsewhere() -> None:
-    evil = result(EVIL, 0.4, params={EVIL: EVIL}, said={EVIL: (EVIL, "x")}, steps=[], missing=[EVIL])
-    html = page([result("one", 0.5, said={EVIL: (EVIL, "y")}), evil])
+    evil = result(EVIL, 0.4, params={EVIL: EVIL}, predicted={EVIL: (EVIL, "x")}, steps=[], missing=[EVIL])
+    html = page([result("one", 0.5, predicted={EVIL: (EVIL, "y")}), evil])
     assert "<script" not in html
     assert html.count("&lt;script&gt;") > 5
     assert not re.search(r"(src|href|url|@import)\s*[=(]", html)
     assert "default-src 'none'" in html
-    assert page([result("one", 0.5, said={EVIL: (EVIL, "y")}), evil]) == html
+    assert page([result("one", 0.5, predicted={EVIL: (EVIL, "y")}), evil]) == html
 
 
 def test_live_curves_as_a_page(project: Project) -> None:
@@ -114,6 +114,10 @@ def test_live_curves_as_a_page(project: Project) -> None:
     shutil.copytree(project.folder / ".unfreeze/live/augment", queued)
     project.run("python", "-m", "flows.live", "--once")
     assert "<h2>queued tmpa1: augment</h2>" in page.read_text(encoding="utf-8")
+    fold = project.folder / ".unfreeze/live/data/folds/1/augment"
+    shutil.copytree(project.folder / ".unfreeze/live/augment", fold)
+    project.run("python", "-m", "flows.live", "--once")
+    assert "<h2>data/folds/1/augment</h2>" in page.read_text(encoding="utf-8")
 
 
 def test_a_row_that_is_just_being_written_and_a_loss_that_is_no_number(tmp_path: Path) -> None:
@@ -133,12 +137,12 @@ def test_experiments_of_a_repository(project: Project) -> None:
     html = (project.folder / "compare.html").read_text(encoding="utf-8")
     assert re.findall(r'<th scope="row">(tta[^<]*)</th>\s*<td>2</td><td>2</td><td>3</td>', html) == ["tta.n_aug"]
     assert "9 pictures in both" in html
-    assert "not in the cache" not in html
+    assert "neither in git nor" not in html
     project.run("rm", "-r", ".dvc/cache")
     project.run("python", "-m", "flows.compare", "workspace", "warm", "--out", "poor.html")
     html = (project.folder / "poor.html").read_text(encoding="utf-8")
     assert "Not known: the predictions of one of the two are not here." in html
-    assert re.search(r"Of <b>warm</b> not in git and not in the cache: .*data/tta/valid.parquet", html)
+    assert re.search(r"<b>warm</b>: neither in git nor in the cache: .*data/tta/valid.parquet", html)
     done = project.run("python", "-m", "flows.compare", "nothing", check=False)
     assert done.returncode == 1
     assert re.fullmatch(r"compare: .*nothing.*: `dvc exp show` and `git branch -a` list what there is\n", done.stderr)

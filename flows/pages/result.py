@@ -26,15 +26,16 @@ Points = list[tuple[float, float]]
 
 @dataclass
 class Result:
-    """`said`: by a valid picture's id its label and the predicted one (TTA). `missing`: files that are nowhere here.
-    `measured_on`: the hash of the valid pictures and labels; empty where dvc.lock does not say."""
+    """`predicted`: by a validation picture's id its label and the predicted one (TTA). `missing`: files that are in
+    neither git nor DVC's cache. `measured_on`: the hash of the validation pictures and labels; empty where dvc.lock
+    has none."""
 
     name: str
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     steps: list[dict[str, str]] = field(default_factory=list)
     curves: dict[str, Points] = field(default_factory=dict)
-    said: dict[str, tuple[str, str]] | None = None
+    predicted: dict[str, tuple[str, str]] | None = None
     missing: list[str] = field(default_factory=list)
     measured_on: str = ""
 
@@ -66,7 +67,7 @@ def read_result(name: str, rev: str | None, project_folder: str) -> Result:
         for title, (path, x, y) in CURVES.items():
             result.curves[title] = [(float(row[x]), float(row[y])) for row in tables[path] if row.get(y)]
         task = json.loads(result.params.get("task", FIRST_TASK))
-        result.said = predictions(read(VALID), str(task))
+        result.predicted = predictions(read(VALID), str(task))
     finally:
         files.repo.close()
     return result

@@ -12,6 +12,7 @@ from flows.errors import PipelineError
 from flows.pipeline.dvc_adapter import PIPELINE
 
 PARAMS = "params.yaml"
+IN_ANOTHER_FILE = "a key of another file"  # a text, so it counts as a path
 PARAM = re.compile(r"\$\{([\w.]+)\}(\$\{nothing\})?")
 
 
@@ -29,7 +30,7 @@ def check_paths(root: Path) -> None:
                 continue
             value = params
             for key in found[1].split("."):
-                value = value.get(key, "from elsewhere") if isinstance(value, dict) else "from elsewhere"
+                value = value.get(key, IN_ANOTHER_FILE) if isinstance(value, dict) else IN_ANOTHER_FILE
             if value is None or value == "":
                 raise PipelineError(f"{PARAMS}: `{found[1]}` is empty: the stage {name} needs a path there")
             if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Which Prefect server a run reports to; said before the flow is imported, and in one line where there is none."""
+"""Which Prefect server a run reports to: checked before the flow is imported; one line where there is none."""
 
 import os
 import re
@@ -49,7 +49,7 @@ def find_server() -> None:
         return
     print(
         "No Prefect server is set: starting a temporary one for this run, about 10 s, the first time 20 "
-        "(see README: On one machine)"
+        "(see docs/prefect.md: On one machine)"
     )
     start_temporary()
 
@@ -137,14 +137,14 @@ def output_to(file: IO[bytes]) -> Iterator[None]:
 
 
 def failed_start(output: str, error: Exception, home: str) -> PipelineError:
-    """In one line: what is known of it, else its last words."""
+    """In one line: the reason and what to do where it is a known one, else the last line of its traceback."""
     for words, (what, do) in REASONS.items():
         if words in output:
             return PipelineError(f"the temporary Prefect server does not start: {what} (PREFECT_HOME = {home}): {do}")
-    said = [*ERROR.findall(output), str(error).splitlines()[0]]
+    reasons = [*ERROR.findall(output), str(error).splitlines()[0]]
     return PipelineError(
-        f"the temporary Prefect server does not start ({said[0]}): start one with `prefect server start`, which says "
-        "more, and set PREFECT_API_URL to it"
+        f"the temporary Prefect server does not start ({reasons[0]}): start one with `prefect server start`, which "
+        "says more, and set PREFECT_API_URL to it"
     )
 
 

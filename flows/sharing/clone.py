@@ -33,16 +33,16 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
             env=os.environ | {"LC_ALL": "C"},
         )  # fmt: skip
     except FileNotFoundError as error:
-        raise PipelineError("there is no program git on PATH: install it, or mend PATH") from error
+        raise PipelineError("there is no program git on PATH: install it, or correct PATH") from error
 
 
-def refusal(arguments: Sequence[str], said: str) -> PipelineError:
+def refusal(arguments: Sequence[str], message: str) -> PipelineError:
     """In git's words; of those about a clone that belongs to another user, the command that allows it."""
-    if found := ALLOW.search(said):
+    if found := ALLOW.search(message):
         return PipelineError(
             f"git refuses to read {Path.cwd()}, which belongs to another user; if you trust it: `{found[0]}`"
         )
-    return PipelineError(f"git {' '.join(arguments)}: {said.strip()}")
+    return PipelineError(f"git {' '.join(arguments)}: {message.strip()}")
 
 
 def prefix() -> str:

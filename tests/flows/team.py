@@ -79,7 +79,7 @@ class Team:
         """recipe/main, which goes to the cpu worker."""
         return self.start("recipe/main", **{"stages": list(TARGETS)} | parameters)
 
-    def wait(self, run: FlowRun, seconds: int = 300) -> FlowRun:
+    def wait(self, run: FlowRun, seconds: int = 900) -> FlowRun:
         for _ in range(seconds * 2):
             found = self.server.client.read_flow_run(run.id)
             if found.state and found.state.is_final():

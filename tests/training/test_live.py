@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from stages.runtime import folders
 from stages.training.loop import live
 from stages.training.loop.history import History
 from tests.conftest import ROOT, Project
@@ -49,6 +50,16 @@ def test_a_training_that_goes_on_has_no_row_twice() -> None:
     live.Curves("toy", history(2, 40), 40)  # killed, and back at an earlier checkpoint
     assert curve("valid_loss")["step"].tolist() == [1, 2]
     assert curve("batch/loss")["step"].tolist() == list(range(0, 80, 2))
+
+
+def test_two_runs_of_a_stage_have_curves_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folds train at the same time."""
+    live.Curves("toy", history(3, 40), 40)
+    monkeypatch.setattr(folders, "_run", folders.Run(Path("data/folds/1")))
+    live.Curves("toy", history(2, 40), 40)
+    assert curve("valid_loss")["step"].tolist() == [1, 2, 3]
+    other = pd.read_csv(live.FOLDER / "data/folds/1/toy/plots/metrics/valid_loss.tsv", sep="\t")
+    assert other["step"].tolist() == [1, 2]
 
 
 def test_where_it_cannot_be_written_training_goes_on(capsys: pytest.CaptureFixture[str]) -> None:

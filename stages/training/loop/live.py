@@ -1,4 +1,4 @@
-"""Curves to look at while a stage trains, in .unfreeze/live/<stage>/: no output of the stage.
+"""Curves to look at while a stage trains, in .unfreeze/live/<stage>/; another run's in live/<root>/<stage>/: no output.
 
 A file a curve, plots/metrics/*.tsv (step and value), and the latest values in metrics.json: DVCLive's layout, which
 DVC, its extension for VS Code and `python -m flows.live` read. A training that goes on from a checkpoint writes them
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stages.runtime.folders import run_name
 from stages.training.loop.history import History
 
 FOLDER = Path(".unfreeze/live")
@@ -65,7 +66,7 @@ class Curves:
         self.n_steps = self.n_epochs = 0
         self.files: CurveFiles | None = None
         if os.environ.get("UNFREEZE_LIVE") != "off":
-            self._try(lambda: setattr(self, "files", CurveFiles(FOLDER / stage)))
+            self._try(lambda: setattr(self, "files", CurveFiles(FOLDER / run_name(stage))))
             self.draw()
 
     def draw(self) -> None:
