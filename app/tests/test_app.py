@@ -149,7 +149,7 @@ def test_without_an_export_or_a_port_it_says_what_to_do(served: Served, project:
     (tmp_path / "model.json").write_text(one, encoding="utf-8")
     no_pair = f"app: {tmp_path}: model.onnx tells 3 classes apart, model.json names 1: {way_out}"
     assert says("--model", str(tmp_path)) == no_pair
-    (tmp_path / "model.json").write_text(json.dumps(about | {"task": {"name": "regression"}}))
+    (tmp_path / "model.json").write_text(json.dumps(about | {"task": {"name": "regression"}}), encoding="utf-8")
     other = f"app: {tmp_path}: a model of the task regression, and this page shows single_label: {way_out}"
     assert says("--model", str(tmp_path)) == other
     (tmp_path / "model.onnx").write_bytes(b"")

@@ -25,3 +25,4 @@ def test_a_part_is_read_as_text_in_its_order(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "data/split/train.csv").write_text("id,label,sha256\n007,NA,ab\n1e3,1.0,cd\n002,,12\n003,NA,34\n")
     rows = read_rows(Path("data/split"), "train")
     assert rows == Rows(["007", "1e3", "002", "003"], ["NA", "1.0", "", "NA"], ["ab", "cd", "12", "34"])
+    assert SingleLabel.of(rows.labels).classes == ["", "1.0", "NA"]

@@ -133,6 +133,20 @@ def test_what_is_no_explosion(losses: list[float]) -> None:
     check_loss(losses[-1], [0.1], 2, history_of(*losses[:-1]), uninformed_loss=math.log(3))
 
 
+def test_the_loop_looks_through_no_labels(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even once: how many classes there are says the task."""
+    looks, largest = [], torch.Tensor.max
+
+    def counted(tensor: torch.Tensor, *arguments: object) -> object:
+        if tensor.dtype is torch.int64:
+            looks.append(len(tensor))
+        return largest(tensor, *arguments)
+
+    monkeypatch.setattr(torch.Tensor, "max", counted)
+    run(network)
+    assert looks == []
+
+
 def test_float16_learns_too_with_its_loss_scaled(network: Network) -> None:
     """On the CPU, which params do not allow: the same code runs on a GPU."""
     epochs, steps = run(network, compute=Compute(torch.device("cpu"), torch.float16))
