@@ -96,7 +96,7 @@ def main() -> None:
     checkpoint.forget()
     if params.views:
         n = len(views) * len(both)
-        receipt.remembered(n, min(views.made(), n))  # what was damaged meanwhile was made twice
+        receipt.report_computed(n, min(views.made(), n))  # what was damaged meanwhile was made twice
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from stages.runtime.outputs import outputs
 from stages.runtime.params import Positive, Rate, Section, load
 from stages.runtime.stage import run, track
 from stages.runtime.threads import map_lots, threads
-from stages.store.items import Items, ItemsParams, complete, values
+from stages.store.items import Items, ItemsParams, load_or_make, make_missing
 from stages.vision.files import bit_depth, images, metadata, thumbnail
 
 LIST = Path(".unfreeze/rejected.csv")
@@ -185,8 +185,8 @@ def ingest(
         def make(shas: Sequence[str]) -> Iterable[bytes]:
             return map_lots(pool, lambda sha: decode(paths[sha], sha, params.max_megapixels * 1_000_000), shas)
 
-        complete(items, paths, make)
-        said = dict(zip(paths, values(items, list(paths), make), strict=True))
+        make_missing(items, paths, make)
+        said = dict(zip(paths, load_or_make(items, list(paths), make), strict=True))
     good: list[dict[str, Any]] = []
     rejected: list[dict[str, str]] = []
     for candidate, (sha, reason) in zip(candidates, looks, strict=True):
@@ -274,7 +274,7 @@ def main() -> None:
     depth = (params.depth[0], params.depth[1]) if isinstance(params.depth, list) else params.depth
     ranges = list(notes.values.values())
     window = bit_depth.window_of(depth, ranges)
-    receipt.remembered(len(table) + len(rejected), items.made)
+    receipt.report_computed(len(table) + len(rejected), items.made)
     files = table[["sha256", "file"]].sort_values(["sha256", "file"]).drop_duplicates("sha256")
     with outputs(stage_folder("ingest")) as folder:
         table.to_parquet(folder / "images.parquet", index=False)

@@ -18,7 +18,7 @@ from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import BatchSize, Section, SizePx, load
 from stages.runtime.stage import run
-from stages.store.items import Items, ItemsParams, complete, values
+from stages.store.items import Items, ItemsParams, load_or_make, make_missing
 from stages.store.shards import Shards, write_shards
 from stages.training.compute.device import DeviceParams, compute_on, enough_memory
 from stages.vision.batches.pictures import Pictures
@@ -48,14 +48,14 @@ def main() -> None:
         return (vector.tobytes() for vector in activations(body, some))
 
     def vectors(shas: Sequence[str]) -> list[bytes]:
-        return values(items, [content[sha] for sha in shas], make)
+        return load_or_make(items, [content[sha] for sha in shas], make)
 
     memory = enough_memory("precompute.batch_size", params.batch_size, smallest)
     with outputs(stage_folder("precompute")) as folder, memory:
-        complete(items, picture, make)
+        make_missing(items, picture, make)
         write_shards(folder / "shards", content, pa.list_(pa.float32(), body.n_features), vectors)
     items.close()
-    receipt.remembered(len(content), items.made)
+    receipt.report_computed(len(content), items.made)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from stages.dataset.reading.input_files import Listed, listed
+from stages.dataset.reading.input_files import InputFile, input_files
 from stages.dataset.tables.submission import submission
 from stages.models.networks.network import Network, load_network
 from stages.runtime.errors import StageError, one_line
-from stages.runtime.outputs import whole_file
+from stages.runtime.outputs import atomic_file
 from stages.runtime.params import BatchSize, Count, Section, Seed
 from stages.runtime.stage import run
 from stages.runtime.threads import map_lots, threads
@@ -64,7 +64,7 @@ class Prediction(Section):
 class Opened(NamedTuple):
     """A picture as it is kept (`data`, b"" where there is none), named by the sha256 of its file, or why it is not."""
 
-    listed: Listed
+    file: InputFile
     sha256: str
     data: bytes
     reason: str = ""
@@ -143,7 +143,7 @@ def load_model(path: Path) -> tuple[Network, Prediction | None]:
         raise StageError(f"{path} is no model of train_full or export as they are now: {one_line(error)}") from None
 
 
-def open_picture(max_pixels: int, params: Resizing, one: Listed) -> Opened:
+def open_picture(max_pixels: int, params: Resizing, one: InputFile) -> Opened:
     try:
         path = Path(one.path)
         if path.exists() and not path.is_file():  # who reads a pipe waits
@@ -172,7 +172,7 @@ def predicted(
 
 
 def as_table(opened: Sequence[Opened], task: AnyTask, predictions: Floats) -> pd.DataFrame:
-    files = [printable(one.listed.path) for one in opened]
+    files = [printable(one.file.path) for one in opened]
     return pd.DataFrame({"file": files} | task.answer(predictions))
 
 
@@ -186,7 +186,7 @@ def writer(stack: ExitStack, path: Path | None) -> Write:
 
     Raises StageError: the file's folder cannot be made."""
     try:
-        file = stack.enter_context(whole_file(path.absolute())) if path else None
+        file = stack.enter_context(atomic_file(path.absolute())) if path else None
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         raise StageError(f"{path}: its folder cannot be made ({error.strerror}): name another") from None
     if path is None or path.suffix != ".parquet":
@@ -204,7 +204,7 @@ def writer(stack: ExitStack, path: Path | None) -> Write:
     return write
 
 
-def chunks(found: Sequence[Listed], opening: Callable[[Listed], Opened]) -> Iterator[list[Opened]]:
+def chunks(found: Sequence[InputFile], opening: Callable[[InputFile], Opened]) -> Iterator[list[Opened]]:
     with threads() as pool, tqdm(total=len(found), unit=" pictures", disable=None, leave=False) as bar:
         for start in range(0, len(found), CHUNK):
             part = found[start : start + CHUNK]
@@ -219,7 +219,7 @@ def main() -> None:
     if given.tta and about is None:
         raise StageError("--tta draws as in training, and model.json, which says how, is not there: give data/export")
     batch_size = given.batch_size or (about.batch_size if about else 16)
-    found = listed(given.pictures)
+    found = input_files(given.pictures)
     if given.submission and (twice := [id_ for id_, count in Counter(one.id for one in found).items() if count > 1]):
         raise StageError(
             f"--submission: {len(twice):,} ids are there more than once, as {twice[0]}: name the one folder"
@@ -240,17 +240,17 @@ def main() -> None:
         for chunk in chunks(found, opening):
             bad, good = [one for one in chunk if one.reason], [one for one in chunk if not one.reason]
             for one in bad:
-                tqdm.write(one_line(f"predict: {printable(one.listed.path)}: {one.reason}"), file=sys.stderr)
+                tqdm.write(one_line(f"predict: {printable(one.file.path)}: {one.reason}"), file=sys.stderr)
             n_rejected += len(bad)
             if reject and bad:
-                rows = [(printable(one.listed.path), one.reason) for one in bad]
+                rows = [(printable(one.file.path), one.reason) for one in bad]
                 reject(pd.DataFrame(rows, columns=["file", "reason"]))
             if good:
                 predictions = predicted(network, good, given.tta, about, batch_size, compute)
                 if write:
                     write(as_table(good, task, predictions))
                 if submit:
-                    submit(submission([printable(one.listed.id) for one in good], task.submission(predictions)))
+                    submit(submission([printable(one.file.id) for one in good], task.submission(predictions)))
         if n_rejected == len(found):
             raise StageError(f"none of {len(found):,} pictures could be used: nothing was written")
     print(f"predict: {len(found) - n_rejected:,} predicted, {n_rejected:,} rejected", file=sys.stderr)

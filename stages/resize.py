@@ -24,7 +24,7 @@ from stages.runtime.outputs import outputs
 from stages.runtime.params import load
 from stages.runtime.stage import run
 from stages.runtime.threads import map_lots, threads
-from stages.store.items import Items, ItemsParams, complete, values
+from stages.store.items import Items, ItemsParams, load_or_make, make_missing
 from stages.store.shards import write_shards
 from stages.vision.batches.preprocessing import ResizeParams, Resizing, resizing
 from stages.vision.files import bit_depth, images, metadata
@@ -58,10 +58,10 @@ def main() -> None:
         def make(shas: Sequence[str]) -> Iterable[bytes]:
             return map_lots(pool, lambda sha: resize(root / files[sha], sha, params), shas)
 
-        complete(items, files, make)
-        write_shards(folder / "shards", files, pa.binary(), lambda shas: values(items, shas, make))
+        make_missing(items, files, make)
+        write_shards(folder / "shards", files, pa.binary(), lambda shas: load_or_make(items, shas, make))
     items.close()
-    receipt.remembered(len(files), items.made)
+    receipt.report_computed(len(files), items.made)
 
 
 if __name__ == "__main__":

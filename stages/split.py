@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from stages.dataset.splitting.duplicates import doubles
+from stages.dataset.splitting.duplicates import find_duplicates
 from stages.dataset.splitting.folds import get_cv_idxs, group_idxs, stratified_group_idxs, stratified_idxs
 from stages.dataset.splitting.groups import Groups
 from stages.runtime.errors import StageError
@@ -65,7 +65,7 @@ def split(table: pd.DataFrame, params: SplitParams, task: type[AnyTask], seed: i
     is_test = table["part"] == "test"
     table = pd.concat([table[~is_test], table[is_test]], ignore_index=True)
     rows, test = table[table["part"] != "test"], table[table["part"] == "test"]
-    found, groups = doubles(table, params.max_distance), Groups(len(rows))
+    found, groups = find_duplicates(table, params.max_distance), Groups(len(rows))
     if params.group_column is not None:
         groups.join_equal(rows["group"])
     if params.group_duplicates:

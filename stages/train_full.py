@@ -18,12 +18,12 @@ from stages.models.networks.network import N_GROUPS, load_network, save_network
 from stages.runtime.errors import StageError
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
-from stages.runtime.params import Few, Fraction, Rate, Section, Seed, SizePx, TrainBatchSize, load
+from stages.runtime.params import CycleCount, Fraction, Rate, Section, Seed, SizePx, TrainBatchSize, load
 from stages.runtime.stage import run
 from stages.store.shards import Shards
 from stages.training.compute.batches import stage_key
 from stages.training.compute.device import DeviceParams, compute_on, enough_memory
-from stages.training.loop.best_weights import Keep, Keeper
+from stages.training.loop.best_weights import BestWeights, Keep
 from stages.training.loop.checkpoint import Checkpoint
 from stages.training.loop.fit import fit
 from stages.training.loop.freeze import train_only
@@ -42,7 +42,7 @@ def _one_learns(lrs: list[float]) -> list[float]:
 
 
 Lrs = Annotated[list[Rate], Field(min_length=N_GROUPS, max_length=N_GROUPS), AfterValidator(_one_learns)]
-PerSize = Few | list[Few]
+PerSize = CycleCount | list[CycleCount]
 
 
 class TrainFullParams(Section):
@@ -106,14 +106,14 @@ def main() -> None:
     resized = Shards(stage_folder("resize") / "shards")
     parts = [read_rows(stage_folder("split"), part) for part in ("train", "valid")]
     history = History([as_it_came()])
-    keeper = Keeper(network, params.keep, ends(plan), history)
+    best_weights = BestWeights(network, params.keep, ends(plan), history)
 
     def after_epoch() -> None:
         history.epochs[-1]["size_px"] = network.size_px
-        keeper()
+        best_weights()
 
     after_epoch()
-    checkpoint.also["keeper"] = keeper
+    checkpoint.extra_state["keeper"] = best_weights
     for number, (size_px, phase) in enumerate(plan):
         if checkpoint.is_past(number):
             continue
@@ -133,7 +133,7 @@ def main() -> None:
         how = (params.bn_freeze, params.label_smoothing, history, after_epoch, checkpoint)
         with enough_memory("train_full.batch_size", params.batch_size):
             fit(network, train, valid, network.task, optimizer, schedule, epochs, compute, *how)
-    network.size_px = int(keeper.restore()["size_px"])
+    network.size_px = int(best_weights.restore()["size_px"])
     with outputs(stage_folder("train_full")) as folder:
         save_network(network, folder / "model.safetensors")
         history.write(folder)

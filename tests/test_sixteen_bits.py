@@ -13,7 +13,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from stages import ingest, predict, resize
-from stages.dataset.reading.input_files import Listed
+from stages.dataset.reading.input_files import InputFile
 from stages.models.networks.backbone import Body
 from stages.models.networks.head import Head, HeadShape
 from stages.models.networks.network import Network, load_network, save_network
@@ -105,7 +105,7 @@ def test_prediction_does_what_resize_did(prepare: Callable[..., None], tmp_path:
     assert network.resize == Resizing(size_px=SIDE, jpeg_quality=95, depth=(0, 4095))
     shards = Shards(Path("data/resize/shards"))
     for path in Path("pictures").rglob("*.png"):
-        opened = predict.open_picture(10**6, network.resize, Listed(str(path), path.name))
+        opened = predict.open_picture(10**6, network.resize, InputFile(str(path), path.name))
         assert opened.data == shards.blob(opened.sha256)
         wants = SimpleNamespace(
             **json.loads(json.dumps(network.resize.model_dump()))

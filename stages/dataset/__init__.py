@@ -1,1 +1,1 @@
-"""Which pictures there are, what they are labelled, and which of them train and validate."""
+"""Which pictures there are, their labels, and the split into training, validation and test set."""

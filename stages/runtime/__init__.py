@@ -1,1 +1,1 @@
-"""How a stage behaves as a program: params, arguments, outputs whole or not at all, errors, signals, receipts."""
+"""How a stage behaves as a program: params, arguments, atomic outputs, errors, signals, receipts."""

@@ -1,4 +1,4 @@
-"""What a stage's command may say: `python -m stages.<stage> [--root FOLDER] [--shared STAGES] [KEY=VALUE ...]`."""
+"""Command-line arguments of a stage: `python -m stages.<stage> [--root FOLDER] [--shared STAGES] [KEY=VALUE ...]`."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from stages.runtime.errors import StageError
 
 
 def apply_arguments(arguments: Sequence[str], description: str | None) -> None:
-    """Sets where this run's folders lie, and params that differ from params.yaml. Raises StageError; SystemExit."""
+    """Sets this run's folders and the params that override params.yaml. Raises StageError or SystemExit."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {sys.modules['__main__'].__spec__.name}" if sys.modules["__main__"].__spec__ else None,
         description=description,

@@ -1,4 +1,4 @@
-"""A version of the code that makes a value: it changes with what the code does, not with what is written about it."""
+"""A version of the code that computes a value: it changes with the code, but not with comments or docstrings."""
 
 import ast
 import hashlib
@@ -11,11 +11,13 @@ from typing import Any
 
 def code_version(*parts: ModuleType | Callable[..., Any]) -> str:
     """Of the sources of modules and functions without comments, docstrings and layout."""
-    text = "\n".join(ast.dump(bare(ast.parse(textwrap.dedent(inspect.getsource(part))))) for part in parts)
+    text = "\n".join(
+        ast.dump(without_docstrings(ast.parse(textwrap.dedent(inspect.getsource(part))))) for part in parts
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def bare(tree: ast.Module) -> ast.Module:
+def without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

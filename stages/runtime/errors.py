@@ -1,4 +1,4 @@
-"""What goes wrong and a person can mend: in one line, with what to do."""
+"""Errors that the user can fix: one line that says what is wrong and what to do."""
 
 import errno
 import os
@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-LONGEST_LINE = 2000
+MAX_LINE_LENGTH = 2000
 
 
 class StageError(Exception):
-    """Speaks to the person who must act: what was found, where, what was expected, what to do next."""
+    """A message for the user: what was found, where, what was expected, what to do next."""
 
 
 ADVICE = {
@@ -24,51 +24,51 @@ ADVICE = {
     errno.EPERM: "run it where you may write and read",
     errno.EIO: "look at the disk",
 }
-# safetensors and pyarrow say it in the text alone; torch only says that a write failed
-IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
+# safetensors and pyarrow give errno only in the text; torch only says that a write failed
+ERRNO_IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 NOT_DETERMINISTIC = re.compile(
     r"(\w+) does not have a deterministic implementation"
-)  # torch, as `device.py` asks it to
+)  # torch's error in the deterministic mode that `device.py` sets
 
 
-def in_one_line(error: Exception, stage: str) -> str | None:
-    """None: nobody can mend it but who reads the traceback."""
+def user_message(error: Exception, stage: str) -> str | None:
+    """The message for the user. Returns None for unexpected errors: show the traceback."""
     if isinstance(error, StageError):
         return one_line(error)
     if isinstance(error, MemoryError):
         return "there is not enough memory: close other programs, or lower a batch_size"
-    for one in causes(error):
-        number = error_number(one)
+    for cause in causes(error):
+        number = error_number(cause)
         if number in ADVICE:
-            name = getattr(one, "filename", None) or f"{Path.cwd()}, or where it was told to write"
+            name = getattr(cause, "filename", None) or f"{Path.cwd()}, or where it was told to write"
             return f"{name}: {os.strerror(number)}: {ADVICE[number]}, then run it again; nothing half-written was left"
-    # pyarrow, safetensors and pandas tell the name in the text alone
+    # pyarrow, safetensors and pandas give the file name only in the text
     if isinstance(error, FileNotFoundError) and (name := re.search(r"data/[\w./-]*\w", f"{error.filename} {error}")):
         return f"no {name[0]}, which another stage makes: run `dvc repro {stage}`, which runs that first"
-    if isinstance(error, RuntimeError) and (found := NOT_DETERMINISTIC.match(str(error))):
+    if isinstance(error, RuntimeError) and (match := NOT_DETERMINISTIC.match(str(error))):
         return (
-            f"the network uses {found[1]}, which gives other last bits each time on a GPU: take another "
+            f"the network uses {match[1]}, which gives other last bits each time on a GPU: take another "
             "backbone.name, or set device.name to cpu"
         )
     return None
 
 
 def one_line(error: Exception | str) -> str:
-    """What it says, fit for a terminal: file names and labels may hold what it would obey, or megabytes."""
-    line = "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(str(error).split()))
-    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
+    """The message on one line, safe to print: file names and labels may hold terminal control codes, or megabytes."""
+    line = "".join(char if char.isprintable() else "\ufffd" for char in " ".join(str(error).split()))
+    return line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}..."
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    found: BaseException | None = error
-    while found is not None:
-        yield found
-        found = found.__cause__ or found.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def error_number(error: BaseException) -> int:
-    """errno, or 0 where there is none."""
+    """The errno of an exception, or 0 if it has none."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    said = IN_TEXT.search(str(error))
-    return int(said[1] or said[2]) if said else 0
+    match = ERRNO_IN_TEXT.search(str(error))
+    return int(match[1] or match[2]) if match else 0

@@ -1,11 +1,11 @@
-"""Where the folders of a run lie: decided here alone.
+"""Where the folders of a run lie. Only this module decides it.
 
-A stage owns the folder `<root>/<stage>`. The root is `data`, unless the command says otherwise:
+A stage owns the folder `<root>/<stage>`. The root is `data`, unless the command sets another:
 
     python -m stages.train_head --root data/folds/1 --shared precompute split.cv_idx=1
 
-is the stage train_head of another run, whose folders lie in data/folds/1. The folders of the stages after `--shared`
-(names with commas between them) it takes from `data`, so that two runs share what does not differ between them.
+runs the stage train_head of another run, whose folders lie in data/folds/1. The stages named after `--shared`
+(comma-separated) use their folders in `data`, so that two runs share what does not differ between them.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def stage_folder(stage: str) -> Path:
 
 
 def in_this_run(path: str) -> Path:
-    """A path below the main root, as dvc.yaml names it, in this run; any other path as it is."""
+    """Maps a path below the main root, as in dvc.yaml, to this run's folder; returns any other path unchanged."""
     parts = Path(path).parts
     if len(parts) < 2 or Path(parts[0]) != MAIN_ROOT:
         return Path(path)
@@ -47,5 +47,5 @@ def in_this_run(path: str) -> Path:
 
 
 def run_name(stage: str) -> str:
-    """The stage's name; in a run of its own with the root before it, as `data/folds/1/train_head`."""
+    """The stage's name; if the root is not `data`, with the root before it, as `data/folds/1/train_head`."""
     return stage if _run.root == MAIN_ROOT else (_run.root / stage).as_posix()

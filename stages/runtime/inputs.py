@@ -1,4 +1,4 @@
-"""What a stage depends on as dvc.yaml says it, in one hash: who finds the same one need not do the work again."""
+"""One hash over everything that a stage depends on, as dvc.yaml declares it: if it is equal, so is the result."""
 
 import hashlib
 import json
@@ -23,40 +23,40 @@ def stages_of(pipeline: Path = PIPELINE) -> dict[str, Any]:
 
 
 def deps_of(declared: dict[str, Any]) -> list[Path]:
-    """Where this run has them, with the values of the params that DVC puts in."""
-    return [in_this_run(TEMPLATE.sub(lambda found: load(found[1], str), dep)) for dep in declared["deps"]]
+    """The paths of the stage's `deps` in this run, with `${param}` replaced by its value, as DVC does."""
+    return [in_this_run(TEMPLATE.sub(lambda match: load(match[1], str), dep)) for dep in declared["deps"]]
 
 
 def inputs_hash(stage: str, machine: Mapping[str, str]) -> str:
-    """Of the contents of the stage's `deps`, the values of its `params`, the libraries and the `machine`."""
+    """Hash of the contents of the stage's `deps`, the values of its `params`, the libraries and the `machine`."""
     declared = stages_of()[stage]
     libraries = {name: version(name) for name in ("numpy", "pillow", "timm")}
     digest = hashlib.sha256(json.dumps({**machine, **libraries}, sort_keys=True).encode())
     for name in declared.get("params", []):
         value: Any = load(name, object)
         digest.update(json.dumps([name, value], sort_keys=True).encode())
-    for path in (path for dep in deps_of(declared) for path in files(dep)):
+    for path in (path for dep in deps_of(declared) for path in list_files(dep)):
         with path.open("rb") as file:
             digest.update(f"{path}\0".encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
-def inputs_seen(stage: str) -> dict[str, Any]:
-    """What differs where an input has changed, without reading the files: size, times and inode of each, the params.
+def inputs_snapshot(stage: str) -> dict[str, Any]:
+    """The params, and size, times and inode of each file: they show that an input changed, without reading the files.
 
-    A file that was written to without any of these changing is not noticed: that takes who sets clocks back.
+    A write that changes none of these goes unnoticed; that needs a clock that was set back.
     """
     declared = stages_of()[stage]
     seen: dict[str, Any] = {name: load(name, object) for name in declared.get("params", [])}
-    for path in (path for dep in deps_of(declared) for path in files(Path(dep))):
+    for path in (path for dep in deps_of(declared) for path in list_files(Path(dep))):
         stat = path.stat()
         seen[f"{path}"] = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
     return seen
 
 
-def files(path: Path) -> Iterator[Path]:
-    """The file, or every one below the folder, sorted; without what Python compiles beside its sources."""
+def list_files(path: Path) -> Iterator[Path]:
+    """The file itself, or all files below the folder, sorted; without `__pycache__`."""
     if not path.is_dir():
         yield path
         return
-    yield from sorted(one for one in path.rglob("*") if one.is_file() and "__pycache__" not in one.parts)
+    yield from sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)

@@ -1,9 +1,9 @@
 """torch's compiler, loaded when it is first used.
 
-timm, torchvision and torch.optim import `torch._dynamo` for decorators that keep functions out of the compiler: a
-second and a half in each stage, and no stage compiles. Here these imports get a module that is not executed yet. It
-answers by itself what the decorators ask; any other use executes it, in the same object: whoever holds it then holds
-the ordinary module.
+timm, torchvision and torch.optim import `torch._dynamo` for decorators that keep functions out of the compiler. That
+takes 1.5 seconds in each stage, and no stage compiles. Here these imports get a module that is not executed yet. It
+provides stand-ins for what the decorators use; any other use executes the module, in the same object, so existing
+references to it become references to the ordinary module.
 """
 
 import functools
@@ -53,20 +53,20 @@ ANSWERS: dict[str, dict[str, Callable[..., Any]]] = {
     COMPILER: {"disable": disable, "graph_break": graph_break},
     UTILS: {"is_compile_supported": is_compile_supported},
 }
-_modules: dict[str, "LazyModule"] = {}  # those that are not executed to their end
-_paths: dict[str, list[str]] = {}  # of packages that are not begun: where their submodules lie
+_modules: dict[str, "LazyModule"] = {}  # modules whose execution has not finished
+_paths: dict[str, list[str]] = {}  # of packages not executed yet: the folders of their submodules
 _begun: set[str] = set()
-_lock = threading.Lock()  # of `_begun`; while a module is executed, Python's own import locks hold
+_lock = threading.Lock()  # protects `_begun`; execution itself is protected by Python's import locks
 
 
 class LazyModule(ModuleType):
-    """A module that is executed at the first use that `ANSWERS` has no answer to."""
+    """A module that is executed at the first access to a name that `ANSWERS` does not provide."""
 
     def __getattr__(self, name: str) -> Any:
-        """Asked for what the module does not hold, or not yet."""
+        """Called for names that the module does not hold, or not yet."""
         if self.__name__ not in _begun and name in ANSWERS[self.__name__]:
             return ANSWERS[self.__name__][name]
-        # Submodules are found by __path__. Who looks through all modules (inspect, warnings) asks for other dunders.
+        # Imports of submodules need __path__. inspect and warnings ask all modules for other dunders: do not execute.
         wanted = not name.startswith("__") or name == "__all__" or (name == "__path__" and self.__name__ in _paths)
         if wanted and self.__name__ in _modules:
             _executed(self.__name__)
@@ -85,7 +85,7 @@ class LazyModule(ModuleType):
 
 
 class LazyLoader(Loader):
-    """Asked for the first time, it leaves the module unexecuted; for the second time, it executes it."""
+    """At the first call leaves the module unexecuted; at the second call executes it."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -119,7 +119,7 @@ class LazyFinder(MetaPathFinder):
 
 
 def _add_utils(compiler: ModuleType, path: Sequence[str]) -> None:
-    """Where Python finds it before it asks the package for its __path__."""
+    """Puts the utils module into sys.modules: Python looks there before it asks the package for its __path__."""
     spec = LazyFinder().find_spec(UTILS, path)
     if spec is not None:
         module = module_from_spec(spec)
@@ -127,7 +127,7 @@ def _add_utils(compiler: ModuleType, path: Sequence[str]) -> None:
 
 
 def _executed(name: str) -> Any:
-    """The module, executed by Python's own import: its locks hold for other threads too."""
+    """Executes the module through Python's own import, whose locks make other threads wait, and returns it."""
     with _lock:
         if name not in _begun:
             if name in _paths:
@@ -140,6 +140,6 @@ def _executed(name: str) -> Any:
 
 
 def install() -> None:
-    """Before torch is imported. Does nothing where torch's compiler is loaded."""
+    """Installs the finder. Call before torch is imported; does nothing if torch's compiler is already loaded."""
     if COMPILER not in sys.modules and not any(isinstance(finder, LazyFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, LazyFinder())

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all: written under another name, brought to the disk, then renamed."""
+"""Atomic outputs: files are written under a temporary name, synced to disk, then renamed."""
 
 import fcntl
 import os
@@ -13,12 +13,12 @@ from stages.runtime import signals
 
 @contextmanager
 def outputs(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to write to; what lies in it replaces its namesakes in `folder` when the block ends well.
+    """Yield an empty folder to write to; if the block succeeds, its files replace those of the same name in `folder`.
 
-    A stage that fails leaves nothing half-written, and one that is killed nothing that the next would take for its own.
-    DVC's own files in `folder` (.gitignore) stay.
+    A stage that fails leaves nothing half-written; a stage that is killed leaves nothing that the next run would take
+    for an output. Other files in `folder`, such as DVC's .gitignore, stay.
     """
-    remove_those_of_the_dead(folder)
+    remove_abandoned(folder)
     staging = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     staging.mkdir(parents=True)
     try:
@@ -36,9 +36,9 @@ def outputs(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield the name of a file to write, in a folder beside `path`, which it replaces when the block ends well."""
-    remove_those_of_the_dead(path)
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to, in a temporary folder; if the block succeeds, that file replaces `path`."""
+    remove_abandoned(path)
     staging = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     staging.mkdir(parents=True)
     try:
@@ -52,7 +52,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def put_in_place(staging: Path, folder: Path) -> None:
-    """A folder cannot be replaced by a folder: the old one goes aside, into what is removed at the end."""
+    """Move new outputs into `folder`. A rename cannot replace a folder: the old one first goes into `staging`."""
     for number, new in enumerate(sorted(staging.iterdir())):
         old = folder / new.name
         if old.is_dir():
@@ -63,7 +63,7 @@ def put_in_place(staging: Path, folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Against another run of the same stage that ends at this very moment."""
+    """Lock `folder` against another run of the same stage that ends at the same moment."""
     file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -72,7 +72,8 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(file)
 
 
-def remove_those_of_the_dead(folder: Path) -> None:
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary folders of processes that are no longer alive."""
     for staging in folder.parent.glob(f".{folder.name}.*.tmp"):
         pid = re.fullmatch(r"\.(\d+)\.tmp", staging.name.removeprefix(f".{folder.name}"))
         if pid and not is_alive(int(pid[1])):
@@ -90,7 +91,7 @@ def is_alive(pid: int) -> bool:
 
 
 def sync(path: Path) -> None:
-    """To the disk: a rename that outlives a crash must not name a file that does not."""
+    """Flush to disk before a rename: otherwise after a crash the new name may exist without the contents."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(file)

@@ -1,4 +1,4 @@
-"""Params: `params.yaml` is the one truth. Sections are read strictly and have no defaults in code.
+"""Reads `params.yaml`, the only source of settings: strict types, no defaults in code.
 
 Read with ruamel in YAML 1.2, as DVC does: PyYAML makes `1e-3` a string and `no` a bool.
 """
@@ -24,8 +24,8 @@ SECTIONS = (
     "task", "seed", "device", "checkpoint_seconds", "items", "ingest", "split", "resize", "backbone", "precompute",
     "head", "optimizer", "transforms", "lr_find", "train_head", "augment", "unfreeze", "train_full", "tta", "export",
 )  # fmt: skip
-MOST_NODES = 5000  # ours has 150; libyaml takes a minute or its stack overflows where 50,000 lie in each other
-MOST_ALIASES = 30  # beside merges: ten levels of three merge 59,049 maps, and thirty levels all of memory
+MAX_NODES = 5000  # ours has 150; with 50,000 nested ones libyaml takes a minute or its stack overflows
+MAX_ALIASES = 30  # in files with merges: ten levels of three merge 59,049 maps, thirty levels fill the memory
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -33,9 +33,9 @@ PositiveRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SizePx = Annotated[int, Field(ge=32, le=4096)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
-Few = Annotated[int, Field(ge=1, le=1000)]
+CycleCount = Annotated[int, Field(ge=1, le=1000)]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
-TrainBatchSize = Annotated[int, Field(ge=2, le=65536)]  # BatchNorm has no spread of one
+TrainBatchSize = Annotated[int, Field(ge=2, le=65536)]  # BatchNorm needs two items for a variance
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -53,7 +53,7 @@ _overrides: dict[str, Any] = {}
 
 
 def override(changes: Sequence[str]) -> None:
-    """`key=value` pairs of the command, in place of what params.yaml says. Raises StageError: no such key."""
+    """Replace values of params.yaml by the command's `key=value` pairs. Raises StageError if a key does not exist."""
     _overrides.clear()
     for change in changes:
         key, equals, text = change.partition("=")
@@ -80,7 +80,9 @@ def _with_overrides(params: Any) -> Any:
 
 
 def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
-    """The section (or dotted key) of a params file as `kind`; a StageError names the key, the value and the rule."""
+    """The section (or dotted key) of a params file, validated as `kind`.
+
+    Raises StageError, which names the key, the value and the rule."""
     value = parse(path)
     if path == PARAMS and _overrides:
         value = _with_overrides(value)
@@ -102,7 +104,7 @@ def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
 
 
 def load_all() -> dict[str, Any]:
-    """All of params.yaml that the result depends on."""
+    """All sections of params.yaml that results depend on."""
     return {name: value for name, value in _with_overrides(parse(PARAMS)).items() if name not in NOT_SHOWN}
 
 
@@ -110,22 +112,22 @@ def parse(path: Path) -> Any:
     """All of a params file. Raises StageError."""
     try:
         text = path.read_text(encoding="utf-8")
-        if (n_nodes := len(re.findall(r"[\[{]|[-?:]\s", text))) > MOST_NODES:
-            raise StageError(f"{path} has {n_nodes:,} keys, dashes and brackets: {MOST_NODES:,} at most")
-        if "<<" in text and (n_aliases := len(re.findall(r"\*\w", text))) > MOST_ALIASES:
-            raise StageError(f"{path} merges (<<) and has {n_aliases} aliases (*name): {MOST_ALIASES} at most")
+        if (n_nodes := len(re.findall(r"[\[{]|[-?:]\s", text))) > MAX_NODES:
+            raise StageError(f"{path} has {n_nodes:,} keys, dashes and brackets: {MAX_NODES:,} at most")
+        if "<<" in text and (n_aliases := len(re.findall(r"\*\w", text))) > MAX_ALIASES:
+            raise StageError(f"{path} merges (<<) and has {n_aliases} aliases (*name): {MAX_ALIASES} at most")
         return YAML(typ="safe").load(text)
     except FileNotFoundError:
         raise StageError(f"no {path} in {Path.cwd()}: run stages from the top folder of the project") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise StageError(f"{path} is not valid YAML: {error}") from None
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        # what ruamel lets through of dates, numbers and tags that are none, and of depth
+        # ruamel raises these for invalid dates, numbers and tags, and for deep nesting
         raise StageError(f"{path} is not valid YAML: {type(error).__name__}: {error}") from None
 
 
 class _Short(reprlib.Repr):
-    """Shows a value in a line: a few aliases can stand for more than memory holds."""
+    """Shortens a value to one line: with aliases a short file can stand for more than memory holds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +148,9 @@ def _sentence(section: str, error: Any) -> str:
     parts = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
         return f"unknown key `{'.'.join([section, *parts])}`: remove it or mend its spelling"
-    key = ".".join([section, *(part for part in parts if part.replace("_", "").isalnum())])  # no names of types
+    key = ".".join(
+        [section, *(part for part in parts if part.replace("_", "").isalnum())]
+    )  # without pydantic's type names
     if error["type"] == "missing":
         return f"`{key}` is missing: there are no defaults in code"
     return f"`{key}` is {_short.repr(error['input'])}: {error['msg']}"

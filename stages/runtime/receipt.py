@@ -1,9 +1,9 @@
-"""Receipts: what a stage did, for those who started it and for whoever looks where the time went.
+"""Receipts: JSON files that say what a stage did and how long it took, for `flows` and for users.
 
 `.unfreeze/receipts/<stage>.json`, or `.unfreeze/receipts/pipelines/folds/<stage>.json` for a stage of
-pipelines/folds/dvc.yaml; in the clone also where $UNFREEZE_HOME, which clones may share, is another folder. It is no
-output of the stage: seconds differ at every run. `run` is $UNFREEZE_RUN as the caller set it, so nobody takes the
-receipt of an earlier run for the one of his own.
+pipelines/folds/dvc.yaml; always in the clone, even if $UNFREEZE_HOME, which clones may share, is another folder. A
+receipt is no output of the stage: its seconds differ at every run. `run` is $UNFREEZE_RUN as the caller set it, so that
+the caller does not mistake an earlier run's receipt for its own.
 """
 
 import json
@@ -25,9 +25,10 @@ def folder() -> Path:
 
 
 def path(stage: str) -> Path:
-    """`stage`: its address. `split` has split.json, `pipelines/folds/dvc.yaml:split@0` pipelines/folds/split@0.json.
+    """The receipt of a stage, given its DVC address: `split` has split.json, `pipelines/folds/dvc.yaml:split@0` has
+    pipelines/folds/split@0.json.
 
-    flows/pipeline/receipts.py has the same rule.
+    flows/pipeline/receipts.py implements the same rule.
     """
     *folders, name = [part for part in stage.replace("dvc.yaml:", "/", 1).split("/") if part not in ("", ".", "..")]
     return folder().joinpath(*folders, f"{name}.json")
@@ -38,8 +39,8 @@ def note(**facts: Any) -> None:
     _facts.update(facts)
 
 
-def remembered(items: int, computed: int) -> None:
-    """Enter how many of the pictures were computed, and print it; the others were taken from earlier runs."""
+def report_computed(items: int, computed: int) -> None:
+    """Record and print how many pictures were computed; the others were taken from earlier runs."""
     note(items=items, computed=computed)
     if computed >= items:
         print(f"computed all {items:,} pictures")
@@ -50,7 +51,7 @@ def remembered(items: int, computed: int) -> None:
 
 
 def peak_mib() -> float:
-    """Largest resident set of this process. `ru_maxrss` counts the parent's too, from before the exec."""
+    """Peak resident memory of this process. `ru_maxrss`, the fallback, includes the parent's from before the exec."""
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"))):
         return int(found[1]) / 1024
@@ -58,7 +59,7 @@ def peak_mib() -> float:
 
 
 def write(stage: str, main_started: float) -> None:
-    """`stage`: its address. `main_started`: `time.monotonic()` when the imports were done."""
+    """Write the receipt. `stage`: its DVC address. `main_started`: `time.monotonic()` when the imports were done."""
     now = time.monotonic()
     receipt = {
         "stage": stage,
@@ -74,5 +75,5 @@ def write(stage: str, main_started: float) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
         new.write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
         new.replace(final)
-    except OSError as error:  # the result stands: no reason to lose it
+    except OSError as error:  # the outputs are complete: do not fail
         print(f"{stage}: no receipt: {error}", file=sys.stderr)

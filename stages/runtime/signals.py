@@ -1,7 +1,7 @@
-"""Being asked to stop: SIGTERM (a preempted worker, a cancelled run) or Ctrl-C. The step at hand ends, then the stage
-leaves, with what it has done kept for the next run. Work that `track` shows can be stopped between two of its items.
+"""Graceful stop on SIGTERM (a preempted worker, a cancelled run) or Ctrl-C: the current step ends, then the stage exits
+and keeps its progress for the next run. Loops over `track` can be stopped between two items.
 
-A stage whose DVC was killed stops too: else it would replace the outputs of the next run.
+A stage also stops if the DVC process that started it was killed: else it would replace the outputs of the next run.
 """
 
 import os
@@ -21,9 +21,9 @@ class Stopped(BaseException):
 
 
 def install_handlers() -> None:
-    """From now on both signals are remembered and not obeyed at once; who presses Ctrl-C twice is."""
+    """Both signals now only set a flag, which `check` reads; a second Ctrl-C interrupts at once."""
     signal.signal(signal.SIGTERM, _remember)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell's background jobs ignore it
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # set for a shell's background jobs: leave it
         signal.signal(signal.SIGINT, _remember)
 
 
@@ -37,6 +37,6 @@ def _remember(number: int, _: FrameType | None) -> None:
 
 
 def check() -> None:
-    """Raises Stopped."""
+    """Raises Stopped if the stage was asked to stop, or if its DVC process is gone."""
     if _asked or ("DVC_STAGE" in os.environ and os.getppid() != PARENT):
         raise Stopped

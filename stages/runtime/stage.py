@@ -1,4 +1,4 @@
-"""What makes a program a stage: errors in one line, outputs whole or not at all, a receipt, an end when asked to."""
+"""The frame in which each stage runs: one-line errors, graceful stop, a receipt, progress bars."""
 
 import gc
 import os
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from stages.runtime import receipt, signals
 from stages.runtime.arguments import apply_arguments
-from stages.runtime.errors import in_one_line
+from stages.runtime.errors import user_message
 from stages.runtime.folders import run_name
 
 Item = TypeVar("Item")
@@ -24,15 +24,15 @@ OPEN_MAX = 10240  # macOS: sys/syslimits.h
 
 
 def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: bool = False) -> None:
-    """Run a stage's `main` and write its receipt. What a user can mend becomes one line on stderr and exit code 1.
+    """Run a stage's `main` and write its receipt. An error that the user can fix becomes one line and exit code 1.
 
-    `with_arguments`: `main` reads the arguments of the command itself, and not `apply_arguments`.
+    `with_arguments`: `main` parses the command's arguments itself, instead of `apply_arguments`.
     """
     gc.freeze()
     gc.enable()
     stage, main_started = Path(sys.argv[0]).stem, time.monotonic()
     signals.install_handlers()
-    if isinstance(sys.stdout, TextIOWrapper):  # a label that the locale's encoding lacks ends no stage
+    if isinstance(sys.stdout, TextIOWrapper):  # printing a label must not fail in a locale without its letters
         sys.stdout.reconfigure(errors="backslashreplace")
     open_many_files()
     try:
@@ -47,32 +47,32 @@ def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: boo
     except KeyboardInterrupt:  # Ctrl-C for the second time
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
-        if (line := in_one_line(error, stage)) is None:
+        if (line := user_message(error, stage)) is None:
             raise
         sys.exit(f"{stage}: {line}")
 
 
 def open_many_files() -> int:
-    """Raise the limit of open files as far as the system lets us; returns it.
+    """Raise the limit of open files as far as the system allows; returns the new limit.
 
-    Each shard and each segment of the item store keeps one open: the usual 1,024 are too few for a million pictures.
-    macOS names an infinite limit and refuses it: the largest that it takes depends on the system, and is OPEN_MAX at
-    least.
+    Each shard and each segment of the item store is an open file: the usual 1,024 are too few for a million pictures.
+    macOS reports an infinite limit but refuses it: the largest accepted value depends on the system, and is at least
+    OPEN_MAX.
     """
-    now, most = (int(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
-    if now == most:
-        return now
-    guesses = [1 << power for power in range(20, 13, -1)] + [OPEN_MAX] if most == resource.RLIM_INFINITY else []
-    for limit in [most, *(guess for guess in guesses if guess > now)]:
+    current, maximum = (int(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
+    if current == maximum:
+        return current
+    guesses = [1 << power for power in range(20, 13, -1)] + [OPEN_MAX] if maximum == resource.RLIM_INFINITY else []
+    for limit in [maximum, *(guess for guess in guesses if guess > current)]:
         with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, maximum))
             return limit
-    return now
+    return current
 
 
 def track(items: Iterable[Item], total: int, unit: str, done: int = 0) -> Iterator[Item]:
-    """Progress bar with rate and time left on a terminal; silent where stderr is none (CI, logs). `done`: of `total`,
-    before these. Raises Stopped between two items."""
+    """Yield the items with a progress bar, which is hidden if stderr is no terminal (CI, logs). `done`: how many of
+    `total` were done before. Raises Stopped between two items."""
     for item in tqdm(items, total=total, initial=done, unit=f" {unit}", disable=None, leave=False, smoothing=0.1):
         signals.check()
         yield item

@@ -1,4 +1,4 @@
-"""Where what one run leaves for the next lies, beside DVC's outputs: what is remembered, and checkpoints."""
+"""The folder of state that one run leaves for the next, outside DVC's outputs: the item store and checkpoints."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,8 @@ EXPERIMENTS = (".dvc", "tmp", "exps")
 
 
 def state_dir() -> Path:
-    """$UNFREEZE_HOME, else the project's .unfreeze: also for an experiment of `--queue` or `--temp`, which DVC runs in
-    a copy of the project that it throws away."""
+    """$UNFREEZE_HOME if set, else the project's .unfreeze; also for experiments with `--queue` or `--temp`, which DVC
+    runs in a temporary copy of the project."""
     if named := os.environ.get("UNFREEZE_HOME"):
         return Path(named)
     for folder in Path.cwd().parents:

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use, and work of many small things on all of them."""
+"""How many CPUs this process may use, and a thread pool for many small items."""
 
 import math
 import os
@@ -12,21 +12,21 @@ from stages.runtime import signals
 
 T = TypeVar("T")
 R = TypeVar("R")
-A_LOT = 16
+LOT_SIZE = 16  # items that one thread gets at a time
 
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """OMP_NUM_THREADS where it is set, else the CPUs that this process may run on, and no more than its cgroups' quota:
-    a container's share of the machine, rounded up."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
+    """OMP_NUM_THREADS if set, else the CPUs that this process may run on, but at most its cgroups' quota (a container's
+    share of the machine), rounded up."""
+    requested = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if requested.isdecimal() and int(requested) > 0:
+        return int(requested)
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min([allowed, *cgroup_quotas(root)])))
 
 
 def cgroup_quotas(root: Path) -> Iterator[float]:
-    """CPUs that the process's control groups, and those around them, allow. `root`: of the file system."""
+    """The CPU quotas of the process's control groups and of their parents. `root`: of the file system."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:  # macOS
@@ -45,7 +45,7 @@ def cgroup_quotas(root: Path) -> Iterator[float]:
 
 
 def _quota(folder: Path, is_v2: bool) -> float:
-    """Raises OSError: no such group. ValueError: it has no limit."""
+    """Raises OSError if the group does not exist, ValueError if it has no limit."""
     if is_v2:
         quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
     else:
@@ -57,7 +57,7 @@ def _quota(folder: Path, is_v2: bool) -> float:
 
 @contextmanager
 def threads() -> Iterator[Executor]:
-    """One for each CPU. Who leaves, stopped or by an error, does not wait for what has not begun."""
+    """A pool with one thread per CPU. On exit, queued work is cancelled."""
     pool = ThreadPoolExecutor(available_cpus())
     try:
         yield pool
@@ -65,15 +65,15 @@ def threads() -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
-def map_lots(pool: Executor, function: Callable[[T], R], items: Sequence[T], lot_size: int = A_LOT) -> Iterator[R]:
-    """`pool.map` in lots: to hand one item over takes longer than to hash a small file."""
+def map_lots(pool: Executor, function: Callable[[T], R], items: Sequence[T], lot_size: int = LOT_SIZE) -> Iterator[R]:
+    """`pool.map` in lots of items: handing over one item takes longer than hashing a small file."""
     lots = (items[start : start + lot_size] for start in range(0, len(items), lot_size))
     results = pool.map(lambda lot: [function(item) for item in until_stopped(lot)], lots)
     return (result for lot in results for result in lot)
 
 
 def until_stopped(items: Sequence[T]) -> Iterator[T]:
-    """Raises Stopped: a large picture can take a second, and a lot of them more than there is time for."""
+    """Yield the items; raises Stopped between two: a large picture can take a second, a whole lot too long."""
     for item in items:
         signals.check()
         yield item

@@ -1,9 +1,9 @@
-"""Item store: what was once made of a picture is remembered outside DVC's outputs, so that a rerun makes only the rest.
+"""Item store: a cache of values computed per picture, outside DVC's outputs, so that a rerun computes only new ones.
 
-DVC empties a stage's outputs before it runs (treeverse/dvc#331); this lies beside them, in .unfreeze/items or below
-$UNFREEZE_HOME, and may be deleted at any time. One folder a collection: values made by the same code with the same
-params. In it segments of some thousand values each, written whole, renamed into place and never changed: processes
-share a store without locks, and one that is killed leaves nothing that another would read.
+DVC empties a stage's outputs before it runs (treeverse/dvc#331); the store lies in .unfreeze/items or below
+$UNFREEZE_HOME, and may be deleted at any time. Each collection is a folder: values made by the same code with the same
+params. It holds segments of some thousand values each, written under a temporary name, renamed and never changed:
+processes share a store without locks, and a killed process leaves nothing that another would read.
 """
 
 import hashlib
@@ -29,36 +29,36 @@ T = TypeVar("T")
 Make = Callable[[Sequence[str]], Iterable[bytes]]
 VALUES_PER_SEGMENT = 2048
 STALE_SECONDS = 3600
-KEEP_SECONDS = 60
-SMALL, MOST_SMALL = VALUES_PER_SEGMENT // 4, 16
+MAX_UNSAVED_SECONDS = 60
+SMALL_SEGMENT, MAX_SMALL_SEGMENTS = VALUES_PER_SEGMENT // 4, 16
 
 
 class ItemsParams(Section):
-    """`max_gib`: the size of all collections together; what was used longest ago goes first. 0: remember nothing."""
+    """`max_gib`: the size of all collections together; least recently used segments are deleted first. 0: no store."""
 
     max_gib: Annotated[float, Field(ge=0, le=1_000_000)]
 
 
-def store() -> Path:
+def store_folder() -> Path:
     return state_dir() / "items"
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """As many as go into a segment."""
+    """Split into parts that each fit into one segment."""
     return (values[start : start + VALUES_PER_SEGMENT] for start in range(0, len(values), VALUES_PER_SEGMENT))
 
 
 class Items:
-    """A collection: `name`, and in `key` everything that its values depend on beside the picture itself."""
+    """A collection, named `name`; `key` holds everything that its values depend on, except the picture itself."""
 
     def __init__(self, name: str, key: Mapping[str, Any], params: ItemsParams) -> None:
         about = json.dumps({"name": name, **key}, indent=2, sort_keys=True, default=str)
-        self.folder = store() / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
+        self.folder = store_folder() / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
         self.max_bytes = int(params.max_gib * 2**30)
         self.segments: list[Segment] = []
         self.made = 0
         if self.max_bytes:
-            with self._kept():
+            with self._storing():
                 make_folder(self.folder)
                 (self.folder / "about.json").write_text(about + "\n", encoding="utf-8")
             for path in _glob(self.folder, "*.seg"):
@@ -66,8 +66,8 @@ class Items:
         self._index_is_old = True
 
     @contextmanager
-    def _kept(self) -> Iterator[None]:
-        """Raises StageError: no room, or no right to write. What somebody deletes at this very moment is not kept."""
+    def _storing(self) -> Iterator[None]:
+        """Raises StageError if there is no room or no permission. Ignores that the folder was deleted meanwhile."""
         try:
             yield
         except FileNotFoundError:
@@ -81,7 +81,7 @@ class Items:
     def _open(self, path: Path, used: bool = False) -> None:
         try:
             segment = Segment(path)
-        except OSError:  # another process has merged it or trimmed it away; or too many files are open: not its fault
+        except OSError:  # another process merged or trimmed it, or too many files are open: the file is not to blame
             return
         except ValueError:
             path.unlink(missing_ok=True)
@@ -101,84 +101,84 @@ class Items:
         self._index_is_old = False
 
     def _find(self, sha256s: Sequence[str]) -> npt.NDArray[np.int64]:
-        """(n,): places in the index, -1 where there is none."""
+        """(n,): positions in the index, -1 for values that are not stored."""
         if self._index_is_old:
             self._index()
         wanted = digests(sha256s)
         if not len(self._keys):
             return np.full(len(wanted), -1)
-        place = np.searchsorted(self._keys, wanted[:, 0].astype(np.uint64)).clip(max=len(self._keys) - 1)
-        return np.where((self._digests[place] == wanted).all(axis=1), place, -1)
+        position = np.searchsorted(self._keys, wanted[:, 0].astype(np.uint64)).clip(max=len(self._keys) - 1)
+        return np.where((self._digests[position] == wanted).all(axis=1), position, -1)
 
     def missing(self, sha256s: Iterable[str]) -> list[str]:
-        """Distinct and in their order."""
+        """Digests without a stored value, each once, in the given order."""
         unique = list(dict.fromkeys(sha256s))
-        return [sha for sha, place in zip(unique, self._find(unique), strict=True) if place < 0]
+        return [sha for sha, position in zip(unique, self._find(unique), strict=True) if position < 0]
 
     def get(self, sha256s: Sequence[str]) -> list[bytes | None]:
-        """Values in the order asked for; None where there is none, or a damaged one, which is forgotten."""
+        """Values in the given order; None if a value is not stored, or damaged: it is then dropped from the store."""
         found: list[bytes | None] = []
         damaged = set[int]()
-        for place in self._find(sha256s):
+        for position in self._find(sha256s):
             value = None
-            if place >= 0:
-                segment = self.segments[self._segment[place]]
-                value = segment.value(self._row[place])
+            if position >= 0:
+                segment = self.segments[self._segment[position]]
+                value = segment.value(self._row[position])
                 segment.used = True
                 if value is None:
-                    damaged.add(int(self._segment[place]))
+                    damaged.add(int(self._segment[position]))
             found.append(value)
         if damaged:
             self._rewrite([self.segments[number] for number in damaged])
         return found
 
     def put(self, sha256s: Sequence[str], values: Sequence[bytes]) -> None:
-        """What was made of pictures that are `missing`. Raises StageError."""
+        """Store the values of pictures that were `missing`. Raises StageError."""
         self.made += len(sha256s)
         if self.max_bytes and sha256s:
-            with self._kept():
+            with self._storing():
                 try:
                     path = write_segment(self.folder, sha256s, values)
-                except FileNotFoundError:  # somebody deleted the store at this very moment
+                except FileNotFoundError:  # the store was deleted at the same moment
                     path = write_segment(self.folder, sha256s, values)
                 self._open(path, used=True)
 
     def _rewrite(self, old: Sequence[Segment]) -> None:
-        """Their undamaged values in new segments, without those that are there twice."""
+        """Write the undamaged values of `old` to new segments, each once, and delete the old ones."""
         copies: dict[str, list[tuple[Segment, int]]] = {}
         for segment in old:
             for row, digest in enumerate(segment.table["sha256"]):
                 copies.setdefault(digest.tobytes().hex(), []).append((segment, row))
         self.segments = [segment for segment in self.segments if segment not in old]
         self._index_is_old = True
-        with self._kept():
+        with self._storing():
             for part in chunks(list(copies.items())):
-                read = ((sha, segment.value(row)) for sha, some in part for segment, row in some)
-                whole = {sha: value for sha, value in read if value is not None}
-                if whole:
-                    self._open(write_segment(self.folder, list(whole), list(whole.values())))
+                read = ((sha, segment.value(row)) for sha, stored in part for segment, row in stored)
+                undamaged = {sha: value for sha, value in read if value is not None}
+                if undamaged:
+                    self._open(write_segment(self.folder, list(undamaged), list(undamaged.values())))
             for segment in old:
                 segment.path.unlink(missing_ok=True)
 
     def mark_used(self) -> None:
-        """`trim` takes what was used for what is newest."""
+        """Update the modification time of used segments: `trim` deletes the oldest first."""
         for segment in self.segments:
             if segment.used:
-                with self._kept():
+                with self._storing():
                     os.utime(segment.path)
 
     def close(self) -> None:
-        """Few files of much; what was used is the newest; no more than `max_gib`."""
+        """Merge small segments, mark used ones as newest, and trim the store to `max_gib`."""
         if not self.max_bytes:
             return
-        small = [segment for segment in self.segments if len(segment.table) < SMALL]
-        if len(small) > MOST_SMALL:
+        small = [segment for segment in self.segments if len(segment.table) < SMALL_SEGMENT]
+        if len(small) > MAX_SMALL_SEGMENTS:
             self._rewrite(small)
         self.mark_used()
-        gone = set[Path]()
-        with self._kept():
-            gone = trim(self.max_bytes)
-        if lost := [segment for segment in self.segments if segment.used and segment.path in gone]:
+        deleted = set[Path]()
+        with self._storing():
+            deleted = trim(self.max_bytes)
+        if lost := [segment for segment in self.segments if segment.used and segment.path in deleted]:
             n = sum(len(segment.table) for segment in lost)
             print(
                 f"items.max_gib is {self.max_bytes / 2**30:g}: too small to remember {n:,} results that were just used"
@@ -186,7 +186,7 @@ class Items:
 
 
 def _glob(folder: Path, pattern: str) -> list[Path]:
-    """Sorted; none where a folder is deleted meanwhile."""
+    """Sorted paths; none if the folder is deleted meanwhile."""
     try:
         return sorted(folder.glob(pattern))
     except FileNotFoundError:
@@ -194,9 +194,9 @@ def _glob(folder: Path, pattern: str) -> list[Path]:
 
 
 def trim(max_bytes: int) -> set[Path]:
-    """Delete segments, those used longest ago first, until the store is no larger than that; which."""
-    found, gone = [], set[Path]()
-    for path in [*_glob(store(), "*/*.seg"), *_glob(store(), "*/*.tmp")]:
+    """Delete least recently used segments until the store has at most `max_bytes`; returns the deleted paths."""
+    found, deleted = [], set[Path]()
+    for path in [*_glob(store_folder(), "*/*.seg"), *_glob(store_folder(), "*/*.tmp")]:
         try:
             stat = path.stat()
         except FileNotFoundError:
@@ -210,13 +210,13 @@ def trim(max_bytes: int) -> set[Path]:
         if total <= max_bytes:
             break
         path.unlink(missing_ok=True)
-        gone.add(path)
+        deleted.add(path)
         total -= size
-    return gone
+    return deleted
 
 
-def complete(items: Items, sha256s: Iterable[str], make: Make) -> None:
-    """Make what is missing, and keep it as it comes: what is killed goes on where it was."""
+def make_missing(items: Items, sha256s: Iterable[str], make: Make) -> None:
+    """Make the missing values and store them as they come, so that a killed run resumes where it stopped."""
     misses = items.missing(sha256s) if items.max_bytes else []
     made = track((value for part in chunks(misses) for value in make(part)), len(misses), "pictures")
     done: list[bytes] = []
@@ -231,14 +231,14 @@ def complete(items: Items, sha256s: Iterable[str], make: Make) -> None:
     try:
         for value in made:
             done.append(value)
-            if len(done) == VALUES_PER_SEGMENT or time.monotonic() - since > KEEP_SECONDS:
+            if len(done) == VALUES_PER_SEGMENT or time.monotonic() - since > MAX_UNSAVED_SECONDS:
                 keep()
-    finally:  # also where it was stopped
+    finally:  # also after Stopped or an error
         keep()
 
 
-def values(items: Items, sha256s: Sequence[str], make: Make) -> list[bytes]:
-    """Of all of them, in their order; what is missing or was found damaged is made."""
+def load_or_make(items: Items, sha256s: Sequence[str], make: Make) -> list[bytes]:
+    """All values in the given order; missing and damaged ones are made again."""
     found = dict(zip(sha256s, items.get(sha256s), strict=True))
     lost = [sha for sha, value in found.items() if value is None]
     if lost:

@@ -1,5 +1,5 @@
 """A file of the item store: values one after the other, then a table (sha256 of the picture, offset, size, crc32;
-sorted by sha256), then a footer with the table's own crc32. Written whole, never changed; what is damaged says so.
+sorted by sha256), then a footer with the table's own crc32. A segment is never changed; checksums reveal damage.
 """
 
 import struct
@@ -19,7 +19,7 @@ MAGIC = b"unf1"
 
 
 class Segment:
-    """One file; its table is in memory, its values are not. Raises ValueError where it is not a whole one; OSError."""
+    """One file; only its table is in memory. Raises ValueError if the file is cut off or damaged, and OSError."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.used = path, False
@@ -34,27 +34,27 @@ class Segment:
         self.table = np.frombuffer(table, ROW)
 
     def value(self, row: int) -> bytes | None:
-        """None where its bytes are not those that were written."""
+        """Returns None if the bytes are damaged."""
         _, offset, size, crc = self.table[row]
         found = self.file.read(int(offset), int(size))
         return found if zlib.crc32(found) == crc else None
 
 
 def digests(sha256s: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """(n, 4): hex digests as numbers that sort alike."""
+    """(n, 4): hex digests as big-endian numbers, which sort like the digests."""
     return np.frombuffer(bytes.fromhex("".join(sha256s)), ">u8").reshape(-1, 4)
 
 
 def make_folder(folder: Path) -> None:
-    """Raises OSError."""
+    """Create the folder and its parents if missing. Raises OSError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:  # it was there for mkdir, and gone when mkdir looked whether it is a folder
+    except FileExistsError:  # another process deleted it between mkdir and the check that it is a folder
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_segment(folder: Path, sha256s: Sequence[str], values: Sequence[bytes]) -> Path:
-    """Raises OSError; the file is there whole or not at all. The folder is made anew where somebody has deleted it."""
+    """Write a segment atomically, and the folder if it was deleted; returns its path. Raises OSError."""
     table = np.zeros(len(sha256s), ROW)
     table["sha256"] = digests(sha256s)
     table["size"] = [len(value) for value in values]

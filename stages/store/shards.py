@@ -1,7 +1,7 @@
 """Packed store: one value a picture, in a few Arrow files, found by the picture's sha256.
 
-A picture lives in the shard named by the first bits of its sha256, rows sorted by it, so an added picture rewrites one
-shard and two pictures with equal bytes share one row. Memory holds 48 bytes a picture, and what is read.
+The first bits of a picture's sha256 name its shard; rows are sorted by sha256. So an added picture rewrites one shard,
+and two pictures with equal bytes share one row. The index takes 48 bytes of memory a picture; values stay on disk.
 Columns: `sha256` (32 bytes), `value` (binary, or a fixed-size list of float32).
 """
 
@@ -16,8 +16,8 @@ from stages.runtime.errors import StageError
 from stages.store.random_access import RandomAccessFile
 
 Digests = npt.NDArray[np.uint64]
-MOST_BYTES = 2**31 - 1  # of the values of a shard: Arrow counts them in 32 bits
-HOW_TO_MEND = "delete it, then `dvc checkout` brings it back, or `dvc repro` makes it anew"
+MAX_BYTES = 2**31 - 1  # of the values of a shard: Arrow counts them in 32 bits
+HOW_TO_REPAIR = "delete it, then `dvc checkout` brings it back, or `dvc repro` makes it anew"
 ITEMS_PER_SHARD = 1000  # about: the count of shards is a power of two, so that it seldom changes
 
 
@@ -44,7 +44,7 @@ def write_shards(
 ) -> None:
     """Write `make(digests of a shard)`, values in the same order, shard by shard: memory holds one shard at a time.
 
-    A float32 list's value is its bytes. Raises StageError: a shard would be larger than 2 GiB, Arrow's limit.
+    The value of a float32 list is given as its bytes. Raises StageError if a shard exceeds 2 GiB, Arrow's limit.
     """
     folder.mkdir(parents=True)
     groups = shards_of(sha256s)
@@ -60,19 +60,19 @@ def write_shards(
 
 
 def _array(values: list[bytes], kind: pa.DataType) -> pa.Array:
-    """pa.array would do, but it imports pandas: half a second a stage."""
+    """An Arrow array, built without pa.array, which imports pandas: half a second a stage."""
     data = pa.py_buffer(b"".join(values))
     if pa.types.is_fixed_size_list(kind):
         n = len(values) * kind.list_size
-        if 4 * n != data.size:  # from_buffers does not look
+        if 4 * n != data.size:  # from_buffers does not check
             raise RuntimeError(f"{len(values)} vectors of {kind.list_size} in {data.size} bytes")
         flat = pa.Array.from_buffers(kind.value_type, n, [None, data])
         return pa.Array.from_buffers(kind, len(values), [None], children=[flat])
     if pa.types.is_fixed_size_binary(kind):
         return pa.Array.from_buffers(kind, len(values), [None, data])
-    if data.size > MOST_BYTES:
+    if data.size > MAX_BYTES:
         raise StageError(
-            f"{len(values)} pictures take {data.size:,} bytes, and a shard holds {MOST_BYTES:,}: lower resize.size_px "
+            f"{len(values)} pictures take {data.size:,} bytes, and a shard holds {MAX_BYTES:,}: lower resize.size_px "
             "or resize.jpeg_quality"
         )
     ends = np.cumsum([0, *map(len, values)]).astype(np.int32)
@@ -88,7 +88,7 @@ class Shards:
             raise FileNotFoundError(f"{folder} holds no shards")
         self._paths, self._bits = paths, len(paths).bit_length() - 1
         self._files = [RandomAccessFile(path) for path in paths]
-        opened = [_look_into(file, path) for file, path in zip(self._files, paths, strict=True)]
+        opened = [_read_index(file, path) for file, path in zip(self._files, paths, strict=True)]
         self._digests = [digests for digests, _, _ in opened]
         self._keys = [digests[:, 0].astype(np.uint64) for digests in self._digests]
         self._starts = [starts for _, starts, _ in opened]
@@ -103,7 +103,7 @@ class Shards:
         return (digest.tobytes().hex() for digests in self._digests for digest in digests)
 
     def locate(self, sha256: str) -> tuple[int, int]:
-        """(shard, row) of a hex digest; KeyError where it is not stored."""
+        """(shard, row) of a hex digest. Raises KeyError if it is not stored."""
         shard = int(sha256[:8], 16) >> (32 - self._bits)
         row = int(np.searchsorted(self._keys[shard], np.uint64(int(sha256[:16], 16))))
         digests = self._digests[shard]
@@ -124,20 +124,20 @@ class Shards:
         start, end = self._starts[shard][row : row + 2].tolist()
         found = self._files[shard].read(start, end - start)
         if len(found) < end - start:
-            raise StageError(f"{self._paths[shard]} was cut off: {HOW_TO_MEND}")
+            raise StageError(f"{self._paths[shard]} was cut off: {HOW_TO_REPAIR}")
         return found
 
 
-def _look_into(file: RandomAccessFile, path: Path) -> tuple[Digests, npt.NDArray[np.int64], int]:
-    """Digests as big-endian numbers (n, 4); where in the file each value starts and the last one ends; width or 0.
+def _read_index(file: RandomAccessFile, path: Path) -> tuple[Digests, npt.NDArray[np.int64], int]:
+    """Digests as big-endian numbers (n, 4); the offset of each value and the end of the last; vector width or 0.
 
-    The map ends here, with what it holds. Raises StageError.
+    The file is mapped into memory only during this call. Raises StageError.
     """
     try:
-        mapped = pa.py_buffer(file.mapped())
+        mapped = pa.py_buffer(file.as_mmap())
         arrow = pa.ipc.open_file(mapped)
     except (ValueError, pa.ArrowInvalid) as error:
-        raise StageError(f"{path} is no whole file of a packed store: {HOW_TO_MEND}") from error
+        raise StageError(f"{path} is no whole file of a packed store: {HOW_TO_REPAIR}") from error
     kind = arrow.schema.field("value").type
     is_vector = pa.types.is_fixed_size_list(kind)
     width = kind.list_size if is_vector else 0

@@ -1,1 +1,1 @@
-"""Training and prediction. Knows no pixels: it takes batches, whatever is in them."""
+"""Training and prediction on batches of any kind: nothing here depends on pictures."""

@@ -4,7 +4,7 @@ from itertools import combinations
 
 from PIL import Image
 
-from stages.dataset.reading.ids import SUFFIXES, composed, matcher, picture_ids, unicode_twins
+from stages.dataset.reading.ids import SUFFIXES, matcher, picture_ids, to_nfc, unicode_variants
 from stages.vision.files.images import FORMATS
 
 PATHS = ["a.jpg", "a.png", "a", "a.txt", "a.jpg.png", "b/a.jpg", "b/a.JPG", "c.txt", "c.json", "e\u0301.jpg"]
@@ -32,7 +32,7 @@ def test_an_id_means_its_own_file_whatever_lies_beside_it() -> None:
             assert len(set(ids)) == n
             fitting = matcher(paths)
             assert [fitting(id_) for id_ in ids] == [[path] for path in paths]
-            assert [path for path in paths if fitting(composed(path)) != [path]] == []
+            assert [path for path in paths if fitting(to_nfc(path)) != [path]] == []
 
 
 def test_a_name_without_its_folder_means_all_files_of_that_name() -> None:
@@ -45,6 +45,6 @@ def test_a_name_without_its_folder_means_all_files_of_that_name() -> None:
 
 
 def test_names_that_differ_in_their_unicode_form_alone() -> None:
-    assert unicode_twins(["e\u0301", "a", "\u00e9", "a", "e\u0301", "\u00fc", "fi", "\ufb01"]) == {
+    assert unicode_variants(["e\u0301", "a", "\u00e9", "a", "e\u0301", "\u00fc", "fi", "\ufb01"]) == {
         "\u00e9": ["e\u0301", "\u00e9"]
     }

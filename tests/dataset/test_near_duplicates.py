@@ -10,7 +10,14 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from stages.dataset.splitting.groups import Groups
-from stages.dataset.splitting.near_duplicates import BANDS, MAX_BITS, MOST_DOUBLES, distances, hashed, near
+from stages.dataset.splitting.near_duplicates import (
+    BANDS,
+    MAX_BITS,
+    MAX_NEIGHBOURS,
+    distances,
+    near_duplicates,
+    perceptual_hashes,
+)
 from stages.vision.files.thumbnail import thumbnail
 
 
@@ -40,7 +47,7 @@ def noise(n: int, seed: int = 0) -> npt.NDArray[np.int8]:
 @pytest.mark.parametrize(("scale", "quality"), [(0.5, 90), (0.6, 50), (0.7, 70), (0.9, 60), (1.3, 80), (1.0, 50)])
 def test_copies_are_found_and_nothing_else(scale: float, quality: int) -> None:
     originals = [photo(seed) for seed in range(20)]
-    pairs, apart = near(thumbs(originals + [copied(one, scale, quality) for one in originals]), 0.001)
+    pairs, apart = near_duplicates(thumbs(originals + [copied(one, scale, quality) for one in originals]), 0.001)
     assert pairs.tolist() == [[row, row + 20] for row in range(20)]
     assert apart.max() < 0.001
 
@@ -50,7 +57,7 @@ def test_what_is_a_double_and_what_is_not() -> None:
     brighter = ImageEnhance.Brightness(image).enhance(1.1)
     same = [image, copied(image, 0.5, 50), image.convert("L"), ImageEnhance.Contrast(image).enhance(0.7), brighter]
     other = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), image.crop((30, 30, 320, 240)), photo(1)]
-    pairs, _ = near(thumbs(same + other), 0.01)
+    pairs, _ = near_duplicates(thumbs(same + other), 0.01)
     assert pairs.tolist() == [[row, column] for row in range(5) for column in range(row + 1, 5)]
 
 
@@ -60,8 +67,8 @@ def test_a_small_mark_tells_two_pictures_apart() -> None:
     cell.paste(60, (0, 140, 300, 160))
     broken = cell.copy()
     broken.paste(90, (200, 20, 216, 120))
-    assert near(thumbs([cell, broken]), 0.001)[0].tolist() == []
-    assert near(thumbs([cell, copied(cell, 0.5, 70)]), 0.001)[0].tolist() == [[0, 1]]
+    assert near_duplicates(thumbs([cell, broken]), 0.001)[0].tolist() == []
+    assert near_duplicates(thumbs([cell, copied(cell, 0.5, 70)]), 0.001)[0].tolist() == [[0, 1]]
 
 
 def test_flat_pictures_have_no_thumbnail() -> None:
@@ -78,7 +85,7 @@ def test_a_thumbnail_is_pinned() -> None:
     row = [-52, -45, -38, -31, -24, -17, -10, -3, 3, 10, 17, 24, 31, 38, 45, 52]
     assert np.frombuffer(thumbnail(image), np.int8).reshape(16, 16).tolist() == [row] * 16
     values = np.arange(256).reshape(16, 16) * 7 % 31
-    assert np.packbits(hashed(values.astype(np.int8).reshape(1, 256))).tobytes().hex() == "ab499a43bb0157e9"
+    assert np.packbits(perceptual_hashes(values.astype(np.int8).reshape(1, 256))).tobytes().hex() == "ab499a43bb0157e9"
 
 
 def test_pairs_are_those_of_all_against_all() -> None:
@@ -88,26 +95,26 @@ def test_pairs_are_those_of_all_against_all() -> None:
     strengths = rng.uniform(0, 60, (300, 1))
     table = np.concatenate([some, (some + rng.normal(0, 1, some.shape) * strengths).clip(-127, 127).astype(np.int8)])
     left, right = np.triu_indices(len(table), 1)
-    bits = hashed(table)
+    bits = perceptual_hashes(table)
     apart = distances(table, left, right)
     found = ((bits[left] != bits[right]).sum(1) <= MAX_BITS) & (apart <= 0.05)
     assert 50 < found.sum() < 290
-    pairs, said = near(table, 0.05)
+    pairs, said = near_duplicates(table, 0.05)
     assert pairs.tolist() == np.stack([left[found], right[found]], axis=1).tolist()
     np.testing.assert_array_equal(said, apart[found])
 
 
 def test_distances_are_exact_where_thumbnails_are_equal() -> None:
     table = np.repeat(noise(50), 2, axis=0)
-    pairs, apart = near(table, 0.0)
+    pairs, apart = near_duplicates(table, 0.0)
     assert pairs.tolist() == [[2 * row, 2 * row + 1] for row in range(50)]
     assert (apart == 0).all()
 
 
 def test_a_flood_of_doubles_is_one_group_and_not_a_square() -> None:
     n = 3000
-    pairs, _ = near(np.repeat(noise(1), n, axis=0), 0.001)
-    assert len(pairs) <= n * MOST_DOUBLES * BANDS
+    pairs, _ = near_duplicates(np.repeat(noise(1), n, axis=0), 0.001)
+    assert len(pairs) <= n * MAX_NEIGHBOURS * BANDS
     groups = Groups(n)
     for row, other in pairs:
         groups.join(row, other)
@@ -116,7 +123,7 @@ def test_a_flood_of_doubles_is_one_group_and_not_a_square() -> None:
 
 def test_none_and_one() -> None:
     for n in (0, 1):
-        pairs, apart = near(noise(n), 0.001)
+        pairs, apart = near_duplicates(noise(n), 0.001)
         assert (pairs.shape, apart.shape) == ((0, 2), (0,))
 
 
@@ -124,12 +131,12 @@ def test_none_and_one() -> None:
 def test_a_hundred_thousand() -> None:
     program = r"""
 import re, time, numpy as np
-from stages.dataset.splitting.near_duplicates import near
+from stages.dataset.splitting.near_duplicates import near_duplicates
 rng = np.random.default_rng(0)
 thumbs = rng.integers(-100, 100, (100_000, 256), dtype=np.int8)
 thumbs[50_000:51_000] = thumbs[:1000]
 start = time.monotonic()
-pairs, _ = near(thumbs, 0.001)
+pairs, _ = near_duplicates(thumbs, 0.001)
 seconds = time.monotonic() - start
 peak = re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1]  # ru_maxrss starts with that of the parent
 print(len(pairs), seconds, int(peak) / 1024)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stages.runtime.errors import StageError, in_one_line
+from stages.runtime.errors import StageError, user_message
 from stages.training.compute.device import enough_memory
 
 
@@ -25,7 +25,7 @@ from stages.training.compute.device import enough_memory
     ],
 )
 def test_an_error_of_the_system(number: int, advice: str) -> None:
-    line = in_one_line(OSError(number, os.strerror(number), "data/tta/valid.parquet"), "tta")
+    line = user_message(OSError(number, os.strerror(number), "data/tta/valid.parquet"), "tta")
     assert line is not None
     assert line.startswith(f"data/tta/valid.parquet: {advice}")
 
@@ -33,28 +33,28 @@ def test_an_error_of_the_system(number: int, advice: str) -> None:
 def test_one_that_a_library_wraps() -> None:
     error = RuntimeError("the writer failed")
     error.__cause__ = OSError(errno.ENOSPC, "full")
-    assert "No space left on device" in str(in_one_line(error, "tta"))
+    assert "No space left on device" in str(user_message(error, "tta"))
 
 
 def test_those_of_the_libraries_that_write_for_us(small_disk: Path) -> None:
     with pytest.raises(Exception, match="No space") as found:
         save_file({"a": torch.zeros(1 << 20)}, small_disk / "weights")
-    assert "No space left on device" in str(in_one_line(found.value, "unfreeze"))
+    assert "No space left on device" in str(user_message(found.value, "unfreeze"))
     with pa.OSFile(str(small_disk / "shard"), "wb") as file, pytest.raises(OSError, match="No space") as found:
         file.write(bytes(1 << 22))
-    assert "No space left on device" in str(in_one_line(found.value, "resize"))
+    assert "No space left on device" in str(user_message(found.value, "resize"))
 
 
 def test_what_another_stage_makes_is_named() -> None:
     error = FileNotFoundError(errno.ENOENT, "No such file", "data/split/train.csv")
-    assert in_one_line(error, "lr_find") == (
+    assert user_message(error, "lr_find") == (
         "no data/split/train.csv, which another stage makes: run `dvc repro lr_find`, which runs that first"
     )
 
 
 def test_what_only_we_can_mend_is_not_ours_to_shorten() -> None:
-    assert in_one_line(KeyError("sha"), "tta") is None
-    assert in_one_line(FileNotFoundError(errno.ENOENT, "No such file", "elsewhere"), "tta") is None
+    assert user_message(KeyError("sha"), "tta") is None
+    assert user_message(FileNotFoundError(errno.ENOENT, "No such file", "elsewhere"), "tta") is None
 
 
 def test_an_operation_that_cannot_be_repeated_is_one_line() -> None:
@@ -65,7 +65,7 @@ def test_an_operation_that_cannot_be_repeated_is_one_line() -> None:
             torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
     finally:
         torch.set_deterministic_debug_mode("default")
-    line = in_one_line(raised.value, "train_full") or ""
+    line = user_message(raised.value, "train_full") or ""
     assert line.startswith(
         "the network uses put_, which gives other last bits each time on a GPU: take another backbone"
     )

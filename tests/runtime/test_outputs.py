@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.runtime import signals
-from stages.runtime.outputs import outputs, whole_file
+from stages.runtime.outputs import atomic_file, outputs
 from tests.conftest import ROOT
 
 
@@ -48,7 +48,7 @@ def test_who_fails_leaves_nothing(tmp_path: Path, kind: type[BaseException]) -> 
 def test_a_file_replaces_its_namesake_when_all_is_written(tmp_path: Path) -> None:
     path = tmp_path / "below/result.csv"
     for text in ("old", "new"):
-        with whole_file(path) as staging:
+        with atomic_file(path) as staging:
             staging.write_text(text)
             assert path.exists() == (text == "new")
             assert (staging.name, staging.parent.parent) == (path.name, path.parent)
@@ -56,7 +56,7 @@ def test_a_file_replaces_its_namesake_when_all_is_written(tmp_path: Path) -> Non
     assert [one.name for one in path.parent.iterdir()] == ["result.csv"]
 
 
-@pytest.mark.parametrize("make", [outputs, whole_file])
+@pytest.mark.parametrize("make", [outputs, atomic_file])
 def test_who_was_told_to_stop_puts_nothing_in_place(
     tmp_path: Path, make: Callable[[Path], AbstractContextManager[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +81,7 @@ def test_files_in_folders_are_brought_to_the_disk_too(tmp_path: Path, monkeypatc
         (folder / "shards/a").write_text("a")
     assert done == [folder.name, "a", "shards", "stage"]
     done.clear()
-    with whole_file(tmp_path / "b.csv") as file:
+    with atomic_file(tmp_path / "b.csv") as file:
         file.write_text("b")
     assert done == ["b.csv", tmp_path.name]
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.dataset.reading.input_files import listed
+from stages.dataset.reading.input_files import input_files
 from stages.ingest import IngestParams, ingest
 from stages.runtime.errors import StageError
 from stages.store.items import Items, ItemsParams
@@ -177,7 +177,7 @@ def test_of_files_with_one_id_each_keeps_its_suffix_whatever_they_hold(tmp_path:
         "test/t2.dat": "t2",
         "test/a/t2.jpg": "a/t2",
     }
-    predicted = {str(Path(one.path).relative_to(folder)): one.id for one in listed([str(folder / "test")])}
+    predicted = {str(Path(one.path).relative_to(folder)): one.id for one in input_files([str(folder / "test")])}
     assert predicted.items() >= found.items()
     assert predicted["test/t1.png"] == "t1.png"
     assert predicted["test/t1.txt"] == "t1.txt"

@@ -128,18 +128,18 @@ def test_a_submission_is_evaluates(project: Project, tmp_path: Path) -> None:
 
 
 def test_ids_that_two_files_share_keep_their_suffixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.dataset.reading.input_files import listed
+    from stages.dataset.reading.input_files import input_files
 
     for name in ("a/1.jpg", "a/1.png", "a-1.jpg", "a/.hidden.jpg", "b/e\u0301.jpg", "b/e\u0301.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
-    assert listed(["."]) == [
+    assert input_files(["."]) == [
         ("a-1.jpg", "a-1"), ("a/1.jpg", "a/1.jpg"), ("a/1.png", "a/1.png"),
         ("b/e\u0301.jpg", "b/\u00e9"), ("b/e\u0301.txt", "b/\u00e9.txt"),
     ]  # fmt: skip
-    assert listed(["a/1.jpg"]) == [("a/1.jpg", "1")]
-    assert listed(["a/1.jpg", "a/1.png"]) == [("a/1.jpg", "1.jpg"), ("a/1.png", "1.png")]
+    assert input_files(["a/1.jpg"]) == [("a/1.jpg", "1")]
+    assert input_files(["a/1.jpg", "a/1.png"]) == [("a/1.jpg", "1.jpg"), ("a/1.png", "1.png")]
 
 
 @pytest.mark.parametrize(

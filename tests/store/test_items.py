@@ -14,8 +14,7 @@ import pytest
 
 from stages.runtime.errors import StageError
 from stages.store import items as module
-from stages.store.items import Items, ItemsParams, complete, trim, values
-from stages.store.items import store as store_of
+from stages.store.items import Items, ItemsParams, load_or_make, make_missing, store_folder, trim
 from stages.store.segment import write_segment
 
 ROOM = ItemsParams(max_gib=1.0)
@@ -25,7 +24,7 @@ SHAS = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(5000)]
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("UNFREEZE_HOME", str(tmp_path))
-    return store_of()
+    return store_folder()
 
 
 def made_of(sha: str) -> bytes:
@@ -45,8 +44,8 @@ class Maker:
 def use(shas: Sequence[str], key: str = "one", params: ItemsParams = ROOM) -> list[str]:
     """As a stage does; all values must be right. What had to be made."""
     items, maker = Items("test", {"key": key}, params), Maker()
-    complete(items, shas, maker)
-    assert values(items, shas, maker) == [made_of(sha) for sha in shas]
+    make_missing(items, shas, maker)
+    assert load_or_make(items, shas, maker) == [made_of(sha) for sha in shas]
     items.close()
     assert items.made == len(maker.made)
     return maker.made
@@ -100,7 +99,7 @@ def test_a_file_that_is_cut_off_counts_for_nothing(store: Path, length: int) -> 
 
 
 def test_many_small_files_become_one(store: Path) -> None:
-    for n in range(module.MOST_SMALL + 1):
+    for n in range(module.MAX_SMALL_SEGMENTS + 1):
         assert use(SHAS[: 5 * n + 5]) == SHAS[5 * n : 5 * n + 5]
     assert len(list(store.glob("*/*.seg"))) == 1
     assert use(SHAS[:85]) == []
@@ -108,7 +107,7 @@ def test_many_small_files_become_one(store: Path) -> None:
 
 def test_merging_keeps_the_whole_one_of_two_copies(store: Path) -> None:
     items = Items("test", {"key": "one"}, ROOM)
-    for _ in range(module.MOST_SMALL + 1):
+    for _ in range(module.MAX_SMALL_SEGMENTS + 1):
         items.put(SHAS[:10], [made_of(sha) for sha in SHAS[:10]])
     last = items.segments[-1].path
     last.write_bytes(b"xxx" + last.read_bytes()[3:])
@@ -141,7 +140,7 @@ def test_it_may_be_deleted_while_it_is_used(store: Path) -> None:
     items, maker = Items("test", {"key": "one"}, ROOM), Maker()
     for path in store.glob("*/*"):
         path.unlink()
-    assert values(items, SHAS[:100], maker) == [made_of(sha) for sha in SHAS[:100]]
+    assert load_or_make(items, SHAS[:100], maker) == [made_of(sha) for sha in SHAS[:100]]
     assert maker.made == []
     items.close()
     assert use(SHAS[:100]) == SHAS[:100]
@@ -155,12 +154,12 @@ def test_what_another_trims_away_as_it_is_written_is_made_again(store: Path, mon
 
     monkeypatch.setattr(module, "write_segment", written_and_gone)
     items, maker = Items("test", {"key": "one"}, ROOM), Maker()
-    complete(items, SHAS[:10], maker)
-    assert values(items, SHAS[:10], maker) == [made_of(sha) for sha in SHAS[:10]]
+    make_missing(items, SHAS[:10], maker)
+    assert load_or_make(items, SHAS[:10], maker) == [made_of(sha) for sha in SHAS[:10]]
     assert maker.made == SHAS[:10] * 2
 
 
-@pytest.mark.parametrize("n_before", [0, module.MOST_SMALL])
+@pytest.mark.parametrize("n_before", [0, module.MAX_SMALL_SEGMENTS])
 def test_a_full_disk_is_one_clear_line(store: Path, monkeypatch: pytest.MonkeyPatch, n_before: int) -> None:
     """At the first value, and where small files are merged."""
     for n in range(n_before):
@@ -242,7 +241,7 @@ def test_a_folder_deleted_between_two_looks_of_mkdir_is_made_again(
         mkdir(path, mode)
 
     monkeypatch.setattr(os, "mkdir", deleted_meanwhile)
-    assert values(items, SHAS[:5], Maker()) == [made_of(sha) for sha in SHAS[:5]]
+    assert load_or_make(items, SHAS[:5], Maker()) == [made_of(sha) for sha in SHAS[:5]]
     assert looked
     assert use(SHAS[:5]) == []
 

@@ -59,7 +59,7 @@ def test_values_are_arrows_own(tmp_path: Path) -> None:
 
 
 def test_more_than_a_shard_holds_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards_module, "MOST_BYTES", 639)
+    monkeypatch.setattr(shards_module, "MAX_BYTES", 639)
     write(tmp_path / "s", digests(9))
     with pytest.raises(StageError, match="10 pictures take 640 bytes, and a shard holds 639: lower resize.size_px"):
         write(tmp_path / "t", digests(10))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.training.loop.best_weights import Keep, Keeper
+from stages.training.loop.best_weights import BestWeights, Keep
 from stages.training.loop.history import History
 
 
@@ -19,11 +19,11 @@ from stages.training.loop.history import History
 def test_kept_and_restored(keep: Keep, losses: list[float], kept: int) -> None:
     model = nn.Linear(2, 1)
     history = History()
-    keeper, rows = Keeper(model, keep, {1, 2, 4}, history), history.epochs
+    best_weights, rows = BestWeights(model, keep, {1, 2, 4}, history), history.epochs
     for epoch, loss in enumerate(losses):
         nn.init.constant_(model.weight, epoch)
         rows.append({"epoch": epoch, "valid_loss": loss})
-        keeper()
-    assert keeper.restore() is rows[kept]
+        best_weights()
+    assert best_weights.restore() is rows[kept]
     assert torch.equal(model.weight, torch.full((1, 2), float(kept)))
     assert [row["kept"] for row in rows] == [int(epoch == kept) for epoch in range(len(losses))]

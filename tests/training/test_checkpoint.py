@@ -13,8 +13,8 @@ from stages.runtime.inputs import inputs_hash
 from stages.training.compute.batches import Batch
 from stages.training.compute.device import Compute
 from stages.training.loop import checkpoint
-from stages.training.loop.best_weights import Keeper
-from stages.training.loop.checkpoint import Checkpoint, Place, Stateful, seal
+from stages.training.loop.best_weights import BestWeights
+from stages.training.loop.checkpoint import Checkpoint, Position, Stateful, seal
 from stages.training.loop.fit import fit
 from stages.training.loop.history import History
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
@@ -74,21 +74,21 @@ def small_network() -> nn.Module:
 def train(
     optimizer_name: str, schedule: str, feed: TensorFeed, compute: Compute = CPU
 ) -> tuple[dict[str, torch.Tensor], History]:
-    """Two phases with a keeper, as train_full."""
+    """Two phases with `BestWeights`, as in train_full."""
     torch.manual_seed(5)
     model, history = CPU.place(small_network()), History()
-    keeper = Keeper(model, "best", {1, 2, 3, 4}, history)
+    best_weights = BestWeights(model, "best", {1, 2, 3, 4}, history)
     saved = Checkpoint("toy", compute)
-    saved.also["keeper"] = keeper
+    saved.extra_state["keeper"] = best_weights
     params = OptimizerParams.model_validate({"name": optimizer_name, "momentum": 0.9, "weight_decay": 0.01})
     for phase in range(2):
         if saved.is_past(phase):
             continue
         optimizer = make_optimizer(params, [list(model.parameters())], [0.01])
         scheduled = make_schedule(SCHEDULES[schedule], N_BATCHES)
-        fit(model, feed, feed, TASK, optimizer, scheduled, EPOCHS, compute, False, 0.1, history, keeper, saved)
+        fit(model, feed, feed, TASK, optimizer, scheduled, EPOCHS, compute, False, 0.1, history, best_weights, saved)
     last = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    keeper.restore()
+    best_weights.restore()
     saved.forget()
     return last | {f"kept {name}": tensor for name, tensor in model.state_dict().items()}, history
 
@@ -125,7 +125,7 @@ def test_one_of_other_inputs_is_never_taken(change: str, monkeypatch: pytest.Mon
     with pytest.raises(signals.Stopped):
         train("adamw", "sgdr", StoppingFeed(10))
     before = Checkpoint("toy", CPU)
-    assert before.found is not None
+    assert before.loaded is not None
     if change == "seed":
         write_params(seed=2)
     elif change == "dep":
@@ -133,7 +133,7 @@ def test_one_of_other_inputs_is_never_taken(change: str, monkeypatch: pytest.Mon
     else:
         monkeypatch.setattr(type(CPU), "describe", lambda _: {"chip": "another"})
     after = Checkpoint("toy", CPU)
-    assert after.found is None
+    assert after.loaded is None
     assert after.path != before.path
 
 
@@ -141,17 +141,17 @@ def test_how_often_it_is_written_is_no_input() -> None:
     with pytest.raises(signals.Stopped):
         train("adamw", "sgdr", StoppingFeed(10))
     write_params(seconds=7)
-    assert Checkpoint("toy", CPU).found is not None
+    assert Checkpoint("toy", CPU).loaded is not None
 
 
 def test_it_is_written_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    places: list[tuple[int, int, int]] = []
+    positions: list[tuple[int, int, int]] = []
     clock = [0.0]
     save = Checkpoint.save
 
-    def noted(self: Checkpoint, place: Place, parts: dict[str, Stateful]) -> None:
-        places.append((place.phase, place.epoch, place.batch))
-        save(self, place, parts)
+    def noted(self: Checkpoint, position: Position, parts: dict[str, Stateful]) -> None:
+        positions.append((position.phase, position.epoch, position.batch))
+        save(self, position, parts)
 
     class TickingFeed(TensorFeed):
         def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
@@ -164,11 +164,11 @@ def test_it_is_written_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     at_ends = [(0, EPOCHS, 0), (1, 2 * EPOCHS, 0)]
     write_params(seconds=1000)
     train("adamw", "sgdr", TickingFeed())
-    assert places == at_ends
-    places.clear()
+    assert positions == at_ends
+    positions.clear()
     write_params(seconds=2)
     train("adamw", "sgdr", TickingFeed())  # a batch a second; after the end of a phase two seconds begin anew
-    assert places == [(0, 0, 2), (0, 1, 1), (0, 1, 3), at_ends[0], (1, 2, 2), (1, 3, 1), (1, 3, 3), at_ends[1]]
+    assert positions == [(0, 0, 2), (0, 1, 1), (0, 1, 3), at_ends[0], (1, 2, 2), (1, 3, 1), (1, 3, 3), at_ends[1]]
 
 
 @pytest.mark.parametrize("damage", ["cut off", "a byte flipped", "a pickle", "empty"])
@@ -222,12 +222,12 @@ def test_where_it_cannot_be_written_training_goes_on_and_says_so(
 def test_without_a_pipeline_there_are_none() -> None:
     Path("dvc.yaml").unlink()
     saved = Checkpoint("toy", CPU)
-    saved.save(Place(0, 0, 1), {})
+    saved.save(Position(0, 0, 1), {})
     assert not Path(".unfreeze").exists()
 
 
 def test_inputs_that_change_while_the_stage_reads_them_are_nobodys(capsys: pytest.CaptureFixture[str]) -> None:
-    saved, here = Checkpoint("toy", CPU), Place(0, 0, 1)
+    saved, here = Checkpoint("toy", CPU), Position(0, 0, 1)
     write_params(seed=2)
     saved.save(saved.resume(here, {}), {})
     assert "another input changed while the stage was reading" in capsys.readouterr().out
@@ -235,23 +235,23 @@ def test_inputs_that_change_while_the_stage_reads_them_are_nobodys(capsys: pytes
 
 
 def test_who_edits_params_during_a_training_loses_no_checkpoint() -> None:
-    saved, here = Checkpoint("toy", CPU), Place(0, 0, 1)
+    saved, here = Checkpoint("toy", CPU), Position(0, 0, 1)
     saved.resume(here, {})
     write_params(seed=2)
     assert not saved.is_past(1)
     saved.save(here, {})
     write_params(seed=1)
-    assert Checkpoint("toy", CPU).found is not None
+    assert Checkpoint("toy", CPU).loaded is not None
 
 
 def test_nobody_goes_on_where_inputs_change_while_the_stage_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(signals.Stopped):
         train("adamw", "sgdr", StoppingFeed(20))
     saved = Checkpoint("toy", CPU)
-    assert saved.found is not None
+    assert saved.loaded is not None
     write_params(seed=2)
     assert not saved.is_past(0)
-    here = Place(0, 0, 1)
+    here = Position(0, 0, 1)
     assert saved.resume(here, {}) is here
     assert "another input changed" in capsys.readouterr().out
 
@@ -267,7 +267,7 @@ def test_without_memory_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(torch, "load", full)
         with pytest.raises(MemoryError):
             Checkpoint("toy", CPU)
-    assert Checkpoint("toy", CPU).found is not None
+    assert Checkpoint("toy", CPU).loaded is not None
 
 
 def test_float16_goes_on_with_the_scale_of_its_loss() -> None:
@@ -288,12 +288,12 @@ def test_with_fewer_gpus_training_begins_anew(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(states))
     monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
     saved = Checkpoint("toy", CPU)
-    saved.save(saved.resume(Place(0, 0, 1), {}), {})
-    assert Checkpoint("toy", CPU).found is not None
+    saved.save(saved.resume(Position(0, 0, 1), {}), {})
+    assert Checkpoint("toy", CPU).loaded is not None
     states.pop()
-    here = Place(0, 0, 1)
+    here = Position(0, 0, 1)
     fewer = Checkpoint("toy", CPU)
-    assert fewer.found is None
+    assert fewer.loaded is None
     assert fewer.resume(here, {}) is here
 
 
@@ -328,7 +328,7 @@ def test_an_input_that_changes_while_it_is_read_is_noticed(
         dep.write_text("c0ntent")
         if change == "same size and time":
             os.utime(dep, ns=(times.st_atime_ns, times.st_mtime_ns))
-    saved.save(saved.resume(Place(0, 0, 1), {}), {})
+    saved.save(saved.resume(Position(0, 0, 1), {}), {})
     assert "another input changed while the stage was reading" in capsys.readouterr().out
     assert not list(folder.glob(".unfreeze/checkpoints/*"))
 
@@ -337,5 +337,5 @@ def test_who_touches_an_input_loses_no_checkpoint(folder: Path) -> None:
     saved = Checkpoint("toy", CPU)
     os.utime(folder / "dep.txt", ns=(1, 1))
     assert not saved.is_past(0)
-    saved.save(saved.resume(Place(0, 0, 1), {}), {})
-    assert Checkpoint("toy", CPU).found is not None
+    saved.save(saved.resume(Position(0, 0, 1), {}), {})
+    assert Checkpoint("toy", CPU).loaded is not None

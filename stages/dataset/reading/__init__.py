@@ -1,1 +1,1 @@
-"""The folder of the user's pictures: which files there are, and how they are labelled."""
+"""Reading the user's folder of pictures: its files and their labels."""

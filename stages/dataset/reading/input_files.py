@@ -1,4 +1,4 @@
-"""Which files are meant: files, folders, and lists of both."""
+"""Command-line arguments to files: an argument is a file, a folder, or a list of both."""
 
 import os
 import sys
@@ -11,18 +11,19 @@ from stages.dataset.reading.layouts import files_below
 from stages.runtime.errors import StageError
 
 
-class Listed(NamedTuple):
-    """A file, and its id by the rule of `picture_ids`: below the folder that was named, else by its name."""
+class InputFile(NamedTuple):
+    """A file and its id by the rule of `picture_ids`, from its path below the given folder, else from its name."""
 
     path: str
     id: str
 
 
-def listed(arguments: Iterable[str]) -> list[Listed]:
-    """As they stand; what lies in a folder by id, hidden files left out. `@FILE` and `-` (stdin) hold a name a line.
+def input_files(arguments: Iterable[str]) -> list[InputFile]:
+    """Files in the order of the arguments; those of a folder sorted by id, without hidden ones. `@FILE` and `-` (stdin)
+    are lists with a name a line.
 
-    Two files of one name from two folders have one id. Raises StageError: a list or folder that cannot be read. A file
-    that does not exist is listed like any other.
+    Two files with the same name from two folders get the same id. A file that does not exist is returned too. Raises
+    StageError if a list or folder cannot be read.
     """
     paths: list[str] = []
     names_below: list[str] = []
@@ -30,7 +31,7 @@ def listed(arguments: Iterable[str]) -> list[Listed]:
         for path, name_below in below(name):
             paths.append(path)
             names_below.append(name_below)
-    return list(map(Listed, paths, picture_ids(names_below)))
+    return list(map(InputFile, paths, picture_ids(names_below)))
 
 
 def names(arguments: Iterable[str]) -> Iterator[str]:
@@ -49,21 +50,21 @@ def names(arguments: Iterable[str]) -> Iterator[str]:
 
 
 def lines(data: bytes, name: str) -> Iterator[str]:
-    """File names are bytes, and only a line feed ends one. Raises StageError: this is no text of that kind."""
+    """The names in a list. File names are bytes, and only a line feed ends a name. Raises StageError for zero bytes."""
     if b"\0" in data:
         raise StageError(f"the list {name} holds zero bytes: expected UTF-8 text (not UTF-16), a name a line")
     return (os.fsdecode(line.removesuffix(b"\r")) for line in data.split(b"\n") if line.strip())
 
 
 def below(name: str) -> Iterator[tuple[str, str]]:
-    """(path, path below the folder `name`) of the files in it, or `name` and its last part where it is none."""
+    """(path, path below the folder `name`) of the files in it, or `name` and its last part if it is no folder."""
     try:
         is_folder = Path(name).is_dir()
-    except OSError:  # a name too long for one
+    except OSError:  # the name is too long
         is_folder = False
     if not is_folder:
         yield name, Path(name).name
         return
-    files = files_below(Path(name), ".")  # text, not Paths: of a million pictures the names are in memory
+    files = files_below(Path(name), ".")  # strings need less memory than Paths, with a million pictures
     for _, file in sorted((Path(file).with_suffix("").as_posix(), Path(file).as_posix()) for file in files):
         yield str(Path(name, file)), file

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.dataset.reading.ids import composed, matcher, picture_ids, unicode_twins
+from stages.dataset.reading.ids import matcher, picture_ids, to_nfc, unicode_variants
 from stages.runtime.errors import StageError
 
 
 class Candidate(NamedTuple):
-    """A file that may become a picture; `reason` is set where it is already known that it cannot."""
+    """A file that may become a picture; `reason` is set if it is already known to be rejected."""
 
     id: str
     file: str
@@ -35,7 +35,7 @@ class Label(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What a folder holds; `remarks` are what its owner should know of it and may leave as it is."""
+    """The contents of a folder; `remarks` are warnings that need no action."""
 
     candidates: list[Candidate]
     remarks: list[str]
@@ -45,7 +45,7 @@ NO_PICTURE = "no picture for this label"
 
 
 def files_below(root: Path, folder: str) -> list[str]:
-    """Files below root/folder, and folders that are links, as paths below root, sorted by their parts; hidden files and
+    """Files below root/folder, and links to folders, as paths relative to root, sorted by their parts; hidden files and
     folders left out."""
     found: list[str] = []
     for at, folders, names in os.walk(root / folder, onerror=unreadable):
@@ -57,7 +57,7 @@ def files_below(root: Path, folder: str) -> list[str]:
 
 
 def unreadable(error: OSError) -> None:
-    """os.walk would leave the folder out in silence. One that is not there is optional, or missed elsewhere."""
+    """os.walk would skip the folder silently. A missing folder is optional, or reported elsewhere."""
     if not isinstance(error, FileNotFoundError):
         raise StageError(f"cannot list {error.filename}: {error.strerror}")
 
@@ -66,22 +66,22 @@ def read_csv_layout(root: Path, id_column: str, label_column: str, group_column:
     """Pictures and labels are matched by id: see `matcher` in stages/dataset/reading/ids.py. Raises StageError."""
     path = root / "labels.csv"
     written = read_labels(path, id_column, label_column, group_column)
-    labelled = [Label(*map(composed, row)) for row in written]
+    labelled = [Label(*map(to_nfc, row)) for row in written]
     files = files_below(root, "train")
-    fitting = matcher([file.partition("/")[2] for file in files])
+    files_of = matcher([file.partition("/")[2] for file in files])
     rows: dict[str, list[Label]] = {}
     unclear: dict[str, list[str]] = {}
     for row in labelled:
-        fits = fitting(row.id)
+        fits = files_of(row.id)
         if len(fits) > 1:
             unclear[row.id] = fits
         rows.setdefault(f"train/{fits[0] if fits else row.id}", []).append(row)
     if unclear:
-        raise StageError(f"{path}: {said_unclear(unclear)}")
+        raise StageError(f"{path}: {ambiguous_ids_message(unclear)}")
     candidates = []
     ids = dict(zip(files, picture_ids([file.partition("/")[2] for file in files]), strict=True))
     for file in sorted(rows):
-        label, group, reason = agreed(rows[file], group_column is not None)
+        label, group, reason = merge_rows(rows[file], group_column is not None)
         id_, reason = (ids[file], reason) if file in ids else (rows[file][0].id, NO_PICTURE)
         candidates.append(Candidate(id_, file, label, "train", reason, group))
     candidates += [
@@ -89,26 +89,26 @@ def read_csv_layout(root: Path, id_column: str, label_column: str, group_column:
     ]
     kinds = {"an id": [row.id for row in written], "a class": [row.label for row in written]}
     kinds |= {"a group": [row.group for row in written]}
-    remarks = [remark for kind, names in kinds.items() for remark in said_twins(kind, names)]
+    remarks = [remark for kind, names in kinds.items() for remark in unicode_variant_remarks(kind, names)]
     return Layout(candidates + read_part(root, "test"), remarks)
 
 
-def said_unclear(unclear: dict[str, list[str]]) -> str:
+def ambiguous_ids_message(unclear: dict[str, list[str]]) -> str:
     id_, files = next(iter(unclear.items()))
     names = " and ".join(f"train/{file}" for file in files[:3]) + (" and others" if len(files) > 3 else "")
     many = f"{len(unclear):,} ids fit more than one file, as" if len(unclear) > 1 else "the id"
-    if len({composed(file) for file in files}) == 1:
+    if len({to_nfc(file) for file in files}) == 1:
         return f"{many} `{id_}` fits {names}, which differ in their Unicode form alone ({files!a}): rename one"
     return f"{many} `{id_}` fits {names}: write the path below train/ with its suffix"
 
 
-def said_twins(kind: str, names: Iterable[str]) -> Iterator[str]:
-    for name, forms in unicode_twins(names).items():
+def unicode_variant_remarks(kind: str, names: Iterable[str]) -> Iterator[str]:
+    for name, forms in unicode_variants(names).items():
         yield f"{kind} is written in {len(forms)} Unicode forms, which count as one, `{name}`: {ascii(forms)[1:-1]}"
 
 
-def agreed(rows: Sequence[Label], grouped: bool) -> tuple[str, str, str]:
-    """(label, group, reason) of the rows that name one picture: what they contradict each other in is the reason."""
+def merge_rows(rows: Sequence[Label], grouped: bool) -> tuple[str, str, str]:
+    """(label, group, reason) of all rows of one picture; `reason`: a contradiction, or an empty field."""
     labels, groups = sorted({row.label for row in rows}), sorted({row.group for row in rows})
     reason = ""
     if len(labels) > 1:
@@ -123,7 +123,7 @@ def agreed(rows: Sequence[Label], grouped: bool) -> tuple[str, str, str]:
 
 
 def read_labels(path: Path, id_column: str, label_column: str, group_column: str | None) -> list[Label]:
-    """Each row of labels.csv, without blanks around its fields."""
+    """The rows of labels.csv, their fields stripped. Raises StageError."""
     if not path.is_file():
         raise StageError(f"no {path}: the csv layout wants labels.csv beside train/; or set ingest.layout to folders")
     try:
@@ -134,14 +134,14 @@ def read_labels(path: Path, id_column: str, label_column: str, group_column: str
     except csv.Error as error:
         raise StageError(f"{path} cannot be read as CSV: {error}") from None
     for row in rows:
-        if any(row[len(header) :]):  # empty ones come from a comma at the end of each row
+        if any(row[len(header) :]):  # empty fields come from a comma at the end of each row
             raise StageError(
                 f"{path} has more fields in a row than in its header ({', '.join(header)}): {','.join(row)}"
             )
     columns = {"ingest.id_column": id_column, "ingest.label_column": label_column}
     columns |= {} if group_column is None else {"split.group_column": group_column}
-    at = [column_of(path, header, key, column) for key, column in columns.items()]
-    wanted = [[row[place].strip() if place < len(row) else "" for place in at] for row in rows]
+    positions = [column_of(path, header, key, column) for key, column in columns.items()]
+    wanted = [[row[i].strip() if i < len(row) else "" for i in positions] for row in rows]
     for field in (field for row in wanted for field in row):
         if "\n" in field or "\r" in field:  # csv reads on to the next quote, or to the end
             raise StageError(f"{path} has a line break in a field, so a quote was not closed: {field[:80]}")
@@ -149,25 +149,25 @@ def read_labels(path: Path, id_column: str, label_column: str, group_column: str
 
 
 def column_of(path: Path, header: Sequence[str], key: str, column: str) -> int:
-    """The position of a column that the param `key` names. Raises StageError: none, or several."""
-    names = [composed(name.strip()) for name in header]
-    places = [place for place, name in enumerate(names) if name == composed(column.strip())]
-    if not places:
+    """The position of the column that the param `key` names. Raises StageError if there is none, or several."""
+    names = [to_nfc(name.strip()) for name in header]
+    positions = [position for position, name in enumerate(names) if name == to_nfc(column.strip())]
+    if not positions:
         raise StageError(f"{path} has no column `{column}` ({key}); it has {', '.join(names)}")
-    if len(places) > 1:
-        found = f"{path} has {len(places)} columns `{column}` ({key}) in its header"
+    if len(positions) > 1:
+        found = f"{path} has {len(positions)} columns `{column}` ({key}) in its header"
         raise StageError(f"{found} ({', '.join(names)}): rename all but one")
-    return places[0]
+    return positions[0]
 
 
 def read_folders_layout(root: Path) -> Layout:
-    """The folder names the class; train and valid are given."""
+    """Each picture's class is the name of its folder; train and valid are given. Raises StageError."""
     for part in ("train", "valid"):
         if not (root / part).is_dir():
             raise StageError(f"no {root / part}: the folders layout wants train/<class>/ and valid/<class>/")
-    labelled = [one for part in ("train", "valid") for one in read_part(root, part, labelled=True)]
-    folders = {one.file.rpartition("/")[0] for one in labelled}
-    remarks = list(said_twins("a class", (folder.split("/")[1] for folder in folders if "/" in folder)))
+    labelled = [candidate for part in ("train", "valid") for candidate in read_part(root, part, labelled=True)]
+    folders = {candidate.file.rpartition("/")[0] for candidate in labelled}
+    remarks = list(unicode_variant_remarks("a class", (folder.split("/")[1] for folder in folders if "/" in folder)))
     if nested := sorted(folder for folder in folders if folder.count("/") > 1):
         outer = "/".join(nested[0].split("/")[:2])
         remarks.append(
@@ -178,15 +178,15 @@ def read_folders_layout(root: Path) -> Layout:
 
 
 def read_part(root: Path, part: str, labelled: bool = False) -> list[Candidate]:
-    """The files below a part; `labelled` with the name of the folder that they lie in."""
+    """The files below a part; if `labelled`, the name of their folder is their label."""
     files = files_below(root, part)
     ids = picture_ids([file.partition("/")[2] for file in files])
-    times = Counter(ids)
-    found = []
+    counts = Counter(ids)
+    candidates = []
     for file, id_ in zip(files, ids, strict=True):
-        label = composed(file.split("/")[1]) if labelled and file.count("/") > 1 else ""
+        label = to_nfc(file.split("/")[1]) if labelled and file.count("/") > 1 else ""
         reason = "not in a class folder" if labelled and not label else ""
-        if times[id_] > 1:
+        if counts[id_] > 1:
             reason = "another name differs from this in its Unicode form alone: rename one"
-        found.append(Candidate(id_, file, label, part, reason))
-    return found
+        candidates.append(Candidate(id_, file, label, part, reason))
+    return candidates

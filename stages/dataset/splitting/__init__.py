@@ -1,1 +1,1 @@
-"""Which pictures train and which validate: folds, groups, near duplicates."""
+"""How pictures are split into training and validation sets: folds, groups, near duplicates."""

@@ -1,1 +1,1 @@
-"""Tables that later stages read and people get: the parts of the split, Kaggle's submission."""
+"""Tables: the parts of the split, which later stages read, and Kaggle's submission."""

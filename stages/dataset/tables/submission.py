@@ -1,4 +1,4 @@
-"""Kaggle's submission: an id and what the task predicts for it."""
+"""Kaggle's submission table: ids and predictions."""
 
 from collections.abc import Mapping, Sequence
 

@@ -15,7 +15,7 @@ import torch
 
 from stages.models.frozen.activations import activations, contents, depends_on
 from stages.models.networks.backbone import Body
-from stages.store.items import Items, ItemsParams, complete, values
+from stages.store.items import Items, ItemsParams, load_or_make, make_missing
 from stages.training.compute.batches import Batch, Order, shuffled
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import TransformsParams, draw_each
@@ -57,7 +57,7 @@ class Views:
     def complete(self) -> None:
         """Make what is not remembered."""
         for view, items in enumerate(self.collections):
-            complete(items, self.picture, partial(self.make, view))
+            make_missing(items, self.picture, partial(self.make, view))
 
     def made(self) -> int:
         """How many were computed until now."""
@@ -65,7 +65,7 @@ class Views:
 
     def take(self, view: int, sha256s: Sequence[str]) -> npt.NDArray[np.float32]:
         """float32 (n, 2C)."""
-        found = values(self.collections[view], [self.content[sha] for sha in sha256s], partial(self.make, view))
+        found = load_or_make(self.collections[view], [self.content[sha] for sha in sha256s], partial(self.make, view))
         return np.stack([np.frombuffer(vector, np.float32) for vector in found])
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Batches and where they come from: the interface that lets one training loop eat activations and pictures alike."""
+"""Batches and feeds: the interface through which one training loop handles both activations and pictures."""
 
 import zlib
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ Order = npt.NDArray[np.int64]
 
 
 class Batch(NamedTuple):
-    """What a feed yields.
+    """A batch that a feed yields.
 
-    `x` (n, ...): the network's inputs, on the device. `rows` (n,): the places of the items in the feed's list; the last
-    `padding` of them are repeats. `y` (n, ...): the targets, on the device; None where only predictions are wanted.
+    `x` (n, ...): the network's inputs, on the device. `rows` (n,): positions of the items in the feed's list; the last
+    `padding` of them are repeats. `y` (n, ...): the targets, on the device; None for prediction.
     """
 
     x: torch.Tensor
@@ -24,34 +24,34 @@ class Batch(NamedTuple):
     y: torch.Tensor | None = None
 
     def targets(self) -> torch.Tensor:
-        """`y`. Raises TypeError: there are none."""
+        """`y`. Raises TypeError if it is None."""
         if self.y is None:
             raise TypeError("this feed has no targets: it can be predicted, but neither trained nor measured on")
         return self.y
 
 
 class TrainFeed(Protocol):
-    """Shuffled, and augmented if there is augmentation: each epoch anew. Batches have targets."""
+    """Yields shuffled batches, with another order and augmentation in each epoch. Batches have targets."""
 
     def n_batches(self) -> int: ...
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
-        """`done`: so many batches of it are left out."""
+        """Yield the batches of an epoch, except the first `done`."""
 
 
 class ValidFeed(Protocol):
-    """In order, without augmentation. Batches have targets."""
+    """Yields batches in order, without augmentation. Batches have targets."""
 
     def n_batches(self) -> int: ...
     def plain(self) -> Iterator[Batch]: ...
 
 
 def shuffled(n: int, batch_size: int, key: list[int]) -> Order:
-    """A permutation of n, continued from its own start to a whole number of batches: all batches have one shape,
-    and every item is seen in every epoch."""
+    """A permutation of n, extended from its start to a whole number of batches: all batches have the same shape, and
+    every item occurs in every epoch."""
     order = np.random.default_rng(key).permutation(n)
     return np.resize(order, -(-n // batch_size) * batch_size)
 
 
 def stage_key(seed: int, stage: str) -> list[int]:
-    """Random streams of two stages differ though they share the seed."""
+    """A seed per stage: the random streams of two stages differ though the stages share `seed`."""
     return [seed, zlib.crc32(stage.encode())]

@@ -1,4 +1,4 @@
-"""The one decision on device, precision and memory format. Section `device` of params.yaml."""
+"""Chooses device, precision and memory format. Section `device` of params.yaml."""
 
 import ctypes
 import math
@@ -21,7 +21,7 @@ from stages.runtime.threads import available_cpus
 
 Placed = TypeVar("Placed", bound=nn.Module | torch.Tensor)
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-SMALLEST, SHARE = 16, 4  # pictures: of a deterministic batch, and of a thread
+MIN_CPU_BATCH, PICTURES_PER_THREAD = 16, 4  # pictures: of a batch, and of a thread's share
 CUDA_BFLOAT16 = (8, 0)  # compute capability
 
 
@@ -44,19 +44,19 @@ class Compute:
         return torch.autocast(self.device.type, self.precision if enabled else torch.bfloat16, enabled=enabled)
 
     def grad_scaler(self) -> torch.amp.GradScaler | None:
-        """float16 has no room for small gradients: its loss is scaled up. None for the other precisions."""
+        """A scaler of the loss for float16, in which small gradients underflow; None for the other precisions."""
         return torch.amp.GradScaler(self.device.type, init_scale=2**10) if self.precision is torch.float16 else None
 
     def describe(self) -> dict[str, str]:
-        """Everything about it that the last bits of a result may depend on."""
+        """Everything about device and precision that the last bits of a result may depend on."""
         cuda = self.device.type == "cuda"
         chip = torch.cuda.get_device_name(self.device) if cuda else _cpu()
         return {"device": self.device.type, "chip": chip, "precision": str(self.precision), "torch": torch.__version__}
 
     def deterministic_batch_size(self, asked: int) -> int:
-        """At least `asked`: a size at which a picture's result is the same, to the bit, whatever else is in the batch.
+        """Rounds the batch size up so that a picture's result is bit-identical whatever else is in the batch.
 
-        On the CPU torch is limited to the threads with which that size does not exceed max(2 * asked, SMALLEST).
+        On the CPU, also limits torch's threads so that the size does not exceed max(2 * asked, MIN_CPU_BATCH).
         """
         if self.device.type != "cpu":
             return asked
@@ -65,42 +65,42 @@ class Compute:
         return size
 
     def smallest_deterministic_batch(self) -> int:
-        return SMALLEST if self.device.type == "cpu" else 1
+        return MIN_CPU_BATCH if self.device.type == "cpu" else 1
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:
-        """To the device; to a GPU from pinned memory, so that it goes on computing meanwhile."""
+        """Copy to the device; to a GPU from pinned memory, so that the copy overlaps with computing."""
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
     def place(self, what: Placed) -> Placed:
-        """A module or a 4-d batch on the device in channels_last."""
+        """Move a module or a 4-d batch to the device, in channels_last."""
         placed: Any = what
         return cast("Placed", placed.to(self.device, memory_format=torch.channels_last))
 
 
 def batch_and_threads(asked: int, available: int) -> tuple[int, int]:
-    """(batch size, threads): of the sizes up to max(2 * asked, SMALLEST), the one that serves the most threads.
+    """(batch size, threads): the size up to max(2 * asked, MIN_CPU_BATCH) that allows the most threads.
 
-    torch shares out a tensor's numbers evenly among the threads, fewer for small tensors, and leaves the last few of a
-    share to other code than its vectors (an exp of other last bits). So no share may end within a vector, whatever the
-    number of threads up to the limit is: it must divide the batch, by SHARE pictures each.
+    torch splits a tensor evenly among its threads (fewer threads for small tensors), and computes the last few numbers
+    of a share with scalar instead of vector code (whose exp has other last bits). So no share may end within a vector,
+    for any number of threads up to the limit: each must divide the batch into multiples of PICTURES_PER_THREAD.
     """
-    most = max(2 * asked, SMALLEST)
-    sizes = ((-(-asked // step) * step, n) for n in range(1, available + 1) if (step := _step(n)) <= most)
-    return max(((size, n) for size, n in sizes if size <= most), key=lambda found: (found[1], -found[0]))
+    max_size = max(2 * asked, MIN_CPU_BATCH)
+    sizes = ((-(-asked // step) * step, n) for n in range(1, available + 1) if (step := _step(n)) <= max_size)
+    return max(((size, n) for size, n in sizes if size <= max_size), key=lambda pair: (pair[1], -pair[0]))
 
 
 def _step(threads: int) -> int:
-    return math.lcm(SMALLEST, SHARE * math.lcm(*range(1, threads + 1)))
+    return math.lcm(MIN_CPU_BATCH, PICTURES_PER_THREAD * math.lcm(*range(1, threads + 1)))
 
 
 def compute_on(params: DeviceParams, seed: int, out: TextIO | None = None) -> Compute:
-    """Choose device and precision and say so (on `out`, default stdout), set what makes runs repeatable, seed torch's
-    global generator (dropout draws from it).
+    """Choose device and precision and print them (to `out`, default stdout), make runs repeatable, seed torch's global
+    generator (used by dropout).
 
     Raises:
-        StageError: the device or the precision that was asked for is not there.
+        StageError: the requested device or precision is not available.
     """
     has_cuda = params.name != "cpu" and torch.cuda.is_available()
     if params.name == "cuda" and not has_cuda:
@@ -126,7 +126,7 @@ def choose_precision(asked: Precision, capability: tuple[int, int] | None, cpu_h
     """`capability`: of the CUDA device, None for the CPU. auto: bfloat16 where the hardware has it, else float32.
 
     Raises:
-        StageError: the device does not compute in what was asked for.
+        StageError: the device does not support the requested precision.
     """
     if asked == "auto":
         has_bfloat16 = cpu_has_bfloat16 if capability is None else capability >= CUDA_BFLOAT16
@@ -149,17 +149,17 @@ def make_repeatable(device: torch.device) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-        # use_deterministic_algorithms(True), without torch's compiler, which that loads to tell it too
+        # as use_deterministic_algorithms(True), which would also load torch's compiler
         torch.set_deterministic_debug_mode("error")
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def unused_nvidia_card(root: Path = Path("/")) -> str | None:
-    """What to say where there is an NVIDIA card that torch does not use; None where there is none, or it is hidden."""
+    """A warning if torch cannot use the machine's NVIDIA card; None if there is no card, or if it is hidden."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
         return None
-    found = [root / "proc/driver/nvidia/version", root / "dev/nvidia0"]
-    if not any(path.exists() for path in found) and not shutil.which("nvidia-smi"):
+    traces = [root / "proc/driver/nvidia/version", root / "dev/nvidia0"]
+    if not any(path.exists() for path in traces) and not shutil.which("nvidia-smi"):
         return None
     built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
     return (
@@ -170,9 +170,9 @@ def unused_nvidia_card(root: Path = Path("/")) -> str | None:
 
 @contextmanager
 def enough_memory(key: str, batch_size: int, smallest: int = 2) -> Iterator[None]:
-    """`key`: the param that `batch_size` is the value of; below `smallest` less memory is not taken.
+    """Turns out-of-memory errors into a StageError that suggests what to try.
 
-    Raises StageError, which says what to try.
+    `key`: the param whose value is `batch_size`; `smallest`: the smallest batch size that needs less memory.
     """
     try:
         yield
@@ -186,7 +186,7 @@ def enough_memory(key: str, batch_size: int, smallest: int = 2) -> Iterator[None
 
 
 def _cpu() -> str:
-    """What torch and oneDNN choose their kernels by, and the threads that share the work."""
+    """The CPU features by which torch and oneDNN choose their kernels, and the number of threads."""
     has = [name for name, value in torch.cpu.get_capabilities().items() if value is True]
     return " ".join([torch.backends.cpu.get_cpu_capability(), f"{torch.get_num_threads()} threads", *sorted(has)])
 

@@ -19,8 +19,8 @@ Floats = npt.NDArray[np.float32]
 def predict(
     model: nn.Module, batches: Iterator[Batch], n: int, n_batches: int, task: Objective, compute: Compute
 ) -> Floats:
-    """The task's predictions, float32 (n, ...), in the order of the list; padding is dropped. Leaves the model in
-    eval."""
+    """The task's predictions, float32 (n, ...), in the order of the batches, without padding. Leaves the model in eval
+    mode."""
     parts = [predicted for predicted, _ in predict_batches(model, batches, n_batches, task, compute)]
     result: Floats = np.concatenate(parts)
     if len(result) != n:
@@ -31,10 +31,10 @@ def predict(
 def predict_batches(
     model: nn.Module, batches: Iterator[Batch], n_batches: int, task: Objective, compute: Compute
 ) -> Iterator[tuple[Floats, Batch]]:
-    """(predictions of a batch without its padding, the batch). Leaves the model in eval."""
+    """Yield (predictions without padding, batch). Leaves the model in eval mode."""
     model.eval()
     for batch in track(batches, n_batches, "batches"):
-        with torch.inference_mode():  # not around the yield: what takes the batches would be in it too
+        with torch.inference_mode():  # not around the yield: the caller's code would be in inference mode too
             with compute.autocast():
                 outputs = model(batch.x)
             predicted = task.predict(outputs).cpu().numpy()
@@ -42,8 +42,8 @@ def predict_batches(
 
 
 def average(plain: Floats, augmented: Sequence[Floats]) -> Floats:
-    """TTA: predictions averaged (probabilities, not their logarithms); as 0.7, ceil(n_aug / 4) copies of the plain
-    prediction with the augmented ones."""
+    """TTA: the mean of predictions (probabilities, not their logarithms); as in 0.7, of the augmented ones and
+    ceil(n_aug / 4) copies of the plain one."""
     if not augmented:
         return plain
     views = [plain] * math.ceil(len(augmented) / 4) + [*augmented]

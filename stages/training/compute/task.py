@@ -1,6 +1,6 @@
-"""What training asks of a task, and what else a task must say: `stages/tasks` holds those that there are.
+"""The interface of a task: `Objective` is what training needs, `Task` the rest. `stages/tasks` implements it.
 
-Targets and predictions are NumPy arrays with a row an item, outputs and batches of targets tensors on the device.
+Targets and predictions are NumPy arrays with one row per item; outputs and batches of targets are tensors.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,15 +18,16 @@ Floats64 = npt.NDArray[np.float64]
 
 
 class Objective(Protocol):
-    """What the training loop, the range test and prediction ask."""
+    """The part of a task that the training loop, the range test and prediction use."""
 
     @property
     def n_outputs(self) -> int:
-        """Numbers that the network gives for an item."""
+        """Number of the network's outputs for one item."""
 
     @property
     def uninformed_loss(self) -> float:
-        """The loss of who knows nothing of an item: by it a training sees that its loss explodes."""
+        """The loss of a prediction without information on the item: a training compares its loss with it to see that it
+        explodes."""
 
     def loss(
         self,
@@ -36,71 +37,71 @@ class Objective(Protocol):
         label_smoothing: float = 0.0,
     ) -> "torch.Tensor":
         """Mean over the batch, a float32 scalar. `outputs` (n, n_outputs) of any float type; `weight` (n,): of the
-        items in that mean, alike by default. Raises StageError: the task has no smoothing, and some is wanted."""
+        items in that mean, equal by default. Raises StageError if the task does not support label smoothing."""
 
     def predict(self, outputs: "torch.Tensor") -> "torch.Tensor":
-        """What people read, float32 (n, ...): probabilities, numbers, ... Averaged as they are over augmented views."""
+        """Outputs to predictions, float32 (n, ...): probabilities, numbers, ... TTA averages these."""
 
     def losses(self, predictions: Array, y: Array) -> Floats64:
-        """float64 (n,): the loss of each item, without smoothing. Their mean is `valid_loss`; they rank errors."""
+        """float64 (n,): the loss of each item, without smoothing. The mean is `valid_loss`; errors are ranked by it."""
 
     def scores(self, predictions: Array, y: Array) -> dict[str, Array]:
-        """(n,) each: what else is said of each item; the means are columns of history.csv."""
+        """Other scores of each item, (n,) each; their means are columns of history.csv."""
 
 
 class Task(Objective, Protocol):
-    """What is learnt, as the stages, the pages and the model files know it."""
+    """The whole interface of a task, for stages, reports and model files."""
 
     @property
     def name(self) -> str:
-        """As `task` in params.yaml and in a model file."""
+        """The value of `task` in params.yaml and in a model file."""
 
     @property
     def shown(self) -> Mapping[str, str]:
-        """The metrics that people look at first, of TTA too: name, and the column of history.csv that holds it."""
+        """The main metrics, also for TTA: name, and its column of history.csv."""
 
     @classmethod
     def of(cls, labels: Sequence[str]) -> Self:
-        """The task that these labels, those of train, set."""
+        """The task for these labels of the training set."""
 
     @classmethod
     def of_columns(cls, columns: Iterable[object]) -> Self:
-        """The task whose predictions a table with these columns holds: see `columns`."""
+        """The task for a table of predictions with these columns: see `columns`."""
 
     @staticmethod
     def strata(labels: Sequence[str]) -> list[str]:
-        """The stratum of each, of which a stratified split gives every side its share."""
+        """The stratum of each label; a stratified split gives train and valid the same share of each stratum."""
 
     @staticmethod
     def counts(labels: Sequence[str]) -> dict[str, int]:
-        """How many there are of each class, sorted; of each that there is, train must have one. Numbers have none."""
+        """Number of labels of each class, sorted; train must have at least one of each. Empty for a regression."""
 
     def parse(self, labels: Sequence[str], ids: Sequence[str]) -> Array:
-        """Targets (n, ...). Raises StageError: a label that the task does not know, with its row and id."""
+        """Labels to targets (n, ...). Raises StageError, with row and id, for an unknown label."""
 
     def decode(self, predictions: Array) -> list[str]:
-        """Each prediction as a label."""
+        """Predictions to labels."""
 
     def columns(self, prefix: str, predictions: Array) -> dict[str, Array]:
-        """Of a table with predictions: `plain:<class>`, `tta:<class>`."""
+        """Predictions to columns of a table: `plain:<class>`, `tta:<class>`."""
 
     def read(self, table: "pd.DataFrame", prefix: str) -> Floats64:
-        """Predictions from the columns of that prefix."""
+        """Predictions from the columns with that prefix."""
 
     def answer(self, predictions: Array) -> dict[str, Any]:
         """Columns that `stages.predict` writes."""
 
     def submission(self, predictions: Array) -> dict[str, Floats64]:
-        """Columns of a Kaggle submission, beside `id`."""
+        """Columns of a Kaggle submission, except `id`."""
 
     def metrics(self, predictions: Array, y: Array) -> dict[str, float]:
-        """Flat keys: those of `shown`, then others."""
+        """All metrics, without nesting: those of `shown` first."""
 
     def baselines(self, y: Array) -> dict[str, float]:
-        """Those metrics of a prediction that is the same for all items and the best such one."""
+        """The same metrics for the best constant prediction."""
 
     def facts(self, predictions: Array) -> dict[str, Any]:
-        """What model.json says of the predictions beside their metrics."""
+        """Facts on the predictions for model.json, in addition to the metrics."""
 
     def explained(self, outputs: "torch.Tensor") -> "torch.Tensor":
-        """int64 (n,): the output whose evidence Grad-CAM shows."""
+        """int64 (n,): the index of the output that Grad-CAM explains."""

@@ -1,4 +1,4 @@
-"""Which epoch's weights a stage hands on."""
+"""Keeps the weights of the best epoch, or of the last."""
 
 from typing import Any, Literal
 
@@ -10,13 +10,13 @@ from stages.training.loop.history import History
 Keep = Literal["best", "last"]
 
 
-class Keeper:
-    """Remembers the weights of the last epoch at the end of a cycle, or of the one among them, and epoch 0, with the
-    lowest valid loss.
+class BestWeights:
+    """Keeps a copy of the weights at the end of a cycle: of the last one (`last`), or of the one with the lowest valid
+    loss, epoch 0 included (`best`).
 
-    The course saves after each step, so that a bad one loses nothing: `best` does that by itself. In the middle of a
-    cycle the rate is high: a low loss there is chance, and does not last under TTA. The best epoch is chosen on valid,
-    so what valid then says of it is a little too kind.
+    The course saves by hand after each training step, so that a bad one loses nothing; `best` replaces that. Epochs in
+    the middle of a cycle do not count: the rate is high there, and a low loss is chance and does not last under TTA.
+    The best epoch is chosen on valid, so its valid scores are slightly too optimistic.
     """
 
     def __init__(self, model: nn.Module, keep: Keep, ends: set[int], history: History) -> None:

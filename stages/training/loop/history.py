@@ -1,4 +1,4 @@
-"""What a training saw."""
+"""The history of a training: losses, scores and rates."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ Rows = list[dict[str, float]]
 
 @dataclass
 class History:
-    """A row an epoch (`epochs`) and a row an iteration (`steps`)."""
+    """One row per epoch (`epochs`) and one row per iteration (`steps`)."""
 
     epochs: Rows = field(default_factory=list)
     steps: Rows = field(default_factory=list)

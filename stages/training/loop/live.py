@@ -1,8 +1,8 @@
-"""Curves to look at while a stage trains, in .unfreeze/live/<stage>/; another run's in live/<root>/<stage>/: no output.
+"""Live curves of a training, in .unfreeze/live/<stage>/, for another root in live/<root>/<stage>/: not an output.
 
-A file a curve, plots/metrics/*.tsv (step and value), and the latest values in metrics.json: DVCLive's layout, which
-DVC, its extension for VS Code and `python -m flows.live` read. A training that goes on from a checkpoint writes them
-anew from its history, so none has a row twice. UNFREEZE_LIVE=off switches it off.
+Each curve is a file, plots/metrics/*.tsv (step and value); metrics.json has the latest values: DVCLive's layout, which
+DVC, its extension for VS Code and `python -m flows.live` read. A training that resumes from a checkpoint rewrites the
+files from its history, so that no row is there twice. UNFREEZE_LIVE=off switches the curves off.
 """
 
 import csv
@@ -18,13 +18,13 @@ from stages.runtime.folders import run_name
 from stages.training.loop.history import History
 
 FOLDER = Path(".unfreeze/live")
-NO_CURVE = ("epoch", "size_px", "kept")  # of an epoch's row
-POINTS = 20  # of loss and rate in an epoch
+NO_CURVE = ("epoch", "size_px", "kept")  # columns of an epoch's row that are not drawn
+POINTS = 20  # of the curves of loss and rate in each epoch
 Point = tuple[int, float]
 
 
 class CurveFiles:
-    """The files of one training, from nothing. Raises OSError."""
+    """The files of one training; earlier ones are deleted. Raises OSError."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.latest = folder, dict[str, Any]()
@@ -33,7 +33,7 @@ class CurveFiles:
         (folder / "metrics.json").unlink(missing_ok=True)
 
     def add(self, name: str, points: list[Point]) -> None:
-        """Rows of a curve; a name with a slash is a curve in a folder."""
+        """Append points to a curve; a slash in the name makes a folder."""
         if not points:
             return
         path = self.folder / f"plots/metrics/{name}.tsv"
@@ -52,14 +52,14 @@ class CurveFiles:
         self.latest["step"] = points[-1][0]
 
     def write_latest(self) -> None:
-        """metrics.json, whole or not at all: it is read while it is written."""
+        """Write metrics.json atomically: it may be read at the same time."""
         new = self.folder / "metrics.json.tmp"
         new.write_text(json.dumps(self.latest, indent=4) + "\n", encoding="utf-8")
         new.replace(self.folder / "metrics.json")
 
 
 class Curves:
-    """Of one training. Whatever goes wrong here is said once and does not end it."""
+    """The curves of one training. The first OSError is printed and ends the drawing, but not the training."""
 
     def __init__(self, stage: str, history: History, n_batches: int) -> None:
         self.history, self.every = history, max(n_batches // POINTS, 1)
@@ -70,13 +70,13 @@ class Curves:
             self.draw()
 
     def draw(self) -> None:
-        """What the history holds and the curves do not yet."""
+        """Add the rows of the history that are not drawn yet."""
         if self.files is not None:
             files = self.files
             self._try(lambda: self._draw(files))
 
     def step(self) -> None:
-        """After a batch; every few of them."""
+        """Call after each batch; draws every few batches."""
         if len(self.history.steps) - self.n_steps >= self.every:
             self.draw()
 
@@ -94,6 +94,6 @@ class Curves:
     def _try(self, write: Callable[[], None]) -> None:
         try:
             write()
-        except OSError as error:  # only a picture of the training is lost
+        except OSError as error:  # only the curves are lost
             self.files = None
             print(f"no live curves: {type(error).__name__}: {error}", file=sys.stderr)

@@ -36,8 +36,8 @@ class RangeTestParams(Section):
 
 
 @contextmanager
-def untouched(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
-    """Weights, buffers, modes, optimiser and torch's random state are as before, also after a raise."""
+def state_restored(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
+    """On exit, also after an error, restores weights, buffers, modes, optimiser and torch's random state."""
     weights = copy.deepcopy(model.state_dict())
     modes = {module: module.training for module in model.modules()}
     optimiser = copy.deepcopy(optimizer.state_dict())
@@ -75,7 +75,7 @@ def range_test(
     growth = (params.lr_end / params.lr_start) ** (1 / max(params.n_iterations - 1, 1))
     rows: list[dict[str, float]] = []
     average, best, scaler = 0.0, math.inf, compute.grad_scaler()
-    with untouched(model, optimizer):
+    with state_restored(model, optimizer):
         train_mode(model, bn_freeze)
         batches = _endless(feed)
         for step in track(range(params.n_iterations), params.n_iterations, "rates"):

@@ -8,30 +8,31 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from stages.runtime.errors import StageError
-from stages.runtime.params import Few, Fraction, Section
+from stages.runtime.params import CycleCount, Fraction, Section
 
-MOST_EPOCHS = 100_000
+MAX_EPOCHS = 100_000
 
 
 class ScheduleParams(Section):
     schedule: Literal["sgdr", "one_cycle"]
-    n_cycles: Few
-    cycle_len: Few
-    cycle_mult: Few
+    n_cycles: CycleCount
+    cycle_len: CycleCount
+    cycle_mult: CycleCount
     hold_pct: Fraction
 
 
 def total_epochs(n_cycles: int, cycle_len: int, cycle_mult: int) -> int:
-    """Epochs of all cycles: n_cycles=3, cycle_len=1, cycle_mult=2 is 1 + 2 + 4 = 7. Raises StageError: too many."""
+    """Epochs of all cycles: n_cycles=3, cycle_len=1, cycle_mult=2 is 1 + 2 + 4 = 7. Raises StageError
+    if there are too many."""
     total: int = sum(cycle_len * cycle_mult**cycle for cycle in range(n_cycles))
-    if total > MOST_EPOCHS:
+    if total > MAX_EPOCHS:
         asked = f"n_cycles {n_cycles}, cycle_len {cycle_len} and cycle_mult {cycle_mult}"
-        raise StageError(f"{asked} are more than {MOST_EPOCHS:,} epochs: lower one in params.yaml")
+        raise StageError(f"{asked} are more than {MAX_EPOCHS:,} epochs: lower one in params.yaml")
     return total
 
 
 def cycle_ends(params: ScheduleParams) -> list[int]:
-    """Epochs (1-based) after which the rate has come down: there a network is worth saving (0.7's cycle_save_name)."""
+    """Epochs (1-based) at the end of a cycle, when the rate is low: worth saving (0.7's cycle_save_name)."""
     cycles = range(1, params.n_cycles + 1) if params.schedule == "sgdr" else [params.n_cycles]
     return [total_epochs(n_cycles, params.cycle_len, params.cycle_mult) for n_cycles in cycles]
 
@@ -55,8 +56,7 @@ def make_schedule(params: ScheduleParams, steps_per_epoch: int) -> Callable[[Opt
     """The schedule for an optimiser whose groups hold their peak rates.
 
     `one_cycle` (Smith 2018, as the later course uses it) is one rise and one fall over all the epochs that the cycles
-    would take; momentum goes the opposite way, 0.05 to either side of the optimiser's own,
-    within 0 and 0.99.
+    would take; momentum moves the opposite way, by 0.05 to either side of the optimiser's, within 0 and 0.99.
     """
 
     def sgdr(optimizer: Optimizer) -> LRScheduler:

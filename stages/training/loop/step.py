@@ -18,9 +18,9 @@ def train_step(
     label_smoothing: float = 0.0,
     scaler: torch.amp.GradScaler | None = None,
 ) -> float:
-    """One iteration; returns the loss before it. Gradients are not clipped (the recipe does not).
+    """One iteration; returns the loss before the update. Gradients are not clipped, as in the course.
 
-    `scaler`: of `compute.grad_scaler()`; it leaves a step out whose gradients do not fit into float16.
+    `scaler`: from `compute.grad_scaler()`; it skips the update if gradients overflow float16.
     """
     optimizer.zero_grad(set_to_none=True)
     with compute.autocast():

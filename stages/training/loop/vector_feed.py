@@ -13,7 +13,7 @@ from stages.training.compute.batches import Batch, Order, shuffled
 
 @dataclass(frozen=True)
 class VectorFeed:
-    """Activations from their shards, float32 (batch_size, d), and `targets` (n, ...) of all items, on the CPU."""
+    """Batches of stored activations, float32 (batch_size, d). `targets` (n, ...): of all items, on the CPU."""
 
     shards: Shards
     sha256s: list[str]
@@ -23,8 +23,8 @@ class VectorFeed:
     key: list[int]
 
     def __post_init__(self) -> None:
-        places = [self.shards.locate(sha) for sha in self.sha256s]
-        object.__setattr__(self, "_places", np.array(places, dtype=np.int64).reshape(-1, 2))
+        locations = [self.shards.locate(sha) for sha in self.sha256s]
+        object.__setattr__(self, "_locations", np.array(locations, dtype=np.int64).reshape(-1, 2))
 
     def n_batches(self) -> int:
         return -(-len(self.sha256s) // self.batch_size)
@@ -43,9 +43,9 @@ class VectorFeed:
             yield Batch(x.to(self.device), rows, 0, y.to(self.device))
 
     def _take(self, rows: Order) -> npt.NDArray[np.float32]:
-        places: Order = self._places[rows]  # type: ignore[attr-defined]
+        locations: Order = self._locations[rows]  # type: ignore[attr-defined]
         vectors = np.empty((len(rows), self.shards.width), np.float32)
-        for shard in np.unique(places[:, 0]):
-            here = places[:, 0] == shard
-            vectors[here] = self.shards.vectors(int(shard), places[here, 1])
+        for shard in np.unique(locations[:, 0]):
+            in_shard = locations[:, 0] == shard
+            vectors[in_shard] = self.shards.vectors(int(shard), locations[in_shard, 1])
         return vectors
