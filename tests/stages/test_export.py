@@ -73,9 +73,9 @@ def untraceable(network: Network) -> Network:
     [
         (
             diverged,
-            "test_efficientnet does not go into ONNX: it gives other probabilities than torch, by nan on 9 pict",
+            "test_efficientnet cannot be exported to ONNX: it gives other probabilities than torch, by nan on 9 pict",
         ),
-        (untraceable, "levit_128s does not go into ONNX: it cannot be written (TorchExportError)"),
+        (untraceable, "levit_128s cannot be exported to ONNX: it cannot be written (TorchExportError)"),
     ],
 )
 def test_a_network_that_does_not_go_into_onnx_costs_that_alone(

@@ -145,7 +145,10 @@ def test_ids_that_two_files_share_keep_their_suffixes(tmp_path: Path, monkeypatc
     [
         (["data", "pictures"], "no model data/model.safetensors: name data/export, or a"),
         (["body.safetensors", "pictures"], "body.safetensors is no model of train_full or export"),
-        ([MODEL, "pictures", "--tta", "2"], "model.json, which says how, is not there: give data/export"),
+        (
+            [MODEL, "pictures", "--tta", "2"],
+            "--tta needs model.json, which has the augmentations",
+        ),
         ([MODEL, "params.yaml", "dvc.yaml"], "none of 2 pictures could be used: nothing was written"),
         ([MODEL, "@none.txt"], "cannot read the list none.txt"),
         (
@@ -159,10 +162,10 @@ def test_ids_that_two_files_share_keep_their_suffixes(tmp_path: Path, monkeypatc
         ),
         (
             [MODEL, "pictures/test/t0.jpg", "pictures/test/t0.jpg", "--submission", "s.csv"],
-            "1 ids are there more than once",
+            "1 ids occur more than once",
         ),
         ([MODEL, "@data/tta/valid.parquet"], "valid.parquet holds zero bytes: expected UTF-8 text"),
-        ([MODEL, "pictures", "--out", "params.yaml/said.csv"], "params.yaml/said.csv: its folder cannot be made"),
+        ([MODEL, "pictures", "--out", "params.yaml/said.csv"], "params.yaml/said.csv: its folder cannot be created"),
         ([MODEL, ""], "an empty name among the pictures: is a variable of the shell not set?"),
     ],
 )

@@ -48,7 +48,7 @@ class Facts:
     sizes: dict[str, int]
     rejected: pd.DataFrame
     duplicates: pd.DataFrame
-    doubles: list[dict[str, Any]]
+    duplicate_pairs: list[dict[str, Any]]
     receipts: list[dict[str, Any]]
     params: dict[str, Any]
     about: dict[str, Any]
