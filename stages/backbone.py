@@ -21,7 +21,7 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from stages.models.networks.backbone import Body, side_of
-from stages.models.pretrained.weights import Weights, load_weights, own
+from stages.models.pretrained.weights import Weights, load_weights, own_copy
 from stages.runtime import signals
 from stages.runtime.errors import StageError
 from stages.runtime.folders import stage_folder
@@ -88,7 +88,7 @@ def from_hub(name: str, sha256: str | None) -> Weights:
             "there is internet and `dvc push` its output (others then `dvc pull backbone`), or set "
             "backbone.weights_file to a file of its weights"
         ) from None
-    weights = {key: own(tensor, tensor.dtype) for key, tensor in model.state_dict().items()}
+    weights = {key: own_copy(tensor, tensor.dtype) for key, tensor in model.state_dict().items()}
     found = hashlib.sha256(save(weights)).hexdigest()
     if sha256 not in (None, found):
         raise StageError(
@@ -153,11 +153,11 @@ def usable_body(name: str) -> Body:
 def print_limits(body: Body) -> None:
     """Prints now which results the run will lack: Grad-CAM and the ONNX file need a square feature map."""
     with torch.no_grad():
-        n_places = body.eval().maps(torch.zeros(1, 3, body.made_for_px, body.made_for_px)).shape[2]
-    if side_of(n_places) is None:
+        n_positions = body.eval().maps(torch.zeros(1, 3, body.made_for_px, body.made_for_px)).shape[2]
+    if side_of(n_positions) is None:
         print(
-            f"{body.name}: its last feature map has {n_places} places, which is not a square: the report will show no "
-            "Grad-CAM, and the export will contain no model.onnx",
+            f"{body.name}: its last feature map has {n_positions} positions, no square: the report will show "
+            "no Grad-CAM, and the export will contain no model.onnx",
             flush=True,
         )
 

@@ -60,7 +60,7 @@ def duplicate_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
     pairs = table.head(N_DUPLICATES).to_dict("records")
     return [
         {str(key): value for key, value in pair.items()}
-        | {"thumbs": [data_uri(crop(sha256[str(pair[name])])) for name in ("id", "other_id")]}
+        | {"thumbnails": [data_uri(crop(sha256[str(pair[name])])) for name in ("id", "other_id")]}
         for pair in pairs
     ]
 
