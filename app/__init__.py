@@ -1,5 +1,5 @@
-"""A page to try the exported model. It has an environment of its own: gradio wants other versions than Prefect."""
+"""A page to try the exported model. It has its own environment: gradio needs other versions than Prefect."""
 
 import os
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is imported, ONNX Runtime would tell Microsoft of each session
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import, else ONNX Runtime reports each session to Microsoft

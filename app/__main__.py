@@ -1,4 +1,4 @@
-"""`python -m app`: the page on loopback, and nowhere else."""
+"""`python -m app`: serves the page on loopback only."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-HERE = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 
 
 def main() -> None:
@@ -16,11 +16,11 @@ def main() -> None:
     parser.add_argument("--port", type=port, default=7860)
     arguments = parser.parse_args()
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
-        del os.environ[name]  # they could open the page to the network, or share files
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the folder goes with it
+        del os.environ[name]  # such variables could open the page to the network or share files
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the folder is removed
     with tempfile.TemporaryDirectory(prefix="unfreeze-app-") as folder:
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-        os.environ["NO_PROXY"] = HERE  # Gradio looks whether it is there
+        os.environ["NO_PROXY"] = LOOPBACK  # Gradio checks that it is set
         serve(arguments.model, arguments.port)
 
 
@@ -31,7 +31,7 @@ def port(text: str) -> int:
 
 
 def serve(folder: Path, port: int) -> None:
-    """Until Ctrl-C."""
+    """Serves the page until Ctrl-C."""
     from app.model import Model
 
     try:
@@ -48,10 +48,12 @@ def serve(folder: Path, port: int) -> None:
     from app.page import CSS, FONT, MAX_FILE_MB, page
 
     blocks = page(model)
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HERE, "localhost"])  # a name that was made to point here
+    hosts = Middleware(
+        TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"]
+    )  # refuses names that point to loopback
     try:
         blocks.launch(
-            server_name=HERE,
+            server_name=LOOPBACK,
             server_port=port,
             share=False,
             max_file_size=f"{MAX_FILE_MB}mb",
@@ -66,7 +68,7 @@ def serve(folder: Path, port: int) -> None:
         )
     except OSError:
         sys.exit(f"app: port {port} is taken: end what listens there, or name another with --port")
-    print(f"Try the model: http://{HERE}:{port} (Ctrl-C ends it)", flush=True)
+    print(f"Try the model: http://{LOOPBACK}:{port} (Ctrl-C ends it)", flush=True)
     blocks.block_thread()
 
 

@@ -1,4 +1,4 @@
-"""Pages of other sites, which a browser lets send to loopback too, get nothing from this one and send nothing to it."""
+"""Refuses requests from other sites' pages, which browsers allow to send requests to loopback."""
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class OwnPagesOnly:
-    """Browsers say where a request comes from; what is no browser says nothing. A link to the page is followed."""
+    """Browsers name the origin of a request; other programs do not, and are allowed. Links to the page work."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -19,7 +19,7 @@ class OwnPagesOnly:
 
 
 def foreign(method: str, headers: Headers) -> bool:
-    """Older browsers say where a page comes from by Origin alone."""
+    """True for a request from another site. Older browsers send only the header Origin."""
     origin = headers.get("origin")
     if origin is not None and origin != f"http://{headers.get('host')}":
         return True

@@ -1,4 +1,4 @@
-"""The exported model: a picture's bytes in, classes and Grad-CAM out. It needs neither torch nor the stages' params."""
+"""The exported model: classifies a picture file and computes Grad-CAM. It needs neither torch nor params.yaml."""
 
 import json
 from pathlib import Path
@@ -16,14 +16,14 @@ from stages.vision.files.resized import resized
 if TYPE_CHECKING:
     from stages.vision.batches.preprocessing import Resizing
 
-TASKS = ("single_label",)  # that the page can show
-MAX_PIXELS = 100_000_000  # at 15 bytes each while it is decoded, one picture at a time
+TASKS = ("single_label",)  # supported by the page
+MAX_PIXELS = 100_000_000  # decoding takes 15 bytes per pixel, one picture at a time
 
 
-class Seen(NamedTuple):
-    """What the network says of a picture: each class's probability, the square it was given, where it saw the class.
+class Result(NamedTuple):
+    """Each class's probability, the square that the network got, and its Grad-CAM overlay.
 
-    `heat` is None where there is no positive evidence for the class in any place.
+    `heat` is None if there is no positive evidence for the class anywhere.
     """
 
     probabilities: dict[str, float]
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
 
 
 class Model:
-    """`model.onnx` and `model.json` as the stage `export` writes them. Raises OSError; ValueError: they are no pair."""
+    """`model.onnx` and `model.json` of the stage `export`. Raises OSError; ValueError if they do not match."""
 
     def __init__(self, folder: Path) -> None:
         self.about: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -40,23 +40,25 @@ class Model:
         try:
             self.session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
             size_px = self.about["preprocessing"]["square"]["size_px"]
-            said, _ = self.session.run(
+            probabilities, _ = self.session.run(
                 ["probabilities", "heat"], {"pixels": np.zeros((1, 3, size_px, size_px), "uint8")}
             )
             task = self.about["task"]
             self.classes: list[str] = task["classes"] if task["name"] in TASKS else []
-        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise ValueError(f"{type(error).__name__}: {error}") from None
         if not self.classes:
             raise ValueError(f"a model of the task {task['name']}, and this page shows {', '.join(TASKS)}")
-        if said.shape[1] != len(self.classes):
-            raise ValueError(f"model.onnx tells {said.shape[1]} classes apart, model.json names {len(self.classes)}")
+        if probabilities.shape[1] != len(self.classes):
+            raise ValueError(
+                f"model.onnx tells {probabilities.shape[1]} classes apart, model.json names {len(self.classes)}"
+            )
 
-    def look(self, data: bytes) -> Seen:
-        """Of a picture file's bytes. Raises BadPictureError, MemoryError."""
+    def classify(self, data: bytes) -> Result:
+        """Classifies a picture file's bytes. Raises BadPictureError, MemoryError."""
         wants = self.about["preprocessing"]
         jpeg = resized(data, cast("Resizing", SimpleNamespace(**wants["resize"])), MAX_PIXELS)
         probabilities, heat = self.session.run(["probabilities", "heat"], {"pixels": network_input(jpeg, wants)[None]})
         by_class = dict(zip(self.classes, map(float, probabilities[0]), strict=True))
         square = Image.fromarray(rgb(cut_square(jpeg, wants["centre_crop"]["share_of_shorter_side"])))
-        return Seen(by_class, square, overlay(square, heat[0]) if heat[0].any() else None)
+        return Result(by_class, square, overlay(square, heat[0]) if heat[0].any() else None)

@@ -1,7 +1,7 @@
-"""python classify.py FOLDER PICTURE...: what is in them, with onnxruntime, NumPy and Pillow alone.
+"""python classify.py FOLDER PICTURE...: classify pictures with only onnxruntime, NumPy and Pillow.
 
-FOLDER holds what the stage `export` writes, this file among it: model.onnx, model.json, and preprocessing/, the
-project's own code, by which the network gets the very pixels that `stages.predict` gives it.
+FOLDER is the output of the stage `export`, including this file: model.onnx, model.json, and preprocessing/, the
+project's own code, which gives the network the same pixels as `stages.predict`.
 """
 
 import json
@@ -15,7 +15,7 @@ if len(sys.argv) < 3:
     sys.exit(__doc__)
 export = Path(sys.argv[1])
 sys.path.insert(0, str(export))
-sys.dont_write_bytecode = True  # the folder is an output of DVC, and stays as it is
+sys.dont_write_bytecode = True  # the folder is an output of DVC, which must not change
 from preprocessing.images import BadPictureError  # noqa: E402
 from preprocessing.network_input import network_input  # noqa: E402
 from preprocessing.resized import resized  # noqa: E402

@@ -1,6 +1,6 @@
 """The recipe: one module a stage. Stages import neither dvc nor prefect and run by hand: `python -m stages.<stage>`.
 
-What a process that imports `stages` may do with torch is not less than elsewhere: see `stages.runtime.lazy_torch`.
+A process that imports `stages` can use all of torch: see `stages.runtime.lazy_torch`.
 """
 
 import gc
@@ -11,23 +11,23 @@ from types import TracebackType
 
 from stages.runtime import lazy_torch
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before it is imported, ONNX Runtime would tell its maker of each session
-STARTED = time.monotonic()  # of this process, nearly: what `stages.runtime.receipt` counts from
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import, else ONNX Runtime reports each session
+STARTED = time.monotonic()  # nearly the start of this process: `stages.runtime.receipt` counts from it
 
 
-def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C before `run` heeds it: imports take seconds."""
+def _print_interrupt_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Handles Ctrl-C during the imports, which take seconds: `run` installs its signal handlers only later."""
     if issubclass(kind, KeyboardInterrupt):
         print("stopped before its start: run it again", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
 
 
-if sys.argv[:1] == ["-m"]:  # Python is still looking for the stage to run
-    if sys.platform == "win32":  # no fcntl, no resource, no signals to stop by
+if sys.argv[:1] == ["-m"]:  # Python has not yet found the stage to run
+    if sys.platform == "win32":  # Windows has no fcntl, no resource and no signals that stop a stage
         sys.exit("stages run on Linux and macOS; on Windows use WSL2: https://learn.microsoft.com/windows/wsl/install")
-    gc.disable()  # imports make a million objects and no garbage: half a second a stage; `run` switches it on again
-    sys.excepthook = _in_one_line
+    gc.disable()  # saves half a second per stage: imports make a million objects, no garbage; `run` enables it
+    sys.excepthook = _print_interrupt_in_one_line
 
 
 lazy_torch.install()

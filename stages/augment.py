@@ -1,12 +1,12 @@
-"""augment: the head goes on, now on augmented pictures through the frozen body.
+"""augment: continue training the head, now on augmented pictures that go through the frozen body.
 
 In:   data/resize/shards, data/backbone, data/split/{train,valid}.csv, data/train_head/head.safetensors,
-      data/precompute/shards (valid is not augmented: its stored activations serve)
+      data/precompute/shards (valid is not augmented, so its stored activations are used)
 Out:  data/augment/head.safetensors, history.csv (epoch, train_loss, valid_loss, accuracy), rates.csv (step, lr, loss),
-      tta.csv (n_aug, valid_loss, accuracy: of the head's predictions averaged over the views)
-      With augment.views the views' activations are remembered in the item store.
+      tta.csv (n_aug, valid_loss, accuracy of the head's predictions averaged over the views)
+      With augment.views the item store keeps the views' activations.
 Recipe: step 4 (`precompute=False`): augmentation has no effect on stored activations, so it is a stage of its own.
-        augment.views: 0 is the course's way, each epoch's pictures drawn anew; K views are computed once.
+        With augment.views 0, as in the course, each epoch draws new augmentations; K views are computed once.
 """
 
 from dataclasses import replace
@@ -41,7 +41,7 @@ from stages.vision.batches.transforms import TransformsParams
 
 
 class AugmentParams(FitHeadParams):
-    """`views`: augmented views of each picture, computed once and remembered; 0: drawn anew each epoch."""
+    """`views`: number of augmented views of each picture, computed once; 0: new augmentations in each epoch."""
 
     views: Count
 
@@ -63,10 +63,10 @@ def main() -> None:
     checkpoint = Checkpoint("augment", compute)
     params = load("augment", AugmentParams)
     size_px = load("precompute.size_px", SizePx)
-    asked = load("precompute.batch_size", BatchSize)
-    body_batch_size, smallest = compute.deterministic_batch_size(asked), compute.smallest_deterministic_batch()
+    requested = load("precompute.batch_size", BatchSize)
+    body_batch_size, smallest = compute.deterministic_batch_size(requested), compute.smallest_deterministic_batch()
     transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")
-    (about, body) = load_backbone(stage_folder("backbone"))
+    about, body = load_backbone(stage_folder("backbone"))
     head = compute.place(load_head(stage_folder("train_head") / "head.safetensors"))
     task = head.shape.task
     (shas, targets), (valid_shas, valid_targets) = (
@@ -75,18 +75,18 @@ def main() -> None:
     )
     compute.place(body)
     pictures = Pictures(Shards(stage_folder("resize") / "shards"), shas, about, size_px, body_batch_size, compute)
-    both = replace(pictures, sha256s=list(dict.fromkeys([*shas, *valid_shas])))
+    train_and_valid = replace(pictures, sha256s=list(dict.fromkeys([*shas, *valid_shas])))
     items = load("items", ItemsParams)
     if params.views and not items.max_gib:
-        raise StageError("augment.views must be remembered, and items.max_gib is 0: set it higher, or the views to 0")
-    views = Views(body, both, transforms, params.views, key, items, weights_sha256(stage_folder("backbone")))
+        raise StageError("augment.views needs the item store, and items.max_gib is 0: increase it, or set views to 0")
+    views = Views(body, train_and_valid, transforms, params.views, key, items, weights_sha256(stage_folder("backbone")))
     train: TrainFeed = AugmentedActivations(body, pictures, targets, transforms, params.batch_size, key)
     if params.views:
         views.complete()
         train = ViewsFeed(views, shas, targets, params.batch_size, key)
     activations = Shards(stage_folder("precompute") / "shards")
     valid = VectorFeed(activations, valid_shas, valid_targets, params.batch_size, compute.device, key)
-    with enough_memory("precompute.batch_size", asked, smallest):
+    with enough_memory("precompute.batch_size", requested, smallest):
         history = fit_head(head, train, valid, task, params, load("optimizer", OptimizerParams), compute, checkpoint)
     with outputs(stage_folder("augment")) as folder:
         save_head(head, folder / "head.safetensors")
@@ -95,8 +95,8 @@ def main() -> None:
     views.close()
     checkpoint.forget()
     if params.views:
-        n = len(views) * len(both)
-        receipt.report_computed(n, min(views.made(), n))  # what was damaged meanwhile was made twice
+        n = len(views) * len(train_and_valid)
+        receipt.report_computed(n, min(views.made(), n))  # values that were damaged meanwhile were computed twice
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Download one of the course's own sets and lay it out in the csv layout. Run by data/dvc.yaml, with the set's name.
+"""download: fetch one of the course's data sets into the csv layout. data/dvc.yaml runs it with the set's name.
 
-In:   data/params.yaml, section <name>: where it comes from and the sha256 of its archive
-Out:  data/raw/<name>: labels.csv (id, label, ...), train/, test/ where the set has one
-Nothing of an archive is written but regular picture files, under their own base names, below train/ and test/, and not
-more than 20 times its own size.
+In:   data/params.yaml, section <name>: its source and the sha256 of its archive
+Out:  data/raw/<name>: labels.csv (id, label, ...), train/, test/ if the set has one
+Only regular picture files of an archive are written, under their base names, below train/ and test/, and at most 20
+times the archive's size.
 """
 
 import bz2
@@ -37,7 +37,7 @@ from stages.runtime.stage import run, track
 
 PARAMS = Path("data/params.yaml")
 CHUNK = 1 << 20
-MOST_HEADERS = 4 * CHUNK
+MAX_HEADER_BYTES = 4 * CHUNK
 Member = tuple[PurePosixPath, IO[bytes]]
 BAD_ARCHIVE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError,
@@ -47,7 +47,7 @@ COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
-MOST_TIMES, AT_LEAST, A_FILE = 20, 1 << 26, 1 << 12  # pictures hardly shrink; bytes; bytes that an empty file takes
+MAX_RATIO, MIN_LIMIT, BYTES_PER_FILE = 20, 1 << 26, 1 << 12  # pictures hardly shrink; bytes; bytes of an empty file
 
 
 class SourceParams(Section):
@@ -62,25 +62,23 @@ class SourceParams(Section):
 def from_url(url: str, path: Path) -> None:
     """Stream to a file with progress. Raises StageError with the address and the reason."""
     if not url.startswith(("https://", "http://")):
-        raise StageError(f"{url} is no web address")
+        raise StageError(f"{url} is not a web address")
     try:
         with urllib.request.urlopen(url, timeout=60) as reply, path.open("wb") as file:  # noqa: S310 (checked above)
             n_chunks = -(-int(reply.headers.get("Content-Length") or 0) // CHUNK)
             for chunk in track(iter(lambda: reply.read(CHUNK), b""), n_chunks, "MiB"):
                 file.write(chunk)
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-        raise StageError(f"{url} cannot be downloaded: {error}. Try again, or put its files below data/raw") from None
+        raise StageError(f"{url} cannot be downloaded: {error}. Try again, or put its files into data/raw") from None
 
 
 def from_kaggle(competition: str, folder: Path) -> None:
-    """By the Kaggle command line, which has the user's token."""
+    """Download with the Kaggle command line, which has the user's token."""
     try:
         command = ["kaggle", "competitions", "download", "-c", competition, "-p", str(folder)]
         subprocess.run(command, check=True)  # noqa: S603 (no shell; the user's own kaggle)
     except FileNotFoundError:
-        raise StageError(
-            "the command `kaggle` is not there: `pip install kaggle`, then put its token in place"
-        ) from None
+        raise StageError("the command `kaggle` is not installed: `pip install kaggle`, then store its token") from None
     except subprocess.CalledProcessError as error:
         raise StageError(
             f"`{' '.join(command)}` failed ({error.returncode}): is the token in ~/.kaggle/kaggle.json, and have you "
@@ -89,58 +87,61 @@ def from_kaggle(competition: str, folder: Path) -> None:
 
 
 def check_sha256(path: Path, expected: str | None, name: str) -> None:
-    """Where nobody has pinned the sum yet, say it, so that the user can."""
+    """Raises StageError if the sha256 differs. Prints it if `expected` is None, so that the user can pin it."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
     if expected is None:
-        print(f"{path.name} has sha256 {found}: not pinned; set {name}.sha256 in {PARAMS} to it to have it checked")
-    elif found != expected:
-        raise StageError(f"{path.name} has sha256 {found}, expected {expected} ({name}.sha256 in {PARAMS})")
+        print(f"{path.name} has sha256 {actual}: not pinned; set {name}.sha256 in {PARAMS} to this value to check it")
+    elif actual != expected:
+        raise StageError(f"{path.name} has sha256 {actual}, expected {expected} ({name}.sha256 in {PARAMS})")
 
 
-class Room:
-    """What an archive may unpack to. Sizes are those that it names: neither zipfile nor tarfile reads more."""
+class SizeLimit:
+    """The bytes that an archive may still unpack to. Counts sizes in headers: zipfile and tarfile read no more."""
 
     def __init__(self, archive: Path) -> None:
-        self.name, self.left = archive.name, max(MOST_TIMES * archive.stat().st_size, AT_LEAST)
+        self.name, self.left = archive.name, max(MAX_RATIO * archive.stat().st_size, MIN_LIMIT)
 
     def take(self, size: int) -> None:
-        self.left -= size + A_FILE
+        self.left -= size + BYTES_PER_FILE
         if size < 0 or self.left < 0:
             raise StageError(
-                f"{self.name} unpacks to more than {MOST_TIMES} times its size, which no archive of pictures does: "
+                f"{self.name} unpacks to more than {MAX_RATIO} times its size, unlike any archive of pictures: "
                 "not unpacked"
             )
 
 
-def members(path: Path, room: Room, within: bool = False) -> Iterator[Member]:
-    """(name, open file) of every regular file in a zip or tar archive; zips in a zip are opened too, once.
+def members(path: Path, limit: SizeLimit, within: bool = False) -> Iterator[Member]:
+    """(name, open file) of every regular file in a zip or tar archive; zips in a zip are opened too, one level deep.
 
     Raises:
-        StageError: no archive, cut off, a name that leaves its folder, or too large.
+        StageError: if the file is no archive, truncated or too large, or a name leads out of its folder.
     """
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
-                    room.take(info.file_size)
+                    limit.take(info.file_size)
                     if not info.is_dir():
-                        yield from inner(checked(info.filename, path), archive.open(info), room, within)
+                        yield from with_inner_zip(checked_path(info.filename, path), archive.open(info), limit, within)
         else:
-            with Headers(path) as content, tarfile.open(fileobj=content, mode="r:", tarinfo=Entry) as archive_:
+            with (
+                LimitedTar(path) as content,
+                tarfile.open(fileobj=content, mode="r:", tarinfo=LimitedEntry) as archive_,
+            ):
                 for entry in archive_:
                     if entry.issparse():
-                        raise StageError("a file of the archive has holes: not unpacked")
-                    room.take(entry.size)
+                        raise StageError("a file of the archive is sparse: not unpacked")
+                    limit.take(entry.size)
                     file = archive_.extractfile(entry) if entry.isfile() else None
                     if file is not None:
-                        yield checked(entry.name, path), file
+                        yield checked_path(entry.name, path), file
     except BAD_ARCHIVE as error:
         raise StageError(f"{path.name} cannot be unpacked: {error}") from None
 
 
-class Headers(io.BufferedReader):
-    """A tar archive, decompressed, that raises StageError where an entry's headers are long: `left` bytes of them."""
+class LimitedTar(io.BufferedReader):
+    """A decompressed tar archive. Raises StageError if an entry's headers exceed the `left` bytes allowed."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -157,17 +158,16 @@ class Headers(io.BufferedReader):
         return super().read(size)
 
 
-class Entry(tarfile.TarInfo):
-    """tarfile reads some headers, and the list of holes of a sparse file, into memory before it names the entry: here
-    they stay small."""
+class LimitedEntry(tarfile.TarInfo):
+    """Limits headers and a sparse file's list of holes: tarfile reads both into memory before it returns the entry."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        """Called for each header: for that of the file within that of its long name, too."""
+        """Called for each header; nested if a header with a long name precedes the header of the file."""
         content = archive.fileobj
-        if not isinstance(content, Headers) or content.left is not None:
+        if not isinstance(content, LimitedTar) or content.left is not None:
             return super().fromtarfile(archive)
-        content.left = MOST_HEADERS
+        content.left = MAX_HEADER_BYTES
         try:
             return super().fromtarfile(archive)
         finally:
@@ -177,30 +177,30 @@ class Entry(tarfile.TarInfo):
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> Self:
         entry = super().frombuf(buf, encoding, errors)
         if entry.type == tarfile.GNUTYPE_SPARSE or (entry.type in HEADERS and entry.size > CHUNK):
-            raise StageError("a header of the archive is larger than 1 MiB, or a file has holes: not unpacked")
+            raise StageError("a header of the archive is larger than 1 MiB, or a file is sparse: not unpacked")
         return entry
 
 
-def inner(name: PurePosixPath, file: IO[bytes], room: Room, within: bool) -> Iterator[Member]:
+def with_inner_zip(name: PurePosixPath, file: IO[bytes], limit: SizeLimit, within: bool) -> Iterator[Member]:
     if within or name.suffix != ".zip":
         yield name, file
         return
     with tempfile.NamedTemporaryFile(suffix=".zip") as copy:
         shutil.copyfileobj(file, copy)
         copy.flush()
-        for member, content in members(Path(copy.name), room, within=True):
+        for member, content in members(Path(copy.name), limit, within=True):
             yield PurePosixPath(name.stem) / member, content
 
 
-def checked(name: str, archive: Path) -> PurePosixPath:
+def checked_path(name: str, archive: Path) -> PurePosixPath:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
-        raise StageError(f"{archive.name} holds {name!r}, which leaves its folder: not unpacked")
+        raise StageError(f"{archive.name} holds {name!r}, which leads out of its folder: not unpacked")
     return path
 
 
 def lay_out(name: str, archive: Path, folder: Path) -> None:
-    """Pictures into train/ and test/, labels.csv beside them. Raises StageError, also where the content is damaged."""
+    """Writes pictures into train/ and test/, and labels.csv beside them. Raises StageError, for damaged content too."""
     try:
         _lay_out(name, archive, folder)
     except BAD_ARCHIVE as error:
@@ -210,7 +210,7 @@ def lay_out(name: str, archive: Path, folder: Path) -> None:
 def _lay_out(name: str, archive: Path, folder: Path) -> None:
     (folder / "train").mkdir(parents=True)
     rows: list[dict[str, str]] = []
-    for path, file in track(members(archive, Room(archive)), 0, "files"):
+    for path, file in track(members(archive, SizeLimit(archive)), 0, "files"):
         if path.name == "labels.csv" and not (folder / "labels.csv").exists():
             with (folder / "labels.csv").open("wb") as copy:
                 shutil.copyfileobj(file, copy)
@@ -232,7 +232,7 @@ def _lay_out(name: str, archive: Path, folder: Path) -> None:
 
 
 def label_by_name(name: str, stem: str) -> dict[str, str]:
-    """dogs_vs_cats: `cat.123`; oxford_pets: `Abyssinian_12`, where a capital says cat."""
+    """dogs_vs_cats: `cat.123`; oxford_pets: `Abyssinian_12`, where a capital means cat."""
     if name == "dogs_vs_cats":
         return {"label": stem.split(".")[0]}
     if name == "oxford_pets":
@@ -251,7 +251,7 @@ def main() -> None:
         elif source.competition is not None:
             from_kaggle(source.competition, Path(download))
         if not archive.is_file():
-            raise StageError(f"no {source.archive} came from {source.url or source.competition}")
+            raise StageError(f"there was no {source.archive} in the download from {source.url or source.competition}")
         check_sha256(archive, source.sha256, name)
         lay_out(name, archive, staging)
 

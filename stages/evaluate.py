@@ -1,12 +1,12 @@
-"""evaluate: metrics, what each step gained, and pictures of both.
+"""evaluate: metrics, what each step gained, and plots of both.
 
 In:   data/tta/{valid,test}.parquet, the histories of train_head, augment and train_full, data/augment/tta.csv
 Out:  data/evaluate/metrics.json    flat keys, on valid: accuracy, log_loss, balanced_accuracy, macro_f1, mcc of the
                                     plain predictions; accuracy_tta, log_loss_tta of the averaged ones
-      data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch; seconds would make no two runs alike:
-                                    they stand in .unfreeze/receipts, in the report and in what stages.show prints
-      data/evaluate/confusion.csv   actual, predicted: one row a valid picture; confusion.png
-      data/evaluate/submission.csv  id and a probability a class for every test picture; the header alone without them
+      data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch; no seconds, which differ in each run:
+                                    .unfreeze/receipts, the report and stages.show have them
+      data/evaluate/confusion.csv   actual, predicted: one row per valid picture; confusion.png
+      data/evaluate/submission.csv  id and one probability per class for every test picture, if there are any
       data/evaluate/steps.png, history.png
 Recipe: looking at the results; Kaggle's submission.
 """
@@ -31,7 +31,7 @@ TRAININGS = ("train_head", "augment", "train_full")
 
 
 def metrics(valid: pd.DataFrame, task: AnyTask) -> dict[str, float]:
-    """The task's, rounded to 6 places: of the plain predictions; those that it shows first of the averaged ones too."""
+    """The task's metrics of the plain predictions, and its main ones (`task.shown`) of TTA too, rounded to 6 places."""
     y = task.parse(valid["label"].tolist(), valid["id"].tolist())
     plain, averaged = (task.metrics(task.read(valid, kind), y) for kind in ("plain", "tta"))
     shown = {name: plain[name] for name in task.shown} | {f"{name}_tta": averaged[name] for name in task.shown}
@@ -41,10 +41,10 @@ def metrics(valid: pd.DataFrame, task: AnyTask) -> dict[str, float]:
 def steps(
     histories: dict[str, pd.DataFrame], head_tta: pd.DataFrame, result: dict[str, float], shown: Mapping[str, str]
 ) -> pd.DataFrame:
-    """What fast.ai prints by hand: a row a step, measured on valid after its last epoch. `shown`: the task's.
+    """One row per step, measured on valid after its last epoch. `shown`: the task's main metrics.
 
-    `kept_epoch` is the one whose weights go on to the next step; 0 is the network as the step before left it. Where
-    that is not the last one it has a row of its own.
+    `kept_epoch` is the epoch whose weights the next step gets; 0 is the network as the previous step left it. If it is
+    not the last epoch, it has its own row.
     """
     rows: list[dict[str, object]] = []
     for step, name in (("head", "train_head"), ("augment", "augment"), ("full", "train_full")):
@@ -72,8 +72,8 @@ def steps(
                 }
             )
         if name == "augment" and (row := head_tta.iloc[0])["n_aug"]:
-            found = {name: row[column] for name, column in shown.items()}
-            rows.append({"step": "head's TTA", "epochs": 0, **found})
+            head_metrics = {name: row[column] for name, column in shown.items()}
+            rows.append({"step": "head's TTA", "epochs": 0, **head_metrics})
     last = {"step": "TTA", "epochs": 0, **{name: result[f"{name}_tta"] for name in shown}}
     return pd.DataFrame([*rows, last]).round(6).astype({"kept_epoch": "Int64"})
 
@@ -87,7 +87,7 @@ def plot(
     with figures(folder / "history.png", "Losses by epoch", len(histories)) as axes:
         for ax, (name, history) in zip(axes, histories.items(), strict=True):
             draw_history(ax, history, name)
-    with figure(folder / "confusion.png", f"Confusion on {len(valid):,} valid pictures (TTA)") as ax:
+    with figure(folder / "confusion.png", f"Confusion matrix of {len(valid):,} valid pictures (TTA)") as ax:
         draw_confusion(ax, Predictions.of(valid, "tta", task))
 
 
@@ -102,8 +102,8 @@ def main() -> None:
         (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         table.to_csv(folder / "steps.csv", index=False)
         pd.DataFrame({"actual": valid["label"], "predicted": predicted}).to_csv(folder / "confusion.csv", index=False)
-        table_of_test = submission(test["id"].tolist(), task.submission(task.read(test, "tta")))
-        table_of_test.to_csv(folder / "submission.csv", index=False)
+        test_table = submission(test["id"].tolist(), task.submission(task.read(test, "tta")))
+        test_table.to_csv(folder / "submission.csv", index=False)
         plot(table, histories, valid, task, folder)
 
 

@@ -1,15 +1,15 @@
-"""export: the model in files that stand alone, for whoever uses it without this project.
+"""export: the model in files that can be used without this project.
 
 In:   data/train_full/{model.safetensors,history.csv}, data/evaluate/metrics.json, data/split/{train,valid}.csv,
       data/tta/valid.parquet, data/resize/shards (for the check)
-Out:  data/export/model.safetensors  the network as train_full left it
+Out:  data/export/model.safetensors  the network that train_full saved
       data/export/model.onnx         the same in float32: stages/models/serving/onnx_graph.py
       data/export/model.json         task, preprocessing, backbone, metrics, data, versions: see `describe`
       data/export/README.md          the model card, as Hugging Face reads it
-      data/export/classify.py        the example that uses them, and
-      data/export/preprocessing/     the project's own code from a picture file to the network's pixels, which it needs
-      The ONNX file is compared with torch, both in float32, on export.n_check valid pictures. A network that does not
-      go into ONNX costs that file and the example alone: model.json says why.
+      data/export/classify.py        an example that uses these files
+      data/export/preprocessing/     the code from a picture file to the network's input, for the example
+      The ONNX file is compared with torch, both in float32, on export.n_check valid pictures. If a network
+      cannot be exported to ONNX, only that file and the example are missing, and model.json says why.
 Recipe: `learn.save`, for others. The course ends with the notebook's own `predict`.
 """
 
@@ -47,8 +47,14 @@ from stages.vision.batches.transforms import TransformsParams
 from stages.vision.files import bit_depth, images, metadata, resized
 
 EXAMPLE = Path("examples/classify.py")
-PREPROCESSING = (bit_depth, images, metadata, network_input, resized)  # import nothing of the project but one another
-MOST_DIFFERENCE = 1e-4  # in probability
+PREPROCESSING = (
+    bit_depth,
+    images,
+    metadata,
+    network_input,
+    resized,
+)  # import nothing else of the project
+MAX_DIFFERENCE = 1e-4  # in probability
 PACKAGES = ("torch", "timm", "pillow", "onnx")
 
 
@@ -58,8 +64,8 @@ class ExportParams(Section):
     data_license: str
 
 
-def difference(network: Network, path: Path, resized: Shards, sha256s: list[str]) -> float:
-    """The largest between the predictions of torch and of the ONNX file at `path`, both in float32."""
+def largest_difference(network: Network, path: Path, resized: Shards, sha256s: list[str]) -> float:
+    """The largest difference between the predictions of torch and of the ONNX file at `path`, both in float32."""
     compute = Compute(torch.device("cpu"), torch.float32)
     batch_size = compute.deterministic_batch_size(16)
     pictures = Pictures(resized, sha256s, network.about, network.size_px, batch_size, compute)
@@ -75,33 +81,33 @@ def difference(network: Network, path: Path, resized: Shards, sha256s: list[str]
 
 
 def add_onnx(network: Network, folder: Path, resized: Shards, sha256s: list[str]) -> dict[str, Any]:
-    """Writes model.onnx, checks it, puts the example beside it; returns model.json's `onnx`.
+    """Writes model.onnx, checks it and copies the example; returns the entry `onnx` of model.json.
 
-    A network that torch cannot write, or that ONNX Runtime computes otherwise, leaves neither file: said on stderr and,
-    as `missing`, in what is returned.
+    Leaves neither file if torch cannot write the network or ONNX Runtime computes other values: prints the reason on
+    stderr and returns it as `missing`.
     """
     path = folder / "model.onnx"
     try:
         write_onnx(network, path)
-        largest = difference(network, path, resized, sha256s)
-        if not largest < MOST_DIFFERENCE:
+        largest = largest_difference(network, path, resized, sha256s)
+        if not largest < MAX_DIFFERENCE:
             raise StageError(
                 f"it gives other probabilities than torch, by {largest:.1e} on {len(sha256s)} pictures, and "
-                f"{MOST_DIFFERENCE} is the most"
+                f"{MAX_DIFFERENCE} is the most"
             )
-    except (OSError, MemoryError):  # of the machine, not of the network
+    except (OSError, MemoryError):  # caused by the machine, not by the network
         raise
-    except Exception as error:  # each network fails in a way of its own
+    except Exception as error:  # each network fails with another exception
         if "can't allocate memory" in str(error):
             raise
         path.unlink(missing_ok=True)
-        root = list(causes(error))[-1]  # the exporter's own error is advice
+        root = list(causes(error))[-1]  # the exporter's own message is only general advice
         kind = str(error) if isinstance(error, StageError) else f"it cannot be written ({type(error).__name__})"
-        reason = f"{network.about.name} does not go into ONNX: {kind}"
+        reason = f"{network.about.name} cannot be exported to ONNX: {kind}"
         detail = "" if isinstance(error, StageError) else one_line(f": {type(root).__name__}: {root}")[:300]
         print(
             f"export: no model.onnx and no classify.py: {reason}{detail}. "
-            "The rest is written; another backbone.name gives both",
+            "All other files are written; another backbone.name gives both",
             file=sys.stderr,
         )
         receipt.note(missing="model.onnx")
@@ -118,7 +124,7 @@ def add_onnx(network: Network, folder: Path, resized: Shards, sha256s: list[str]
 
 
 def copy_preprocessing(folder: Path) -> None:
-    """The modules as a package `folder.name`, which needs Pillow and NumPy alone."""
+    """Copies the modules into the package `folder.name`, which needs only Pillow and NumPy."""
     folder.mkdir()
     for module in PREPROCESSING:
         package, _, name = module.__name__.rpartition(".")
@@ -127,15 +133,15 @@ def copy_preprocessing(folder: Path) -> None:
 
 
 def data_sha256(*parts: Rows) -> str:
-    """Of the pictures' contents and labels, whatever their names and their order."""
+    """A hash of the pictures' contents and labels; names and order do not matter."""
     lines = sorted(f"{sha} {label}\n" for rows in parts for sha, label in zip(rows.sha256s, rows.labels, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def describe(
-    network: Network, params: ExportParams, train: Rows, valid: Rows, said: pd.DataFrame, history: pd.DataFrame
+    network: Network, params: ExportParams, train: Rows, valid: Rows, predictions: pd.DataFrame, history: pd.DataFrame
 ) -> dict[str, Any]:
-    """What model.json holds, but for metrics and ONNX."""
+    """The content of model.json, without metrics and ONNX."""
     about, task = network.about, network.task
     in_train, in_valid = task.counts(train.labels), task.counts(valid.labels)
     return {
@@ -167,7 +173,7 @@ def describe(
             "kept_epoch": int(history.loc[history["kept"] == 1, "epoch"].iloc[0]),
             "sizes_px": history.loc[history["epoch"] > 0, "size_px"].unique().tolist(),
         },
-        **task.facts(task.read(said, "plain")),
+        **task.facts(task.read(predictions, "plain")),
         "data": {
             "name": params.data_name,
             "license": params.data_license,
@@ -185,19 +191,19 @@ def main() -> None:
     model = stage_folder("train_full") / "model.safetensors"
     network = load_network(model)
     train, valid = (read_rows(stage_folder("split"), part) for part in ("train", "valid"))
-    said = pd.read_parquet(stage_folder("tta") / "valid.parquet")
+    predictions = pd.read_parquet(stage_folder("tta") / "valid.parquet")
     history = pd.read_csv(stage_folder("train_full") / "history.csv")
-    about = describe(network, params, train, valid, said, history)
+    about = describe(network, params, train, valid, predictions, history)
     about["metrics"] = json.loads((stage_folder("evaluate") / "metrics.json").read_text(encoding="utf-8"))
-    some = np.linspace(0, len(valid.ids) - 1, min(params.n_check, len(valid.ids)), dtype=int)
-    receipt.note(items=len(some), computed=len(some))
+    checked_rows = np.linspace(0, len(valid.ids) - 1, min(params.n_check, len(valid.ids)), dtype=int)
+    receipt.note(items=len(checked_rows), computed=len(checked_rows))
     shards = Shards(stage_folder("resize") / "shards")
     with outputs(stage_folder("export")) as folder:
         shutil.copyfile(model, folder / "model.safetensors")
-        about["onnx"] = add_onnx(network, folder, shards, [valid.sha256s[row] for row in some])
+        about["onnx"] = add_onnx(network, folder, shards, [valid.sha256s[row] for row in checked_rows])
         (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
         (folder / "README.md").write_text(card(about))
-    if "missing" in about["onnx"]:  # run by hand: those of another network, which DVC would have removed
+    if "missing" in about["onnx"]:  # run by hand: removes the files of an earlier network, as DVC would have done
         for name in ("model.onnx", EXAMPLE.name):
             (stage_folder("export") / name).unlink(missing_ok=True)
         shutil.rmtree(stage_folder("export") / "preprocessing", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Fetch: lay out the default pictures from the installed package `elpv-dataset`, in the csv layout.
+"""fetch: copy the default pictures from the installed package `elpv-dataset` into the csv layout.
 
 Out:  data/raw/elpv: labels.csv (id, label, grade, probability, type), train/<id>.png
       2,624 grey 300 x 300 electroluminescence pictures of solar cells, rated by experts. CC BY-NC-SA 4.0.

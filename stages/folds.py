@@ -1,14 +1,14 @@
-"""folds: what the recipe reaches over the folds, and the vote of their models: `folds 0 1 2 ...`.
+"""folds: the recipe's results over several folds, and the ensemble of their models: `folds 0 1 2 ...`.
 
 In:   data/folds/<fold>/{tta,evaluate}: pipelines/folds/dvc.yaml runs the pipeline there
-Out:  data/folds/summary.json    flat keys: n_folds; of each metric <name>_mean and <name>_sd (n - 1) over the folds; of
-                                 the folds' valid pictures together, each said by the one model that has not seen it:
-                                 n_pooled, accuracy_tta_pooled and log_loss_tta_pooled, and _low and _high, 95 %
-      data/folds/folds.csv       a row a fold; spread.png
-      data/folds/submission.csv  id and a probability a class for every test picture: the mean of the folds' (TTA)
-Recipe: the course's five folds, and their ensemble by soft voting. A vote has no score here: each labelled picture was
-        in the training of all models but one. What is measured, pooled, is what one of them reaches; the vote should do
-        no worse, and only labels of test/, which the recipe never sees, could say.
+Out:  data/folds/summary.json    flat keys: n_folds; for each metric <name>_mean and <name>_sd (n - 1) over the folds;
+                                 for all folds' valid pictures, each predicted by the model not trained on it: n_pooled,
+                                 accuracy_tta_pooled, log_loss_tta_pooled, with 95 % limits _low and _high
+      data/folds/folds.csv       one row per fold; spread.png
+      data/folds/submission.csv  id and one probability per class for every test picture: mean over the folds (TTA)
+Recipe: the course's five folds, and their ensemble by soft voting. The ensemble has no score here: all
+        models but one were trained on each labelled picture. The pooled metrics are those of a single model; the
+        ensemble should be no worse, but only labels of test/, which the recipe never sees, could show it.
 """
 
 import json
@@ -44,17 +44,17 @@ def spread(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def pooled(folds: Sequence[RunResult]) -> dict[str, float]:
-    """All valid pictures together. Raises StageError: two folds have one in common."""
+    """Metrics over the valid pictures of all folds. Raises StageError if a picture is valid in two folds."""
     ids = pd.concat([fold.valid["id"] for fold in folds])
-    if (twice := ids[ids.duplicated()]).size:
+    if (repeated := ids[ids.duplicated()]).size:
         raise StageError(
-            f"{len(twice):,} pictures are valid in more than one fold (the first is {twice.iloc[0]}): name each fold "
-            "once, and set split.method to random or stratified: with folders all folds are one"
+            f"{len(repeated):,} pictures are valid in more than one fold (the first is {repeated.iloc[0]}): name each "
+            "fold once, and set split.method to random or stratified: with folders all folds are the same"
         )
-    said = [Predictions.of(fold.valid, "tta", task_of(fold.valid)) for fold in folds]
-    right, losses = (np.concatenate([getattr(one, name) for one in said]) for name in ("right", "losses"))
-    n, accuracy, loss = len(right), float(right.mean()), float(losses.mean())
-    low, high = wilson(int(right.sum()), n)
+    predictions = [Predictions.of(fold.valid, "tta", task_of(fold.valid)) for fold in folds]
+    correct, losses = (np.concatenate([getattr(fold, name) for fold in predictions]) for name in ("correct", "losses"))
+    n, accuracy, loss = len(correct), float(correct.mean()), float(losses.mean())
+    low, high = wilson(int(correct.sum()), n)
     half = Z95 * float(losses.std(ddof=1)) / math.sqrt(n)
     return {
         "n_pooled": n,
@@ -64,7 +64,7 @@ def pooled(folds: Sequence[RunResult]) -> dict[str, float]:
 
 
 def vote(folds: Sequence[RunResult]) -> pd.DataFrame:
-    """id and a column a class: the mean of the models' probabilities. Raises StageError: not of the same pictures."""
+    """id and one column per class: the mean of the models' probabilities. Raises StageError if pictures differ."""
     ids, task = folds[0].test["id"], task_of(folds[0].test)
     for fold in folds:
         if task_of(fold.test) != task or fold.test["id"].tolist() != ids.tolist():
@@ -109,7 +109,7 @@ def main() -> None:
         )
     if len(voted):
         where = stage_folder("folds") / "submission.csv"
-        print(f"{len(voted):,} test pictures by the vote of {len(folds)} models: {where}")
+        print(f"{len(voted):,} test pictures predicted by the ensemble of {len(folds)} models: {where}")
 
 
 if __name__ == "__main__":

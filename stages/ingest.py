@@ -1,15 +1,15 @@
-"""Ingest: read a folder of pictures, decode every one whole, hash it, and say what was rejected and why.
+"""ingest: read a folder of pictures, decode and hash each one, and list which were rejected and why.
 
-In:   ingest.path, laid out as stages/dataset/reading/layouts.py says
-Out:  data/ingest/images.parquet  one row a picture, sorted by part and id: id, file, label, part, sha256, width,
+In:   ingest.path, in a layout that stages/dataset/reading/layouts.py describes
+Out:  data/ingest/images.parquet  one row per picture, sorted by part and id: id, file, label, part, sha256, width,
                                   height (upright, px), format, mode, orientation, thumb (16 x 16 int8),
-                                  group (what split.group_column says, else "")
-      data/ingest/files.parquet   sha256, file: what resize reads. No labels, so a new label resizes nothing.
+                                  group (the value in split.group_column, else "")
+      data/ingest/files.parquet   sha256, file: the input of resize. No labels, so a new label resizes nothing.
       data/ingest/depth.json      depth: the two stored values that become black and white in pictures of more than
-                                  8 bits, for `resize` and the model file; null: what each file can hold
+                                  8 bits, for `resize` and the model file; null: the full range of each file
       data/ingest/rejected.csv    file, reason
-      data/ingest/sizes.png       rows and columns of the pictures, and class counts: look before choosing a size
-Recipe: lesson 1 and 2, looking at the data. Rows are sorted, never in the order a folder happens to list.
+      data/ingest/sizes.png       rows and columns of the pictures, and class counts: they help to choose a size
+Recipe: lessons 1 and 2, looking at the data. Rows are sorted: the order in which a folder lists its files varies.
 """
 
 import errno
@@ -41,17 +41,17 @@ from stages.runtime.threads import map_lots, threads
 from stages.store.items import Items, ItemsParams, load_or_make, make_missing
 from stages.vision.files import bit_depth, images, metadata, thumbnail
 
-LIST = Path(".unfreeze/rejected.csv")
+REJECTED_LIST = Path(".unfreeze/rejected.csv")
 
 
 GroupColumn: Any = str | None
 
 
-def is_depth(value: Any) -> Any:
-    """One sentence, where pydantic would say what each of three types misses."""
+def check_depth(value: Any) -> Any:
+    """One error message, where pydantic would print one for each of the three types."""
     numbers = value if isinstance(value, list) else [value]
-    whole = all(type(number) is int for number in numbers)
-    pair = isinstance(value, list) and whole and len(value) == 2 and 0 <= value[0] < value[1] < bit_depth.VALUES
+    integers = all(type(number) is int for number in numbers)
+    pair = isinstance(value, list) and integers and len(value) == 2 and 0 <= value[0] < value[1] < bit_depth.VALUES
     bits = type(value) is int and 8 <= value <= 16
     if not (pair or bits or value in ("full", "used")):
         raise ValueError(
@@ -67,30 +67,30 @@ class IngestParams(Section):
     label_column: str
     max_megapixels: Positive
     max_rejected_pct: Rate
-    depth: Annotated[Literal["full", "used"] | int | list[int], BeforeValidator(is_depth)]
+    depth: Annotated[Literal["full", "used"] | int | list[int], BeforeValidator(check_depth)]
 
 
 class Notes(NamedTuple):
-    """What is said of the pictures, by the sha256 of each: the stored values of those of more than 8 bits, and the
-    names of metadata that cannot be read."""
+    """Notes on pictures, by sha256: the range of stored values (more than 8 bits only), and the names of
+    unreadable metadata."""
 
     values: dict[str, bit_depth.Range]
     unreadable: dict[str, list[str]]
 
 
-DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")  # what DVC links to with `cache.type symlink`
+DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")  # target of DVC's links with `cache.type symlink`
 
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a \r would end a row of split's CSV files, an escape colours a terminal
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # \r would end a row of split's CSV files, escapes control a terminal
 
 
 def printable(name: str) -> str:
-    """A name with control characters, and what is no UTF-8, replaced."""
+    """The name with control characters and invalid UTF-8 replaced."""
     return CONTROL.sub("\ufffd", os.fsencode(name).decode(errors="replace"))
 
 
-def look(root: Path, candidate: Candidate) -> tuple[str, str]:
-    """(sha256 of the file, ""), or ("", the reason why it is rejected without being opened)."""
+def check_file(root: Path, candidate: Candidate) -> tuple[str, str]:
+    """(sha256 of the file, ""), or ("", the reason why the file is rejected before decoding)."""
     if candidate.reason == NO_PICTURE:
         return "", NO_PICTURE
     path, reason = f"{root}/{candidate.file}", candidate.reason
@@ -115,9 +115,9 @@ def look(root: Path, candidate: Candidate) -> tuple[str, str]:
 
 
 def sha256_of(path: str, flags: int = 0) -> str:
-    """Half the system calls of Path.read_bytes: with a hundred thousand small files that is what ingest costs.
+    """The sha256 of a file, with half the system calls of Path.read_bytes, which dominate with 100,000 small files.
 
-    Raises OSError, also for a pipe, whose reader would wait for ever.
+    Raises OSError, also for a pipe, where reading would block for ever.
     """
     digest, file = hashlib.sha256(), os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
     try:
@@ -137,16 +137,16 @@ def inside(root: Path, target: Path) -> bool:
 
 
 def decode(path: Path, sha256: str, max_pixels: int) -> bytes:
-    """As JSON: `facts` of the picture, its `thumb`, and of `Notes` what there is; or the `reason` why it is none.
+    """JSON with `facts` of the picture, its `thumb` and any `Notes`; or with the `reason` why it is rejected.
 
-    Raises StageError.
+    Raises StageError if the file changed or memory is short.
     """
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise StageError(f"{path} changed while ingest was reading: start it again when the folder is at rest")
+        raise StageError(f"{path} changed while ingest was reading: run it again when the folder no longer changes")
     try:
         facts, image, value_range, unreadable = images.examine(data, max_pixels)
-        notes = {name: said for name, said in (("values", value_range), ("unreadable", unreadable)) if said}
+        notes = {name: note for name, note in (("values", value_range), ("unreadable", unreadable)) if note}
         return json.dumps({"facts": facts, "thumb": thumbnail.thumbnail(image).hex()} | notes).encode()
     except MemoryError:
         raise StageError(f"no memory left to open {path}: lower ingest.max_megapixels or end other programs") from None
@@ -168,9 +168,10 @@ def read_layout(root: Path, params: IngestParams, group_column: str | None) -> L
 def ingest(
     root: Path, params: IngestParams, items: Items, group_column: str | None, notes: Notes | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(images, rejected). Remarks on the layout go to stderr before the pictures are read; `notes` gets those on them.
+    """(images, rejected). Prints remarks on the layout on stderr before it reads pictures; fills `notes`.
 
-    Raises StageError: no folder, no pictures, one class, too many rejected, or labels that cannot be read.
+    Raises StageError if there is no folder, no picture or only one class, if too many files are rejected, or if labels
+    cannot be read.
     """
     if not root.is_dir():
         raise StageError(f"no folder {root}: ingest.path must name the folder of the pictures")
@@ -178,29 +179,29 @@ def ingest(
     for remark in remarks:
         print(one_line(f"ingest: {remark}"), file=sys.stderr)
     with threads() as pool:
-        looked = map_lots(pool, lambda one: look(root, one), candidates)
-        looks = list(track(looked, len(candidates), "files"))
-        paths = {sha: root / candidate.file for candidate, (sha, _) in zip(candidates, looks, strict=True) if sha}
+        results = map_lots(pool, lambda candidate: check_file(root, candidate), candidates)
+        checks = list(track(results, len(candidates), "files"))
+        paths = {sha: root / candidate.file for candidate, (sha, _) in zip(candidates, checks, strict=True) if sha}
 
         def make(shas: Sequence[str]) -> Iterable[bytes]:
             return map_lots(pool, lambda sha: decode(paths[sha], sha, params.max_megapixels * 1_000_000), shas)
 
         make_missing(items, paths, make)
-        said = dict(zip(paths, load_or_make(items, list(paths), make), strict=True))
+        decoded = dict(zip(paths, load_or_make(items, list(paths), make), strict=True))
     good: list[dict[str, Any]] = []
     rejected: list[dict[str, str]] = []
-    for candidate, (sha, reason) in zip(candidates, looks, strict=True):
-        found: dict[str, Any] = json.loads(said[sha]) if sha else {"reason": reason}
-        if "reason" in found:
-            rejected.append({"file": printable(candidate.file), "reason": printable(found["reason"])})
+    for candidate, (sha, reason) in zip(candidates, checks, strict=True):
+        result: dict[str, Any] = json.loads(decoded[sha]) if sha else {"reason": reason}
+        if "reason" in result:
+            rejected.append({"file": printable(candidate.file), "reason": printable(result["reason"])})
             continue
         row = {"id": candidate.id, "file": candidate.file, "label": candidate.label, "part": candidate.part}
-        about = images.Facts(*found["facts"])._asdict()
-        if notes and "values" in found:
-            notes.values[sha] = bit_depth.Range(*found["values"])
-        if notes and "unreadable" in found:
-            notes.unreadable[sha] = found["unreadable"]
-        good.append(row | about | {"thumb": bytes.fromhex(found["thumb"]), "group": candidate.group})
+        about = images.Facts(*result["facts"])._asdict()
+        if notes and "values" in result:
+            notes.values[sha] = bit_depth.Range(*result["values"])
+        if notes and "unreadable" in result:
+            notes.unreadable[sha] = result["unreadable"]
+        good.append(row | about | {"thumb": bytes.fromhex(result["thumb"]), "group": candidate.group})
     check(root, params, good, rejected)
     return (
         pd.DataFrame(good).sort_values(["part", "id"], ignore_index=True),
@@ -211,38 +212,38 @@ def ingest(
 def check(root: Path, params: IngestParams, good: list[dict[str, Any]], rejected: list[dict[str, str]]) -> None:
     classes = sorted({str(row["label"]) for row in good if row["part"] != "test"})
     if not classes:
-        raise StageError(f"no labelled pictures in {root} ({len(rejected)} files rejected: {counted(rejected)})")
+        raise StageError(f"no labelled pictures in {root} ({len(rejected)} files rejected: {count_reasons(rejected)})")
     if len(classes) == 1:
-        raise StageError(f"all pictures in {root} are labelled `{classes[0]}`: there must be two classes at least")
+        raise StageError(f"all pictures in {root} are labelled `{classes[0]}`: at least two classes are needed")
     pct = 100 * len(rejected) / (len(good) + len(rejected))
     if pct > params.max_rejected_pct:
         raise StageError(
             f"{len(rejected)} of {len(good) + len(rejected)} files in {root} rejected ({pct:.1f} %), more than "
-            f"ingest.max_rejected_pct = {params.max_rejected_pct}: {counted(rejected)}"
+            f"ingest.max_rejected_pct = {params.max_rejected_pct}: {count_reasons(rejected)}"
         )
 
 
-def counted(rejected: list[dict[str, str]]) -> str:
-    """How many for which reason, and where each is listed: the outputs get nothing from a stage that fails."""
-    reasons = Counter(one["reason"] for one in rejected).most_common()
-    example = {one["reason"]: one["file"] for one in reversed(rejected)}
-    said = [f"{count} x {reason} ({example[reason]})" for reason, count in reasons[:3]] + ["..."] * (len(reasons) > 3)
+def count_reasons(rejected: list[dict[str, str]]) -> str:
+    """The number of files per reason. Also writes all of them to REJECTED_LIST, as a failed stage writes no outputs."""
+    reasons = Counter(row["reason"] for row in rejected).most_common()
+    example = {row["reason"]: row["file"] for row in reversed(rejected)}
+    counts = [f"{count} x {reason} ({example[reason]})" for reason, count in reasons[:3]] + ["..."] * (len(reasons) > 3)
     with suppress(OSError):
-        LIST.parent.mkdir(exist_ok=True)
-        pd.DataFrame(rejected, columns=["file", "reason"]).to_csv(LIST, index=False)
-        said.append(f"all in {LIST}")
-    return "; ".join(said)
+        REJECTED_LIST.parent.mkdir(exist_ok=True)
+        pd.DataFrame(rejected, columns=["file", "reason"]).to_csv(REJECTED_LIST, index=False)
+        counts.append(f"all in {REJECTED_LIST}")
+    return "; ".join(counts)
 
 
 def remarks(notes: Notes, table: pd.DataFrame) -> Iterator[str]:
-    """A line for whatever of `notes` should be known."""
+    """One line if pictures have unreadable metadata."""
     if notes.unreadable:
         rows = table[table["sha256"].isin(notes.unreadable)]
         names = Counter(name for sha in rows["sha256"] for name in notes.unreadable[sha])
-        listed = ", ".join(f"{name} of {count:,}" for name, count in names.most_common())
+        counts = ", ".join(f"{name} of {count:,}" for name, count in names.most_common())
         yield (
-            f"{len(rows):,} pictures have metadata that cannot be read ({listed}; {rows['file'].min()} is one): their "
-            "pixels are taken as they lie"
+            f"{len(rows):,} pictures have metadata that cannot be read ({counts}; {rows['file'].min()} is one): their "
+            "pixels are used without it"
         )
 
 

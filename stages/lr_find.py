@@ -1,8 +1,8 @@
-"""lr_find: range test of the head on the activations; read off the highest rate where the loss still clearly falls.
+"""lr_find: range test of the head on the activations. A good rate is the highest at which the loss still clearly falls.
 
 In:   data/precompute/shards, data/split/train.csv
 Out:  data/lr_find/curve.csv (lr, loss, smoothed), curve.png, suggestion.json (lr, lr_min)
-Recipe: step 2. The rate is then set by hand in train_head.lr, as in the course: results do not move alone.
+Recipe: step 2. The rate is then set by hand in train_head.lr, as in the course, so that results change only on purpose.
 """
 
 import torch

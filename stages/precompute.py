@@ -1,9 +1,9 @@
-"""Precompute: the frozen body and concat pooling over every picture, once, without augmentation.
+"""precompute: run the frozen body and concat pooling once over every picture, without augmentation.
 
 In:   data/resize/shards, data/backbone
 Out:  data/precompute/shards/*.arrow (sha256, float32 (2C,))
-Recipe: `precompute=True`: no augmentation, BatchNorm in eval mode. It knows neither labels nor split: a new fold or
-        seed computes nothing here.
+Recipe: `precompute=True`: no augmentation, BatchNorm in eval mode. It reads neither labels nor split, so a new
+        fold or seed computes nothing here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,9 +43,9 @@ def main() -> None:
     picture = {content: sha for sha, content in content.items()}
     items = Items("precompute", depends_on(feed, weights_sha256(stage_folder("backbone"))), load("items", ItemsParams))
 
-    def make(found: Sequence[str]) -> Iterator[bytes]:
-        some = replace(feed, sha256s=[picture[one] for one in found])
-        return (vector.tobytes() for vector in activations(body, some))
+    def make(resized_shas: Sequence[str]) -> Iterator[bytes]:
+        part = replace(feed, sha256s=[picture[sha] for sha in resized_shas])
+        return (vector.tobytes() for vector in activations(body, part))
 
     def vectors(shas: Sequence[str]) -> list[bytes]:
         return load_or_make(items, [content[sha] for sha in shas], make)

@@ -1,11 +1,11 @@
-"""predict: what a trained model says of pictures: files, folders or lists; of all of them only names are in memory.
+"""predict: classify pictures with a trained model: files, folders or lists. Only the names are all in memory at once.
 
     python -m stages.predict data/export pictures/ --out predictions.csv
 
-No stage of the pipeline: it reads neither params.yaml nor data/, and runs wherever the model is. A picture goes through
-what it went through before training (stages/vision/files/resized.py), then through the code of the stage tta: the
-probabilities are its `plain` ones to the bit, on the same machine, whatever other pictures there are.
-Out:  file, predicted, probability, and `probability:<class>` for each class: float32, a row a picture, as listed
+Not a stage of the pipeline: it reads neither params.yaml nor data/, and runs wherever the model is. Pictures are
+preprocessed as for training (stages/vision/files/resized.py) and predicted by the code of the stage tta: on the same
+machine the probabilities equal its `plain` ones to the bit, whatever other pictures are given.
+Out:  file, predicted, probability, and `probability:<class>` for each class: float32, one row per picture, in order
       <stem of --out>.rejected.csv: file, reason
 """
 
@@ -52,7 +52,7 @@ Write = Callable[[pd.DataFrame], None]
 
 
 class Prediction(Section):
-    """`prediction` in model.json: what the model file does not say, and its results depend on."""
+    """`prediction` in model.json: settings that predictions depend on and the model file does not contain."""
 
     batch_size: BatchSize
     precision: Precision
@@ -62,16 +62,16 @@ class Prediction(Section):
 
 
 class Opened(NamedTuple):
-    """A picture as it is kept (`data`, b"" where there is none), named by the sha256 of its file, or why it is not."""
+    """A resized picture (`data`, a JPEG) and the sha256 of its file; or, with empty `data`, why it is rejected."""
 
-    file: InputFile
+    input_file: InputFile
     sha256: str
     data: bytes
     reason: str = ""
 
 
 class InMemory(dict[str, bytes]):
-    """A store of some pictures."""
+    """A store of pictures in memory."""
 
     def blob(self, sha256: str) -> bytes:
         return self[sha256]
@@ -79,42 +79,40 @@ class InMemory(dict[str, bytes]):
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not an integer above 0")
     return int(text)
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.predict",
-        description="What a trained model says of pictures. Prints CSV, or writes --out. Pictures that cannot be used "
+        description="Classify pictures with a trained model. Prints CSV, or writes --out. Pictures that cannot be used "
         "are listed on stderr, and beside --out; the exit code is 0 if any could.",
         epilog="A folder is searched at all depths. Examples: predict data/export photo.jpg ; predict data/export "
-        "photos/ --out said.parquet ; find . -name '*.png' | predict data/export -",
+        "photos/ --out predictions.parquet ; find . -name '*.png' | predict data/export -",
     )
     parser.add_argument("model", type=Path, help="data/export, or a model.safetensors of export or train_full")
-    parser.add_argument("pictures", nargs="+", help="files, folders, @LIST (a text file, a name a line) or - (stdin)")
+    parser.add_argument("pictures", nargs="+", help="files, folders, @LIST (text, one name per line) or - (stdin)")
     parser.add_argument(
         "--tta", type=positive, default=0, metavar="N", help="average over N augmented views too (default 0)"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write FILE, .csv or .parquet, instead of printing")
-    parser.add_argument("--submission", type=Path, metavar="FILE", help="write Kaggle's CSV: id, a probability a class")
+    parser.add_argument("--submission", type=Path, metavar="FILE", help="write Kaggle's CSV: id, class probabilities")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
     parser.add_argument(
         "--precision",
         choices=get_args(Precision),
         help="default: that of the training, or auto",
     )
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="default: that of the stage tta, or 16")
     parser.add_argument(
-        "--batch-size", type=positive, metavar="N", help="default: what the model was measured with, or 16"
-    )
-    parser.add_argument(
-        "--max-megapixels", type=positive, default=100, metavar="N", help="larger ones are bad (default 100)"
+        "--max-megapixels", type=positive, default=100, metavar="N", help="reject larger pictures (default 100)"
     )
     return parser
 
 
 def check_names(out: Path | None, submission: Path | None) -> None:
-    """Raises StageError, before hours of work."""
+    """Raises StageError if a name cannot be used, before hours of work."""
     for option, path, suffixes in (("out", out, (".csv", ".parquet")), ("submission", submission, (".csv",))):
         if path and (path.suffix not in suffixes or path.is_dir()):
             raise StageError(f"--{option} {path}: it must be a file whose name ends in {' or '.join(suffixes)}")
@@ -127,7 +125,7 @@ def rejected_beside(out: Path) -> Path:
 
 
 def load_model(path: Path) -> tuple[Network, Prediction | None]:
-    """The network, and what model.json beside it says. Raises StageError."""
+    """The network, and `prediction` of the model.json beside it. Raises StageError."""
     path = path / "model.safetensors" if path.is_dir() else path
     beside = path.with_name("model.json")
     try:
@@ -140,28 +138,28 @@ def load_model(path: Path) -> tuple[Network, Prediction | None]:
     except FileNotFoundError:
         raise StageError(f"no model {path}: name data/export, or a model.safetensors (`dvc repro export`)") from None
     except (KeyError, TypeError, ValidationError, SafetensorError, ValueError, RuntimeError) as error:
-        raise StageError(f"{path} is no model of train_full or export as they are now: {one_line(error)}") from None
+        raise StageError(f"{path} is not a model of the current train_full or export: {one_line(error)}") from None
 
 
-def open_picture(max_pixels: int, params: Resizing, one: InputFile) -> Opened:
+def open_picture(max_pixels: int, params: Resizing, input_file: InputFile) -> Opened:
     try:
-        path = Path(one.path)
-        if path.exists() and not path.is_file():  # who reads a pipe waits
-            return Opened(one, "", b"", "not a regular file")
+        path = Path(input_file.path)
+        if path.exists() and not path.is_file():  # reading a pipe would block
+            return Opened(input_file, "", b"", "not a regular file")
         data = path.read_bytes()
-        return Opened(one, hashlib.sha256(data).hexdigest(), resized(data, params, max_pixels))
+        return Opened(input_file, hashlib.sha256(data).hexdigest(), resized(data, params, max_pixels))
     except images.BadPictureError as error:
-        return Opened(one, "", b"", str(error).replace("ingest.max_megapixels", "--max-megapixels"))
-    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
-        return Opened(one, "", b"", getattr(error, "strerror", None) or str(error))
+        return Opened(input_file, "", b"", str(error).replace("ingest.max_megapixels", "--max-megapixels"))
+    except (OSError, ValueError) as error:  # a name with a zero byte raises ValueError
+        return Opened(input_file, "", b"", getattr(error, "strerror", None) or str(error))
 
 
-def predicted(
+def predict_all(
     network: Network, opened: Sequence[Opened], n_aug: int, about: Prediction | None, batch_size: int, compute: Compute
 ) -> Floats:
-    """The task's predictions, float32 (n, ...): plain, or with `n_aug` averaged as in tta. A picture's draws depend on
-    the seed and its own bytes, so neither on its place nor on its neighbours."""
-    store, shas = InMemory((one.sha256, one.data) for one in opened), [one.sha256 for one in opened]
+    """The task's predictions, float32 (n, ...): plain, or averaged over `n_aug` views as in tta. Augmentations
+    depend only on the seed and the picture's own bytes, not on its position or the other pictures."""
+    store, shas = InMemory((picture.sha256, picture.data) for picture in opened), [picture.sha256 for picture in opened]
     batch_size = compute.deterministic_batch_size(batch_size)
     pictures = Pictures(store, shas, network.about, network.size_px, batch_size, compute)
     views = []
@@ -172,23 +170,25 @@ def predicted(
 
 
 def as_table(opened: Sequence[Opened], task: AnyTask, predictions: Floats) -> pd.DataFrame:
-    files = [printable(one.file.path) for one in opened]
+    files = [printable(picture.input_file.path) for picture in opened]
     return pd.DataFrame({"file": files} | task.answer(predictions))
 
 
 def printable(name: str) -> str:
-    """A name that is no UTF-8 goes into no table, and pandas leaves a carriage return in CSV unquoted."""
+    """The name without invalid UTF-8, which tables cannot hold, and \\r, which pandas does not quote in CSV."""
     return os.fsencode(name).decode(errors="replace").replace("\r", "\ufffd")
 
 
 def writer(stack: ExitStack, path: Path | None) -> Write:
-    """Appends tables to a file that appears when all is done, or prints them. Parquet: a row group a table.
+    """Returns a function that appends a table to a file, which appears at the end, or prints it.
 
-    Raises StageError: the file's folder cannot be made."""
+    Parquet gets one row group per table.
+
+    Raises StageError if the file's folder cannot be created."""
     try:
         file = stack.enter_context(atomic_file(path.absolute())) if path else None
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-        raise StageError(f"{path}: its folder cannot be made ({error.strerror}): name another") from None
+        raise StageError(f"{path}: its folder cannot be created ({error.strerror}): choose another") from None
     if path is None or path.suffix != ".parquet":
         stream = stack.enter_context(file.open("w", newline="", encoding="utf-8")) if file else sys.stdout
         header = iter([True])
@@ -204,10 +204,10 @@ def writer(stack: ExitStack, path: Path | None) -> Write:
     return write
 
 
-def chunks(found: Sequence[InputFile], opening: Callable[[InputFile], Opened]) -> Iterator[list[Opened]]:
-    with threads() as pool, tqdm(total=len(found), unit=" pictures", disable=None, leave=False) as bar:
-        for start in range(0, len(found), CHUNK):
-            part = found[start : start + CHUNK]
+def chunks(files: Sequence[InputFile], opening: Callable[[InputFile], Opened]) -> Iterator[list[Opened]]:
+    with threads() as pool, tqdm(total=len(files), unit=" pictures", disable=None, leave=False) as bar:
+        for start in range(0, len(files), CHUNK):
+            part = files[start : start + CHUNK]
             yield list(map_lots(pool, opening, part))
             bar.update(len(part))
 
@@ -217,12 +217,14 @@ def main() -> None:
     check_names(given.out, given.submission)
     network, about = load_model(given.model)
     if given.tta and about is None:
-        raise StageError("--tta draws as in training, and model.json, which says how, is not there: give data/export")
+        raise StageError("--tta needs model.json, which has the augmentations of the training: name data/export")
     batch_size = given.batch_size or (about.batch_size if about else 16)
-    found = input_files(given.pictures)
-    if given.submission and (twice := [id_ for id_, count in Counter(one.id for one in found).items() if count > 1]):
+    files = input_files(given.pictures)
+    if given.submission and (
+        repeated := [id_ for id_, count in Counter(file.id for file in files).items() if count > 1]
+    ):
         raise StageError(
-            f"--submission: {len(twice):,} ids are there more than once, as {twice[0]}: name the one folder"
+            f"--submission: {len(repeated):,} ids occur more than once, such as {repeated[0]}: name a single folder"
         )
     precision = given.precision or (about.precision if about else "auto")
     device = DeviceParams(name=given.device, precision=precision, fast_depthwise=False)
@@ -237,27 +239,34 @@ def main() -> None:
         reject = writer(stack, rejected_beside(given.out)) if given.out else None
         if reject:
             reject(pd.DataFrame(columns=["file", "reason"]))
-        for chunk in chunks(found, opening):
-            bad, good = [one for one in chunk if one.reason], [one for one in chunk if not one.reason]
-            for one in bad:
-                tqdm.write(one_line(f"predict: {printable(one.file.path)}: {one.reason}"), file=sys.stderr)
+        for chunk in chunks(files, opening):
+            bad, good = (
+                [picture for picture in chunk if picture.reason],
+                [picture for picture in chunk if not picture.reason],
+            )
+            for picture in bad:
+                tqdm.write(
+                    one_line(f"predict: {printable(picture.input_file.path)}: {picture.reason}"), file=sys.stderr
+                )
             n_rejected += len(bad)
             if reject and bad:
-                rows = [(printable(one.file.path), one.reason) for one in bad]
+                rows = [(printable(picture.input_file.path), picture.reason) for picture in bad]
                 reject(pd.DataFrame(rows, columns=["file", "reason"]))
             if good:
-                predictions = predicted(network, good, given.tta, about, batch_size, compute)
+                predictions = predict_all(network, good, given.tta, about, batch_size, compute)
                 if write:
                     write(as_table(good, task, predictions))
                 if submit:
-                    submit(submission([printable(one.file.id) for one in good], task.submission(predictions)))
-        if n_rejected == len(found):
-            raise StageError(f"none of {len(found):,} pictures could be used: nothing was written")
-    print(f"predict: {len(found) - n_rejected:,} predicted, {n_rejected:,} rejected", file=sys.stderr)
+                    submit(
+                        submission([printable(picture.input_file.id) for picture in good], task.submission(predictions))
+                    )
+        if n_rejected == len(files):
+            raise StageError(f"none of {len(files):,} pictures could be used: nothing was written")
+    print(f"predict: {len(files) - n_rejected:,} predicted, {n_rejected:,} rejected", file=sys.stderr)
 
 
 if __name__ == "__main__":
     try:
         run(main, with_receipt=False, with_arguments=True)
-    except BrokenPipeError:  # whoever read has had enough
+    except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

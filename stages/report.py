@@ -1,9 +1,9 @@
-"""report: one page that opens offline in any browser: what came out, how, on which pictures, in what time.
+"""report: one page that opens offline in any browser: results, training curves, pictures, data, times.
 
-In:   what the other stages left: data/{ingest,split,lr_find,train_head,augment,unfreeze,train_full,tta,evaluate},
-      data/resize/shards for the thumbnails; .unfreeze/receipts, where this clone ran the stages
-Out:  data/evaluate/report.html. Its times are what the receipts said when it was written, so two runs differ in that
-      section, and in nothing else; no stage reads it.
+In:   outputs of the other stages: data/{ingest,split,lr_find,train_head,augment,unfreeze,train_full,tta,evaluate},
+      data/resize/shards for the thumbnails; .unfreeze/receipts, if this clone ran the stages
+Out:  data/evaluate/report.html. Its times are those of the receipts when it was written, so two runs differ only in
+      that section; no stage reads it.
 Recipe: "the first thing to do after building a model is to find a way to look at what it has built".
 """
 
@@ -31,16 +31,18 @@ from stages.training.compute.device import DeviceParams, compute_on
 
 TRAININGS = ("train_head", "augment", "train_full")
 VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
-N_DOUBLES = 6
+N_DUPLICATES = 6
 
 
-def looked_at(predictions: Predictions, worst_first: list[str], seed: int) -> tuple[list[Gallery], dict[str, Any]]:
-    """(galleries of valid, what the model is)."""
-    # a few dozen pictures; a GPU is for stages of the pool gpu, and flows/ hides it from the others
+def galleries_and_model(
+    predictions: Predictions, worst_first: list[str], seed: int
+) -> tuple[list[Gallery], dict[str, Any]]:
+    """(galleries of valid pictures, description of the model)."""
+    # a few dozen pictures; flows/ hides GPUs from stages outside the pool gpu
     compute = compute_on(load("device", DeviceParams).model_copy(update={"name": "cpu"}), seed)
     network = place(load_network(stage_folder("train_full") / "model.safetensors"), compute).eval()
     rows, shards = read_rows(stage_folder("split"), "valid"), Shards(stage_folder("resize") / "shards")
-    found = galleries(predictions, rows.ids, rows.sha256s, network, shards, compute, worst_first, seed)
+    shown = galleries(predictions, rows.ids, rows.sha256s, network, shards, compute, worst_first, seed)
     about = {
         "backbone": network.about.name,
         "size_px": network.size_px,
@@ -48,17 +50,17 @@ def looked_at(predictions: Predictions, worst_first: list[str], seed: int) -> tu
         "precision": str(compute.precision).removeprefix("torch."),
         "device": compute.device.type,
     }
-    return found, about
+    return shown, about
 
 
-def doubles(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The first few pairs, with thumbnails."""
+def duplicate_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The first pairs, with thumbnails."""
     sha256 = {id_: sha for part in page.PARTS for id_, sha in zip(*ids_and_sha256s(part), strict=True)}
     crop = cropper(Shards(stage_folder("resize") / "shards"), 1.0)
-    pairs = table.head(N_DOUBLES).to_dict("records")
+    pairs = table.head(N_DUPLICATES).to_dict("records")
     return [
         {str(key): value for key, value in pair.items()}
-        | {"thumbs": [data_uri(crop(sha256[str(pair[name])])) for name in ("id", "other_id")]}
+        | {"thumbnails": [data_uri(crop(sha256[str(pair[name])])) for name in ("id", "other_id")]}
         for pair in pairs
     ]
 
@@ -69,9 +71,9 @@ def ids_and_sha256s(part: str) -> tuple[list[str], list[str]]:
 
 
 def receipts() -> list[dict[str, Any]]:
-    """Of the stages that ran in this clone; the longest first."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in receipt.folder().glob("*.json")]
-    return sorted(found, key=lambda one: (-one["seconds"], one["stage"]))
+    """The receipts of the stages that ran in this clone; the longest first."""
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in receipt.folder().glob("*.json")]
+    return sorted(contents, key=lambda content: (-content["seconds"], content["stage"]))
 
 
 def main() -> None:
@@ -82,14 +84,14 @@ def main() -> None:
     train = pd.read_csv(stage_folder("split") / "train.csv", dtype=str, keep_default_na=False)
     n_train = task.counts(train["label"].tolist())
     classes = by_class(predictions, n_train)
-    found, about = looked_at(predictions, classes["label"].tolist(), seed)
+    shown, about = galleries_and_model(predictions, classes["label"].tolist(), seed)
     duplicates = pd.read_csv(stage_folder("split") / "duplicates.csv", dtype=str, keep_default_na=False)
     facts = page.Facts(
         predictions=predictions,
         metrics=json.loads((stage_folder("evaluate") / "metrics.json").read_text(encoding="utf-8")),
         steps=pd.read_csv(stage_folder("evaluate") / "steps.csv"),
         classes=classes,
-        galleries=found,
+        galleries=shown,
         histories={name: pd.read_csv(stage_folder(name) / "history.csv") for name in TRAININGS},
         rates={name: pd.read_csv(stage_folder(name) / "rates.csv") for name in TRAININGS},
         range_tests={name: page.read_range_test(stage_folder(name)) for name in ("lr_find", "unfreeze")},
@@ -97,7 +99,7 @@ def main() -> None:
         sizes={part: len(read_rows(stage_folder("split"), part).ids) for part in page.PARTS},
         rejected=pd.read_csv(stage_folder("ingest") / "rejected.csv", dtype=str, keep_default_na=False),
         duplicates=duplicates,
-        doubles=doubles(duplicates),
+        duplicate_pairs=duplicate_pairs(duplicates),
         receipts=receipts(),
         params=load_all(),
         about=about,

@@ -1,10 +1,9 @@
-"""Resize: every distinct picture once, upright, RGB, shorter side to resize.size_px, as JPEG in packed shards.
+"""resize: convert each distinct picture to an upright JPEG with shorter side resize.size_px, packed in shards.
 
-In:   data/ingest/files.parquet (sha256, file), data/ingest/depth.json, the files below ingest.path. They are not a dep
-      of their own: their contents are, by their sha256, which is checked at reading. So a new label, or another order,
-      resizes nothing.
+In:   data/ingest/files.parquet (sha256, file), data/ingest/depth.json, the files below ingest.path. They are not
+      deps: files.parquet has their sha256, checked at reading. So a new label or another order resizes nothing.
 Out:  data/resize/shards/*.arrow (sha256, JPEG bytes)
-      Pictures that the item store knows are not read at all.
+      Pictures in the item store are not read again.
 Recipe: `data.resize(340, 'tmp')`, bilinear; 0.7 ignores EXIF orientation, we apply it.
 """
 
@@ -30,14 +29,14 @@ from stages.vision.batches.preprocessing import ResizeParams, Resizing, resizing
 from stages.vision.files import bit_depth, images, metadata
 from stages.vision.files.resized import resized
 
-ANY_SIZE = 1 << 62  # pixels: ingest has checked the limit on these very bytes
+ANY_SIZE = 1 << 62  # pixels: ingest has already checked the limit on the same bytes
 
 
 def resize(path: Path, sha256: str, params: Resizing) -> bytes:
-    """One picture file as the bytes of a JPEG. Raises StageError where the file is not what ingest saw."""
+    """One picture file as the bytes of a JPEG. Raises StageError if the file is not the one that ingest read."""
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise StageError(f"{path} is not the file that ingest saw: run `dvc repro ingest`, then again")
+        raise StageError(f"{path} is not the file that ingest read: run `dvc repro ingest`, then this stage again")
     try:
         return resized(data, params, ANY_SIZE)
     except MemoryError:

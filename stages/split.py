@@ -1,12 +1,12 @@
-"""Split: who trains, who validates, once and for all stages.
+"""split: decide once for all stages which pictures train and which validate.
 
 In:   data/ingest/images.parquet
 Out:  data/split/{train,valid,test}.csv (id, label, sha256); test has empty labels
-      data/split/duplicates.csv  pictures that are there twice, by their bytes (kind `exact`) or by what they show
-                                 (`near`): id, label, part (where it lay), side (where it went), the same of the other
-                                 one, kind, distance. Of n alike n - 1 rows, the nearest.
-Recipe: `get_cv_idxs`; or a stratified fold; or as the folders give it. Beyond the course a picture goes where the first
-of its group goes: its doubles, or what `split.group_column` names, the patient, the module, the day.
+      data/split/duplicates.csv  pairs with the same bytes (kind `exact`) or of the same scene (`near`): id, label, part
+                                 (its folder), side (train, valid or test), the same of the other picture, kind,
+                                 distance. Of n duplicates the n - 1 nearest pairs.
+Recipe: `get_cv_idxs`; or a stratified fold; or the split that the folders give. Beyond the course, all pictures of a
+group go where its first picture goes: duplicates, or equal values in `split.group_column` (patient, module, day).
 """
 
 import sys
@@ -29,7 +29,7 @@ from stages.runtime.params import Count, Fraction, Section, Seed, load
 from stages.runtime.stage import run
 from stages.tasks.registry import AnyTask, TaskName, task_named
 
-A_LOT = 0.1  # of all pictures: more doubles may be pictures that only look alike
+MAX_DUPLICATE_SHARE = 0.1  # of all pictures: more duplicates may be pictures that only look alike
 
 
 class SplitParams(Section):
@@ -44,7 +44,7 @@ class SplitParams(Section):
 def choose(
     rows: pd.DataFrame, groups: Groups, params: SplitParams, task: type[AnyTask], seed: int
 ) -> npt.NDArray[np.bool_]:
-    """Which rows validate, whole groups all or none. Raises StageError: no valid/ folder, no such stratified folds."""
+    """Which rows validate; a group is never divided. Raises StageError without a valid/ folder or such a fold."""
     first, fold = groups.firsts(), (params.cv_idx, params.valid_pct, seed)
     if params.method == "folders":
         is_valid = rows["part"] == "valid"
@@ -55,69 +55,69 @@ def choose(
     if params.group_column is None:
         idxs = get_cv_idxs(len(rows), *fold) if params.method == "random" else stratified_idxs(strata, *fold)
         return np.isin(first, idxs)
-    names = rows["group"].groupby(first).transform("min").tolist()  # doubles may have joined several
+    names = rows["group"].groupby(first).transform("min").tolist()  # duplicates may have joined several groups
     idxs = group_idxs(names, *fold) if params.method == "random" else stratified_group_idxs(strata, names, *fold)
     return np.isin(np.arange(len(rows)), idxs)
 
 
 def split(table: pd.DataFrame, params: SplitParams, task: type[AnyTask], seed: int) -> dict[str, pd.DataFrame]:
-    """Rows by part, and `duplicates`. Raises StageError: no such fold, or a class is missing from train."""
+    """Rows by part, and `duplicates`. Raises StageError if the fold does not exist or train lacks a class."""
     is_test = table["part"] == "test"
     table = pd.concat([table[~is_test], table[is_test]], ignore_index=True)
     rows, test = table[table["part"] != "test"], table[table["part"] == "test"]
-    found, groups = find_duplicates(table, params.max_distance), Groups(len(rows))
+    pairs, groups = find_duplicates(table, params.max_distance), Groups(len(rows))
     if params.group_column is not None:
         groups.join_equal(rows["group"])
     if params.group_duplicates:
-        for row, other in zip(found["row"], found["other"], strict=True):
+        for row, other in zip(pairs["row"], pairs["other"], strict=True):
             if other < len(rows):
                 groups.join(row, other)
     is_valid = choose(rows, groups, params, task, seed)
-    joined = f"; {len(found):,} doubles joined" if len(found) and params.group_duplicates else ""
+    joined = f"; {len(pairs):,} duplicates joined" if len(pairs) and params.group_duplicates else ""
     check(rows, is_valid, params, task, joined)
     table["side"] = np.where(np.append(is_valid, np.zeros(len(test), bool)), "valid", "train")
     table.loc[len(rows) :, "side"] = "test"
     columns = ["id", "label", "sha256"]
     parts = {"train": rows[~is_valid][columns], "valid": rows[is_valid][columns], "test": test[columns]}
-    return parts | {"duplicates": named(found, table)}
+    return parts | {"duplicates": with_ids(pairs, table)}
 
 
-def named(found: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """`found` with ids, labels, parts and sides instead of positions."""
+def with_ids(pairs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """`pairs` with ids, labels, parts and sides instead of row numbers."""
     about = table[["id", "label", "part", "side"]]
-    one, other = (about.iloc[found[column]].reset_index(drop=True) for column in ("row", "other"))
-    rest = found[["kind", "distance"]].round(6).reset_index(drop=True)
-    return pd.concat([one, other.add_prefix("other_"), rest], axis=1)
+    picture, other = (about.iloc[pairs[column]].reset_index(drop=True) for column in ("row", "other"))
+    rest = pairs[["kind", "distance"]].round(6).reset_index(drop=True)
+    return pd.concat([picture, other.add_prefix("other_"), rest], axis=1)
 
 
-def few(names: set[str]) -> str:
-    """The first five."""
+def shorten(names: set[str]) -> str:
+    """The first five names."""
     return ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def check(
-    rows: pd.DataFrame, is_valid: npt.NDArray[np.bool_], params: SplitParams, task: type[AnyTask], moved: str
+    rows: pd.DataFrame, is_valid: npt.NDArray[np.bool_], params: SplitParams, task: type[AnyTask], joined: str
 ) -> None:
     if not is_valid.any() and params.method == "folders":
-        raise StageError("all pictures of valid/ have their double in train/: set split.method to random")
+        raise StageError("all pictures of valid/ have a duplicate in train/: set split.method to random")
     if not is_valid.any():
         groups = "" if params.group_column is None else f" in {rows['group'].nunique()} groups of {params.group_column}"
         raise StageError(
             f"split.cv_idx = {params.cv_idx} with valid_pct = {params.valid_pct} leaves no valid picture of "
-            f"{len(rows)}{groups}{moved}"
+            f"{len(rows)}{groups}{joined}"
         )
     classes = task.counts(rows["label"].tolist())
     if missing := classes.keys() - task.counts(rows["label"][~is_valid].tolist()):
         raise StageError(
-            f"no train picture of {len(missing)} of {len(classes)} classes ({few(missing)}): take another "
-            f"split.cv_idx, method or seed; or is ingest.label_column not the label?{moved}"
+            f"no train picture of {len(missing)} of {len(classes)} classes ({shorten(missing)}): take another "
+            f"split.cv_idx, method or seed; or is ingest.label_column not the label?{joined}"
         )
 
 
 def remarks(
     table: pd.DataFrame, parts: dict[str, pd.DataFrame], params: SplitParams, task: type[AnyTask]
 ) -> Iterator[str]:
-    """What a user should know and may leave as it is; `parts` are the split of `table`."""
+    """Remarks on the split `parts` of `table` that a user should know but need not act on."""
     given = int((table["part"] == "valid").sum())
     if given and params.method != "folders":
         yield (
@@ -126,19 +126,19 @@ def remarks(
         )
     classes, measured = (task.counts(parts[part]["label"].tolist()) for part in ("train", "valid"))
     if missing := classes.keys() - measured:
-        yield f"no valid picture of {len(missing)} of {len(classes)} classes ({few(missing)}): nobody measures these"
-    found, see = parts["duplicates"], f"see {stage_folder('split') / 'duplicates.csv'}"
+        yield f"no valid picture of {len(missing)} of {len(classes)} classes ({shorten(missing)}): not measured"
+    pairs, see = parts["duplicates"], f"see {stage_folder('split') / 'duplicates.csv'}"
     sides = [
-        " and ".join(sorted(pair)) for pair in zip(found["side"], found["other_side"], strict=True) if len({*pair}) == 2
+        " and ".join(sorted(pair)) for pair in zip(pairs["side"], pairs["other_side"], strict=True) if len({*pair}) == 2
     ]
     for pair, count in sorted(Counter(sides).items()):
-        yield f"doubles in {pair}: {count:,}: {see}"
+        yield f"duplicates in {pair}: {count:,}: {see}"
     total = sum(len(parts[part]) for part in ("train", "valid", "test"))
-    if len(found) > A_LOT * total:
-        yield f"{len(found):,} doubles among {total:,} pictures: lower split.max_distance if they are none: {see}"
-    labelled = found[(found["part"] != "test") & (found["other_part"] != "test")]
+    if len(pairs) > MAX_DUPLICATE_SHARE * total:
+        yield f"{len(pairs):,} duplicates among {total:,} pictures: lower split.max_distance if they differ: {see}"
+    labelled = pairs[(pairs["part"] != "test") & (pairs["other_part"] != "test")]
     if unlike := int((labelled["label"] != labelled["other_label"]).sum()):
-        yield f"doubles with another label: {unlike:,}: {see}"
+        yield f"duplicates with different labels: {unlike:,}: {see}"
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""train_full: the whole network at one rate per layer group, at one size or at growing ones.
+"""train_full: train the whole network with one learning rate per layer group, at one size or at growing sizes.
 
 In:   data/unfreeze/model.safetensors, data/resize/shards, data/split/{train,valid}.csv, data/augment/history.csv
 Out:  data/train_full/model.safetensors, rates.csv,
-      history.csv (epoch, train_loss, valid_loss, accuracy, size_px, kept); epoch 0 is the network as augment left it
-Recipe: step 8, and lesson 2's progressive resizing (`set_data`): first small, then on at a larger size.
+      history.csv (epoch, train_loss, valid_loss, accuracy, size_px, kept); epoch 0 is the network before this stage
+Recipe: step 8, and lesson 2's progressive resizing (`set_data`): first small pictures, then larger ones.
 """
 
 from typing import Annotated, Literal
@@ -35,13 +35,13 @@ from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import TransformsParams
 
 
-def _one_learns(lrs: list[float]) -> list[float]:
+def _any_trains(lrs: list[float]) -> list[float]:
     if not any(lrs):
-        raise ValueError("one layer group at least must have a rate above 0")
+        raise ValueError("at least one layer group must have a rate above 0")
     return lrs
 
 
-Lrs = Annotated[list[Rate], Field(min_length=N_GROUPS, max_length=N_GROUPS), AfterValidator(_one_learns)]
+Lrs = Annotated[list[Rate], Field(min_length=N_GROUPS, max_length=N_GROUPS), AfterValidator(_any_trains)]
 PerSize = CycleCount | list[CycleCount]
 
 
@@ -60,7 +60,7 @@ class TrainFullParams(Section):
 
 
 def phases(params: TrainFullParams) -> list[tuple[int, ScheduleParams]]:
-    """(size in px, schedule) one after the other; a single number of cycles counts for every size."""
+    """(size in px, schedule) in order; a single number of cycles applies to every size."""
     sizes = params.size_px if isinstance(params.size_px, list) else [params.size_px]
     if len(set(sizes)) < len(sizes):
         raise StageError(f"train_full.size_px is {sizes}: name each size once, with its cycles")
@@ -77,17 +77,17 @@ def phases(params: TrainFullParams) -> list[tuple[int, ScheduleParams]]:
     ]
 
 
-def ends(plan: list[tuple[int, ScheduleParams]]) -> set[int]:
-    """Epochs that end a cycle, counted through all sizes."""
-    found, before = set[int](), 0
+def epochs_that_end_a_cycle(plan: list[tuple[int, ScheduleParams]]) -> set[int]:
+    """Epochs are counted through all sizes."""
+    epochs, before = set[int](), 0
     for _, phase in plan:
-        found |= {before + end for end in cycle_ends(phase)}
-        before = max(found)
-    return found
+        epochs |= {before + end for end in cycle_ends(phase)}
+        before = max(epochs)
+    return epochs
 
 
-def as_it_came() -> dict[str, float]:
-    """Epoch 0: what augment measured last. Body and head on pictures say what the head says on stored activations."""
+def epoch_zero() -> dict[str, float]:
+    """The last metrics of augment: body and head on pictures predict the same as the head on stored activations."""
     last = pd.read_csv(stage_folder("augment") / "history.csv").iloc[-1]
     return {"epoch": 0} | {str(name): float(last[name]) for name in last.index if name not in ("epoch", "train_loss")}
 
@@ -105,8 +105,8 @@ def main() -> None:
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
     resized = Shards(stage_folder("resize") / "shards")
     parts = [read_rows(stage_folder("split"), part) for part in ("train", "valid")]
-    history = History([as_it_came()])
-    best_weights = BestWeights(network, params.keep, ends(plan), history)
+    history = History([epoch_zero()])
+    best_weights = BestWeights(network, params.keep, epochs_that_end_a_cycle(plan), history)
 
     def after_epoch() -> None:
         history.epochs[-1]["size_px"] = network.size_px

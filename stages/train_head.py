@@ -1,4 +1,4 @@
-"""train_head: the new head on the stored activations. A few seconds: the body is not run at all.
+"""train_head: train the new head on the stored activations. It takes seconds, as the body does not run.
 
 In:   data/precompute/shards, data/split/{train,valid}.csv
 Out:  data/train_head/head.safetensors, history.csv (epoch, train_loss, valid_loss, accuracy),

@@ -1,8 +1,8 @@
 """tta: plain and averaged predictions for valid and test.
 
 In:   data/train_full/model.safetensors, data/resize/shards, data/split/{valid,test}.csv
-Out:  data/tta/{valid,test}.parquet: id, label, and two float32 columns a class: `plain:<class>`, `tta:<class>`
-Recipe: TTA. The centre crop and tta.n_aug random augmentations like those of training; as 0.7, ceil(n_aug / 4) copies
+Out:  data/tta/{valid,test}.parquet: id, label, and two float32 columns per class: `plain:<class>`, `tta:<class>`
+Recipe: TTA. The centre crop and tta.n_aug random augmentations as in training; as in 0.7, ceil(n_aug / 4) copies
         of the plain prediction are averaged with the augmented ones. Probabilities are averaged, not their logarithms.
 """
 
@@ -43,7 +43,7 @@ def tta(
 def over_views(
     network: Network, pictures: Pictures, views: Sequence[Draws | None], compute: Compute
 ) -> tuple[Floats, Floats]:
-    """`tta` with draws of the caller's: one a view."""
+    """`tta` with given augmentations: one `Draws` per view."""
     n, n_batches = len(pictures), pictures.n_batches()
     task = network.task
     plain = predict(network, pictures.batches(), n, n_batches, task, compute)
@@ -62,7 +62,7 @@ def main() -> None:
     network = compute.place(load_network(stage_folder("train_full") / "model.safetensors"))
     transforms = load("transforms", TransformsParams)
     task, shards, key = network.task, Shards(stage_folder("resize") / "shards"), stage_key(seed, "tta")
-    # As at prediction, where other pictures are in the batch.
+    # The same as in stages.predict, where other pictures are in the batch.
     batch_size, smallest = compute.deterministic_batch_size(params.batch_size), compute.smallest_deterministic_batch()
     parts = {part: read_rows(stage_folder("split"), part) for part in ("valid", "test")}
     n = sum(len(rows.ids) for rows in parts.values())

@@ -1,9 +1,9 @@
-"""unfreeze: body and head become one network in three layer groups; range test at rates that fall towards the input.
+"""unfreeze: join body and head to a network of three layer groups; range test with lower rates towards the input.
 
 In:   data/resize/shards, data/backbone, data/split/train.csv, data/augment/head.safetensors,
-      data/ingest/depth.json, which goes into the model file
+      data/ingest/depth.json, which the model file stores
 Out:  data/unfreeze/model.safetensors, curve.csv (lr of the head, loss, smoothed), curve.png, suggestion.json
-Recipe: steps 5 to 7. Each earlier group gets a rate lower by unfreeze.lr_factor: 10 for photographs, 3 for pictures
+Recipe: steps 5 to 7. Each earlier group's rate is divided by unfreeze.lr_factor: 10 for photographs, 3 for pictures
         unlike ImageNet (medical, satellite, solar cells). The rates are then set by hand in train_full.lrs.
 """
 

@@ -29,7 +29,7 @@ def test_a_class_that_nothing_speaks_for_has_no_heat(tmp_path: Path) -> None:
         },
     }
     Image.new("L", (60, 90), 120).save(tmp_path / "grey.png")
-    seen = model.look((tmp_path / "grey.png").read_bytes())
+    seen = model.classify((tmp_path / "grey.png").read_bytes())
     assert (seen.probabilities, seen.heat) == ({"a": 0.75, "b": 0.25}, None)
     assert (seen.square.mode, seen.square.size) == ("RGB", (48, 48))
     assert model.session.pixels.shape == (1, 3, 32, 32)

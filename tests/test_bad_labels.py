@@ -208,7 +208,7 @@ def test_what_an_id_means(tmp_path: Path, files: list[str], id_: str, file: str)
             "id,label\n",
             r"no labelled pictures .*4 files rejected: 4 x no label for this picture \(train/a.jpg\); all in",
         ),
-        (PLAIN.replace("blue", "red"), "labelled `red`: there must be two classes at least"),
+        (PLAIN.replace("blue", "red"), "labelled `red`: at least two classes are needed"),
         (edit("a,red", 'a,"red'), "has a line break in a field, so a quote was not closed: red,x"),
         (edit("a,red,x", "a,red,x,y"), r"more fields in a row than in its header \(id, label, who\): a,red,x,y"),
         (edit("a,red", f"a,{'r' * 200_000}"), "labels.csv cannot be read as CSV: field larger than field limit"),

@@ -15,7 +15,7 @@ from dvc.cli.parser import get_main_parser
 from prefect.cli._app import _app as prefect_cli
 from ruamel.yaml import YAML
 
-from stages.show import rises
+from stages.show import loss_increases
 from tests.conftest import ROOT, Project, make_project
 
 DEPLOYMENTS = YAML(typ="safe").load(ROOT / "prefect.yaml")["deployments"]
@@ -49,9 +49,9 @@ def test_show_prints_steps_and_places(started: Project) -> None:
 
 def test_show_says_which_steps_did_harm() -> None:
     steps = pd.DataFrame({"step": ["head", "augment", "full 64 px", "TTA"], "log_loss": [0.33, 0.3688, 0.29, 0.29]})
-    assert rises(steps) == ["augment (+0.0388)"]
+    assert loss_increases(steps) == ["augment (+0.0388)"]
     aside = pd.DataFrame({"step": ["head's TTA"], "log_loss": [0.28]})  # nothing goes on from it
-    assert rises(pd.concat([steps[:2], aside, steps[2:]], ignore_index=True)) == ["augment (+0.0388)"]
+    assert loss_increases(pd.concat([steps[:2], aside, steps[2:]], ignore_index=True)) == ["augment (+0.0388)"]
 
 
 def test_metrics_and_plots_show(started: Project) -> None:

@@ -54,11 +54,11 @@ def test_a_folder_that_is_not_there_stops_dvc_too(project: Project) -> None:
 
 def test_a_picture_changed_behind_ingests_back(project: Project) -> None:
     (project.folder / "pictures/train/red03.jpg").write_bytes(b"other")
-    project.run("python", "-m", "stages.resize")  # what ingest saw is remembered: the file is not read
+    project.run("python", "-m", "stages.resize")  # the item store has its result: the file is not read
     project.params({"items.max_gib": 0})
     done = project.run("python", "-m", "stages.resize", check=False)
     assert done.returncode == 1
-    assert "red03.jpg is not the file that ingest saw: run `dvc repro ingest`" in done.stderr
+    assert "red03.jpg is not the file that ingest read: run `dvc repro ingest`" in done.stderr
 
 
 def test_a_failed_stage_fails_dvc_and_nothing_below_runs(project: Project) -> None:

@@ -101,4 +101,4 @@ def test_a_view_does_not_depend_on_the_others_that_are_made_with_it(project: Pro
 def test_views_want_to_be_remembered(project: Project) -> None:
     project.params({"augment.views": 3, "items.max_gib": 0})
     done = project.run("python", "-m", "stages.augment", check=False)
-    assert done.stderr.startswith("augment: augment.views must be remembered, and items.max_gib is 0")
+    assert done.stderr.startswith("augment: augment.views needs the item store, and items.max_gib is 0")

@@ -99,7 +99,7 @@ def unpack(folder: Path) -> None:
 )
 def test_names_that_leave_the_folder_stop_the_unpacking(tmp_path: Path, make: Make, name: str) -> None:
     make(tmp_path / "a", name, b"x")
-    with pytest.raises(StageError, match="which leaves its folder: not unpacked"):
+    with pytest.raises(StageError, match="which leads out of its folder: not unpacked"):
         unpack(tmp_path)
     assert files(tmp_path) == {"a", "deep/er/out/train/Bengal_1.jpg"}
     assert not Path("/tmp/x_1.jpg").exists()

@@ -1,1 +1,1 @@
-"""Networks, what the frozen body makes of pictures, and the files a model is used with."""
+"""Networks, activations of the frozen body, and exported model files."""

@@ -1,1 +1,1 @@
-"""What people see: the report, its pictures, figures and scores."""
+"""Results for people: the report, its pictures, figures and scores."""

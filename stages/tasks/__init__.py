@@ -1,1 +1,1 @@
-"""What is learnt: targets, loss, predictions, metrics."""
+"""The task: targets, loss, predictions, metrics."""

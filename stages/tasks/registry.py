@@ -1,4 +1,4 @@
-"""Which tasks there are: chosen by `task` in params.yaml, and by what a model file carries. Else nobody asks which."""
+"""The available tasks. `task` in params.yaml and the task in a model file select one; other code does not ask which."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from stages.runtime.errors import StageError
 from stages.tasks.single_label import SingleLabel
 
 TaskName: Any = Literal["single_label"]
-AnyTask = SingleLabel  # with a second one a union, told apart by `name`
+AnyTask = SingleLabel  # a union discriminated by `name` once there is a second task
 TASKS: dict[str, type[AnyTask]] = {"single_label": SingleLabel}
 
 
@@ -18,16 +18,16 @@ def task_named(name: str) -> type[AnyTask]:
 
 
 def check_known(about: str, keys: Sequence[str], path: Path) -> None:
-    """`about`: what the model file at `path` says of itself, JSON, with its task at `keys`.
+    """Checks the task at `keys` of `about`, the JSON metadata of the model file at `path`.
 
-    Raises StageError: it says none, or one that is not known here."""
-    found: object = json.loads(about)
+    Raises StageError if it is missing or not known here."""
+    value: object = json.loads(about)
     for key in (*keys, "name"):
-        found = found.get(key) if isinstance(found, dict) else None
-    if not isinstance(found, str):
+        value = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(value, str):
         raise StageError(f"{path} does not say what its task is: this version did not write it; train it anew")
-    if found not in TASKS:
+    if value not in TASKS:
         raise StageError(
-            f"{path} is a model of the task `{found}`, and this version knows {', '.join(TASKS)}: use it with the "
+            f"{path} is a model of the task `{value}`, and this version knows {', '.join(TASKS)}: use it with the "
             "version that trained it, or train it anew"
         )

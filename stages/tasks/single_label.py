@@ -1,6 +1,6 @@
-"""Single labels: each item is of one class of two or more. Cross entropy, softmax.
+"""Single labels: each item has one of two or more classes. Cross entropy, softmax.
 
-torch is imported where it is used: `split` and `evaluate`, which read labels and metrics alone, need not load it.
+Functions import torch themselves, as `split` and `evaluate`, which need only labels and metrics, do not load it.
 """
 
 import math
@@ -24,20 +24,20 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-def _each_once(classes: list[str]) -> list[str]:
+def _unique(classes: list[str]) -> list[str]:
     if len(set(classes)) < len(classes):
-        raise ValueError("a class is there twice")
+        raise ValueError("a class occurs twice")
     return classes
 
 
 class SingleLabel(Section):
-    """Targets int64 (n,), predictions probabilities (n, classes). Its fields are what a model file carries.
+    """Targets int64 (n,), predictions probabilities (n, classes). Model files store its fields.
 
     `classes`: in the order of every probability vector.
     """
 
     name: Literal["single_label"]
-    classes: Annotated[list[str], Field(min_length=2), AfterValidator(_each_once)]
+    classes: Annotated[list[str], Field(min_length=2), AfterValidator(_unique)]
 
     shown: ClassVar[dict[str, str]] = {"accuracy": "accuracy", "log_loss": "valid_loss"}
 
@@ -68,15 +68,15 @@ class SingleLabel(Section):
         return math.log(len(self.classes))
 
     def parse(self, labels: Sequence[str], ids: Sequence[str]) -> Ints:
-        place = {name: number for number, name in enumerate(self.classes)}
+        index = {name: number for number, name in enumerate(self.classes)}
         for row, (label, id_) in enumerate(zip(labels, ids, strict=True), start=1):
-            if label not in place:
-                few = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
+            if label not in index:
+                first = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
                 raise StageError(
-                    f"row {row}, {id_}: the label `{label}` is none of the {len(place)} classes of train ({few}): "
-                    "mend it, or run split and the stages after it again"
+                    f"row {row}, {id_}: the label `{label}` is none of the {len(index)} classes of train ({first}): "
+                    "correct it, or run split and the stages after it again"
                 )
-        return np.array([place[label] for label in labels], np.int64)
+        return np.array([index[label] for label in labels], np.int64)
 
     def loss(
         self,
@@ -92,7 +92,7 @@ class SingleLabel(Section):
         if weight is None:
             return F.cross_entropy(outputs.float(), y, label_smoothing=label_smoothing)
         each = F.cross_entropy(outputs.float(), y, label_smoothing=label_smoothing, reduction="none")
-        return (weight * each).sum() / weight.sum().clamp(min=1e-12)  # nothing counts: 0, and not 0 / 0
+        return (weight * each).sum() / weight.sum().clamp(min=1e-12)  # 0 instead of 0 / 0 if all weights are 0
 
     def predict(self, outputs: "torch.Tensor") -> "torch.Tensor":
         from torch.nn import functional as F
@@ -121,34 +121,34 @@ class SingleLabel(Section):
         return scaled
 
     def answer(self, predictions: Array) -> dict[str, Any]:
-        said = {"predicted": self.decode(predictions), "probability": predictions.max(axis=1)}
-        return said | self.columns("probability", predictions)
+        columns = {"predicted": self.decode(predictions), "probability": predictions.max(axis=1)}
+        return columns | self.columns("probability", predictions)
 
     def submission(self, predictions: Array) -> dict[str, Floats]:
-        """A probability a class; rows scaled to sum to 1 in float64, to 6 places."""
+        """One probability per class; rows scaled to sum to 1 in float64, to 6 places."""
         values = predictions.astype(np.float64)
         values = (values / values.sum(axis=1, keepdims=True)).round(6)
         return {name: values[:, place] for place, name in enumerate(self.classes)}
 
     def metrics(self, predictions: Array, y: Array) -> dict[str, float]:
-        """All of scikit-learn's. Means over classes are over those that `y` has items of."""
-        from sklearn.metrics import f1_score, log_loss, matthews_corrcoef, recall_score  # a second
+        """scikit-learn's metrics. Means over classes include only classes that occur in `y`."""
+        from sklearn.metrics import f1_score, log_loss, matthews_corrcoef, recall_score  # takes a second
 
-        said, present = predictions.argmax(1), np.unique(y)
+        predicted, present = predictions.argmax(1), np.unique(y)
         values = {
-            "accuracy": (said == y).mean(),
+            "accuracy": (predicted == y).mean(),
             "log_loss": log_loss(y, predictions, labels=range(len(self.classes))),
-            "balanced_accuracy": recall_score(y, said, average="macro", labels=present),
-            "macro_f1": f1_score(y, said, average="macro", labels=present, zero_division=0),
-            "mcc": matthews_corrcoef(y, said),
+            "balanced_accuracy": recall_score(y, predicted, average="macro", labels=present),
+            "macro_f1": f1_score(y, predicted, average="macro", labels=present, zero_division=0),
+            "mcc": matthews_corrcoef(y, predicted),
         }
         return {name: float(value) for name, value in values.items()}
 
     def baselines(self, y: Array) -> dict[str, float]:
-        """Of the most common class for all, and of the shares of the classes as probabilities for all."""
+        """Accuracy of always predicting the most common class, log loss of always predicting the class shares."""
         shares = np.bincount(y) / len(y)
-        some = shares[shares > 0]
-        return {"accuracy": float(shares.max()), "log_loss": float(-(some * np.log(some)).sum())}
+        present = shares[shares > 0]
+        return {"accuracy": float(shares.max()), "log_loss": float(-(present * np.log(present)).sum())}
 
     def facts(self, predictions: Array) -> dict[str, Any]:
         return {"confidence": {"mean_probability_of_class_named": round(float(predictions.max(axis=1).mean()), 6)}}

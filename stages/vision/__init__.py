@@ -1,1 +1,1 @@
-"""All that knows pixels."""
+"""Everything that handles pixels."""

@@ -14,7 +14,9 @@ def test_a_size_that_it_refuses_names_the_param() -> None:
     body.check_size(224, "train_full.size_px")
     with pytest.raises(StageError) as refused:
         body.check_size(112, "train_full.size_px")
-    assert "train_full.size_px is 112, but vit_tiny_patch16_224 takes no pictures of that size" in str(refused.value)
+    assert "train_full.size_px is 112, but vit_tiny_patch16_224 does not accept pictures of that size" in str(
+        refused.value
+    )
     assert str(refused.value).endswith("it was made for 224")
 
 

@@ -95,6 +95,6 @@ class Strip(LeftHalf):
 def test_a_map_that_is_no_square_is_refused_in_a_line() -> None:
     body: object = Strip()
     with pytest.raises(
-        StageError, match=r"^no Grad-CAM: the network's last feature map has 6 places, which is no square$"
+        StageError, match=r"^no Grad-CAM: the network's last feature map has 6 positions, which is not a square$"
     ):
         Explained(body, trained_head(6))(torch.rand(1, 3, 64, 64))  # type: ignore[arg-type]

@@ -409,7 +409,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file(dict(list(load_file(path).items())[:20]), part)
     with pytest.raises(StageError, match=r"missing 66: "):
         use(part)
-    with pytest.raises(StageError, match=r"which timm does not know; it knows .*resnet"):
+    with pytest.raises(StageError, match=r"which timm does not know; similar names: .*resnet"):
         backbone(params(name="resnet35"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # spares the minute of retries
     with pytest.raises(StageError, match=r"hub cannot be reached .* `dvc push` .* or set backbone\.weights_file"):
@@ -423,7 +423,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_form_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path: Path, name: str) -> None:
     path = tmp_path / "body.safetensors"
     save_file({key: tensor.clone() for key, tensor in timm.create_model(name).state_dict().items()}, path)
-    with pytest.raises(StageError, match=f"'{name}': timm has it, but not as one feature map and layer groups"):
+    with pytest.raises(StageError, match=f"'{name}': timm has it, but the recipe needs one feature map"):
         use(path, name=name)
 
 
@@ -456,7 +456,7 @@ def test_all_sizes_that_must_be_set_are_said_at_once(
 ) -> None:
     with pytest.raises(StageError) as refused:
         run_stage(tmp_path, monkeypatch, name)
-    assert f"backbone.name is '{name}', which takes no pictures of " in str(refused.value)
+    assert f"backbone.name is '{name}', which does not accept pictures of " in str(refused.value)
     assert f"set {sizes} (now " in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "data").exists()

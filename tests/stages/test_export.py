@@ -19,7 +19,7 @@ from stages.models.networks.backbone import Body
 from stages.models.networks.head import HeadParams, new_head
 from stages.models.networks.network import Network, load_network, save_network
 from stages.models.serving.model_card import card
-from stages.models.serving.onnx_graph import Standalone
+from stages.models.serving.onnx_graph import UInt8Network
 from stages.store.shards import Shards
 from stages.training.compute.device import Compute
 from stages.training.compute.predict import predict
@@ -49,7 +49,7 @@ def test_onnx_says_what_torch_says_of_any_number_of_pictures(exported: Project) 
         np.testing.assert_allclose(probabilities, by_torch[rows], atol=1e-5)
         assert heat.shape[0] == len(pixels[rows])
         with torch.inference_mode():
-            _, expected = Standalone(network)(torch.from_numpy(pixels[rows]))
+            _, expected = UInt8Network(network)(torch.from_numpy(pixels[rows]))
         np.testing.assert_allclose(heat, expected.numpy(), atol=1e-3)
 
 
@@ -73,9 +73,9 @@ def untraceable(network: Network) -> Network:
     [
         (
             diverged,
-            "test_efficientnet does not go into ONNX: it gives other probabilities than torch, by nan on 9 pict",
+            "test_efficientnet cannot be exported to ONNX: it gives other probabilities than torch, by nan on 9 pict",
         ),
-        (untraceable, "levit_128s does not go into ONNX: it cannot be written (TorchExportError)"),
+        (untraceable, "levit_128s cannot be exported to ONNX: it cannot be written (TorchExportError)"),
     ],
 )
 def test_a_network_that_does_not_go_into_onnx_costs_that_alone(

@@ -100,7 +100,7 @@ def test_ids_with_a_suffix_and_rows_in_any_order(pictures: Path) -> None:
         ("rm labels.csv", {}, "the csv layout wants labels.csv"),
         ("", {"layout": "folders"}, "wants train/<class>/ and valid/<class>/"),
         ("rm train", {}, "no labelled pictures"),
-        ("one class", {}, "labelled `red`: there must be two classes"),
+        ("one class", {}, "labelled `red`: at least two classes are needed"),
         ("break", {"max_rejected_pct": 1.0}, r"1 of 40 files .* rejected \(2.5 %\).*1 x empty file .train/red03.jpg."),
     ],
 )

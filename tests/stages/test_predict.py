@@ -147,7 +147,10 @@ def test_ids_that_two_files_share_keep_their_suffixes(tmp_path: Path, monkeypatc
     [
         (["data", "pictures"], "no model data/model.safetensors: name data/export, or a"),
         (["body.safetensors", "pictures"], "body.safetensors is no model of train_full or export"),
-        ([MODEL, "pictures", "--tta", "2"], "model.json, which says how, is not there: give data/export"),
+        (
+            [MODEL, "pictures", "--tta", "2"],
+            "--tta needs model.json, which has the augmentations",
+        ),
         ([MODEL, "params.yaml", "dvc.yaml"], "none of 2 pictures could be used: nothing was written"),
         ([MODEL, "@none.txt"], "cannot read the list none.txt"),
         (
@@ -161,10 +164,10 @@ def test_ids_that_two_files_share_keep_their_suffixes(tmp_path: Path, monkeypatc
         ),
         (
             [MODEL, "pictures/test/t0.jpg", "pictures/test/t0.jpg", "--submission", "s.csv"],
-            "1 ids are there more than once",
+            "1 ids occur more than once",
         ),
         ([MODEL, "@data/tta/valid.parquet"], "valid.parquet holds zero bytes: expected UTF-8 text"),
-        ([MODEL, "pictures", "--out", "params.yaml/said.csv"], "params.yaml/said.csv: its folder cannot be made"),
+        ([MODEL, "pictures", "--out", "params.yaml/said.csv"], "params.yaml/said.csv: its folder cannot be created"),
         ([MODEL, ""], "an empty name among the pictures: is a variable of the shell not set?"),
     ],
 )
@@ -196,7 +199,7 @@ def change(model: Path, to: Path, **network: object) -> str:
         ({"backbone__mean": [0.5]}, "at least 3 items"),
         ({"backbone__crop_pct": 0.0}, "greater than 0"),
         ({"size_px": -3}, "greater than or equal to 32"),
-        ({"head__classes": ["red", "red", "green"]}, "a class is there twice"),
+        ({"head__classes": ["red", "red", "green"]}, "a class occurs twice"),
     ],
 )
 def test_a_hostile_model_file_is_refused(

@@ -8,7 +8,7 @@ import torch
 
 from stages.models.networks.network import load_network
 from stages.store.shards import Shards
-from stages.train_full import TrainFullParams, ends, phases
+from stages.train_full import TrainFullParams, epochs_that_end_a_cycle, phases
 from stages.training.loop.fit import validate
 from stages.vision.batches.picture_feed import PictureFeed
 from stages.vision.batches.pictures import Pictures
@@ -61,6 +61,6 @@ def test_a_number_for_all_sizes_or_one_for_each() -> None:
         "cycle_mult": 1, "hold_pct": 0.0, "bn_freeze": False, "label_smoothing": 0.0, "keep": "last", "batch_size": 8,
     }  # fmt: skip
     made = phases(TrainFullParams.model_validate(values))
-    assert ends(made) == {1, 2, 5, 8}
-    assert ends(phases(TrainFullParams.model_validate(values | {"schedule": "one_cycle"}))) == {2, 8}
+    assert epochs_that_end_a_cycle(made) == {1, 2, 5, 8}
+    assert epochs_that_end_a_cycle(phases(TrainFullParams.model_validate(values | {"schedule": "one_cycle"}))) == {2, 8}
     assert [(size, p.n_cycles, p.cycle_len) for size, p in made] == [(64, 2, 1), (96, 2, 3)]

@@ -1,1 +1,1 @@
-"""The frozen body over pictures: its activations, stored, or of augmented pictures."""
+"""Activations of the frozen body: stored ones, and those of augmented pictures."""

@@ -1,4 +1,4 @@
-"""Activations of freshly augmented pictures as a feed."""
+"""A feed of activations of newly augmented pictures."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from stages.vision.batches.transforms import TransformsParams, draw
 
 @dataclass(frozen=True)
 class AugmentedActivations:
-    """What the frozen body says of augmented pictures: float32 (batch_size, 2C).
+    """Activations of the frozen body on augmented pictures: float32 (batch_size, 2C).
 
-    The body takes as few pictures at a time as memory wants (`pictures.batch_size`), the head gets as many as its
-    BatchNorms want (`batch_size`).
+    The body's batches (`pictures.batch_size`) are as small as memory requires, the head's (`batch_size`) as large as
+    its BatchNorms need.
     """
 
     body: Body
@@ -31,16 +31,16 @@ class AugmentedActivations:
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         n, key, compute = len(self.pictures), [*self.key, epoch], self.pictures.compute
-        order, at = shuffled(n, self.batch_size, key), done * self.batch_size
-        # From the start of a batch of the body: on some devices a result depends on its place in the batch.
-        start = at - at % self.pictures.batch_size
-        waiting, seen = torch.empty(0, self.body.n_features, device=compute.device), at - start
+        order, position = shuffled(n, self.batch_size, key), done * self.batch_size
+        # Start at a batch of the body: on some devices a result depends on its position in the batch.
+        start = position - position % self.pictures.batch_size
+        buffered, skip = torch.empty(0, self.body.n_features, device=compute.device), position - start
         for batch in self.pictures.batches(order[start:], draw(self.transforms, n, [*key, 1])):
             with torch.no_grad(), compute.autocast():
                 pooled = self.body(batch.x)
-            waiting = torch.cat([waiting, pooled[seen : len(batch.rows) - batch.padding]])
-            seen = 0
-            while len(waiting) >= self.batch_size:
-                rows = order[at : at + self.batch_size]
-                yield Batch(waiting[: self.batch_size], rows, 0, self.targets[rows].to(compute.device))
-                waiting, at = waiting[self.batch_size :], at + self.batch_size
+            buffered = torch.cat([buffered, pooled[skip : len(batch.rows) - batch.padding]])
+            skip = 0
+            while len(buffered) >= self.batch_size:
+                rows = order[position : position + self.batch_size]
+                yield Batch(buffered[: self.batch_size], rows, 0, self.targets[rows].to(compute.device))
+                buffered, position = buffered[self.batch_size :], position + self.batch_size

@@ -1,4 +1,4 @@
-"""What the frozen body says of pictures, and what that depends on: the key under which it is remembered."""
+"""Activations of the frozen body, and the key under which the item store keeps them: all that they depend on."""
 
 import hashlib
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def activations(body: Body, feed: Pictures, draws: Draws | None = None) -> Itera
 
 
 def depends_on(feed: Pictures, weights_sha256: str) -> dict[str, Any]:
-    """All that the activations of a picture depend on beside its resized form."""
+    """All that a picture's activations depend on besides its resized form."""
     return {
         "size_px": feed.size_px, "batch_size": feed.batch_size,
         "preprocessing": feed.about.model_dump(exclude={"source"}), "compute": feed.compute.describe(),
@@ -39,5 +39,5 @@ def depends_on(feed: Pictures, weights_sha256: str) -> dict[str, Any]:
 
 
 def contents(resized: Store, sha256s: list[str]) -> dict[str, str]:
-    """Picture's sha256: sha256 of its resized form, which is what the body sees."""
+    """Maps a picture's sha256 to that of its resized form, which is the body's input."""
     return {sha: hashlib.sha256(resized.blob(sha)).hexdigest() for sha in until_stopped(sha256s)}

@@ -1,8 +1,8 @@
-"""Augmented views that are computed once: why can augmented pictures not be precomputed? They can, K views of each.
+"""Precomputed activations of K augmented views of each picture.
 
-fast.ai 0.7 draws an augmentation anew each epoch, so each epoch of the head runs the whole body. Here a picture has K
-views, each drawn from the seed, its number and the picture's own content, whose activations are remembered in the item
-store. An epoch of the head then costs no forward pass, nor does its TTA, and a new picture costs its own K views.
+fast.ai 0.7 draws new augmentations in each epoch, so each epoch of the head runs the whole body. Here a picture has K
+views, drawn from the seed, the view's number and the picture's content, and the item store keeps their activations. An
+epoch of the head then needs no forward pass of the body, nor does TTA, and a new picture needs only its own K views.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,34 +49,34 @@ class Views:
     def picture(self) -> dict[str, str]:
         return {content: sha for sha, content in self.content.items()}
 
-    def make(self, view: int, found: Sequence[str]) -> Iterator[bytes]:
-        feed = replace(self.pictures, sha256s=[self.picture[content] for content in found])
-        draws = draw_each(self.transforms, found, [*self.key, view])
+    def make(self, view: int, resized_shas: Sequence[str]) -> Iterator[bytes]:
+        feed = replace(self.pictures, sha256s=[self.picture[content] for content in resized_shas])
+        draws = draw_each(self.transforms, resized_shas, [*self.key, view])
         return (vector.tobytes() for vector in activations(self.body, feed, draws))
 
     def complete(self) -> None:
-        """Make what is not remembered."""
+        """Compute the activations that the item store lacks."""
         for view, items in enumerate(self.collections):
             make_missing(items, self.picture, partial(self.make, view))
 
     def made(self) -> int:
-        """How many were computed until now."""
+        """How many activations were computed so far."""
         return sum(items.made for items in self.collections)
 
     def take(self, view: int, sha256s: Sequence[str]) -> npt.NDArray[np.float32]:
         """float32 (n, 2C)."""
-        found = load_or_make(self.collections[view], [self.content[sha] for sha in sha256s], partial(self.make, view))
-        return np.stack([np.frombuffer(vector, np.float32) for vector in found])
+        vectors = load_or_make(self.collections[view], [self.content[sha] for sha in sha256s], partial(self.make, view))
+        return np.stack([np.frombuffer(vector, np.float32) for vector in vectors])
 
     def close(self) -> None:
         for items in self.collections:
-            items.mark_used()  # of all, before the first one trims the store
+            items.mark_used()  # in all collections, before closing the first one trims the store
         for items in self.collections:
             items.close()
 
 
 class ViewsFeed:
-    """Batches of remembered views, float32 (batch_size, 2C): epoch e sees view e mod K of every picture."""
+    """Batches of precomputed views, float32 (batch_size, 2C): epoch e uses view e mod K of every picture."""
 
     def __init__(
         self, views: Views, sha256s: list[str], targets: torch.Tensor, batch_size: int, key: list[int]

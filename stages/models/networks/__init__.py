@@ -1,1 +1,1 @@
-"""The networks: body, head, the two joined."""
+"""The networks: body, head, and both joined."""

@@ -1,6 +1,6 @@
 """The body: a timm network up to its last feature map, then concatenated max and average pooling.
 
-Preprocessing is the weights' own and is decided once, by the stage `backbone`; every later stage reads `backbone.json`.
+The weights determine the preprocessing. The stage `backbone` stores it in `backbone.json`, which later stages read.
 """
 
 import hashlib
@@ -22,21 +22,21 @@ from stages.vision.batches.preprocessing import Backbone
 
 
 def pool(maps: torch.Tensor) -> torch.Tensor:
-    """(n, C, places) to (n, 2C): the largest, then the mean."""
+    """(n, C, positions) to (n, 2C): the maximum, then the mean."""
     return torch.cat([maps.amax(2), maps.mean(2)], dim=1)
 
 
 def n_prefix_tokens(net: Any, n_tokens: int) -> int:
-    """Class and register tokens, which come first. VOLO and others do not tell how many: one, where places alone would
-    be no square."""
+    """Number of class and register tokens, which come first. VOLO and others do not state it: then 1 if that leaves a
+    square number of positions."""
     known: int | None = getattr(net, "num_prefix_tokens", None)
     return int(side_of(n_tokens) is None and side_of(n_tokens - 1) is not None) if known is None else known
 
 
-def side_of(n_places: int) -> int | None:
-    """Of a square map; None: it is none."""
-    side = math.isqrt(n_places)
-    return side if side * side == n_places else None
+def side_of(n_positions: int) -> int | None:
+    """Side of a square map, None if the map is not square."""
+    side = math.isqrt(n_positions)
+    return side if side * side == n_positions else None
 
 
 class Body(nn.Module):
@@ -44,17 +44,19 @@ class Body(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        if not timm.is_model(name):  # `hf-hub:...` and `local-dir:...` would let a model file choose what is built
-            raise StageError(f"{name} is no model of timm {timm.__version__}: `timm.list_models()` names them")
+        if not timm.is_model(
+            name
+        ):  # with `hf-hub:...` or `local-dir:...` a model file could choose the code that is run
+            raise StageError(f"{name} is not a model of timm {timm.__version__}: `timm.list_models()` lists them")
         net: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
         self.name, self.net = name, net
         self.n_features: int = 2 * net.num_features
         self.made_for_px: int = net.pretrained_cfg["input_size"][-1]
 
     def maps(self, images: torch.Tensor) -> torch.Tensor:
-        """The last feature map, float32 (n, C, places): the rows of a square one after the other."""
+        """The last feature map, float32 (n, C, positions), row by row."""
         features = self.net.forward_features(images)
-        if features.ndim == 3:  # (n, tokens, C): transformers; class and register tokens carry no place
+        if features.ndim == 3:  # (n, tokens, C): transformers; class and register tokens have no position
             features = features[:, n_prefix_tokens(self.net, features.shape[1]) :].transpose(1, 2)
         elif getattr(self.net, "output_fmt", "NCHW") == "NHWC":
             features = features.flatten(1, 2).transpose(1, 2)
@@ -67,29 +69,29 @@ class Body(nn.Module):
         return pool(self.maps(images))
 
     def refuses(self, size_px: int) -> str | None:
-        """Why it cannot take pictures of that size, found by trying one; None: it can."""
+        """Why the network cannot process pictures of that size, found by trying one; None if it can."""
         try:
             device = next(self.parameters()).device
             with evaluating(self), torch.no_grad():
                 shape = tuple(self(torch.zeros(1, 3, size_px, size_px, device=device)).shape)
-        except Exception as error:  # each network fails in a way of its own
-            if "can't allocate memory" in str(error):  # which says nothing of the network
+        except Exception as error:  # each network fails with another exception
+            if "can't allocate memory" in str(error):  # not caused by the network
                 return None
             return " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return None if shape == (1, self.n_features) else f"its features are {shape}"
 
     def check_size(self, size_px: int, key: str) -> None:
-        """`key`: the param that `size_px` is of. Raises StageError."""
+        """Raises StageError if the network refuses `size_px`, the value of the param `key`."""
         if (problem := self.refuses(size_px)) is not None:
             raise StageError(
-                f"{key} is {size_px}, but {self.name} takes no pictures of that size ({problem}): it was made for "
-                f"{self.made_for_px}"
+                f"{key} is {size_px}, but {self.name} does not accept pictures of that size ({problem}): it was made "
+                f"for {self.made_for_px}"
             )
 
     def groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Parameters of (early, late) body: timm's own stages, cut after three fifths of them.
+        """Parameters of the (early, late) body, divided after three fifths of timm's stages.
 
-        For ResNets that is after `layer2`, where fast.ai 0.7 cuts resnet34 (child 6 of 8).
+        For ResNets this is after `layer2`, where fast.ai 0.7 cuts resnet34 (child 6 of 8).
         """
         stages = group_parameters(self.net, self.net.group_matcher(coarse=True))
         by_stage = [stages[key] for key in sorted(stages)]
@@ -104,7 +106,7 @@ class Body(nn.Module):
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """In eval mode; afterwards each part is in the mode that it was in, by its own `train`: LeViT's clears a cache."""
+    """Eval mode within the block, then each module's previous mode, set by its own `train`: LeViT's clears a cache."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -115,7 +117,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def load_backbone(folder: Path) -> tuple[Backbone, Body]:
-    """From the stage backbone's folder: its description and the body with those weights, in eval mode, frozen."""
+    """The description and the frozen body in eval mode, from the folder of the stage backbone."""
     about = Backbone.model_validate(json.loads((folder / "backbone.json").read_text(encoding="utf-8")))
     body = Body(about.name)
     body.net.load_state_dict(load_file(folder / "weights.safetensors"))

@@ -1,8 +1,9 @@
 """Depthwise convolutions on the CPU in bfloat16, with a backward pass that oneDNN has kernels for.
 
-Autograd's takes up to 260 times as long as the forward pass (672 channels of 8 x 8, 5 x 5, stride 2, 24 pictures: 60 ms
-against 0.23): for the input where the stride is not 1 (float32 is fast there), and for weights larger than 3 x 3 (slow
-in float32 too; in 3 x 3 blocks they are 1.2 to 4.4 times as fast as that).
+Autograd's backward pass takes up to 260 times as long as the forward pass (672 channels of 8 x 8, 5 x 5, stride 2, 24
+pictures: 60 ms against 0.23): for the gradient of the input if the
+stride is not 1 (float32 is fast there), and for that of weights larger than 3 x 3 (slow in float32 too; in 3 x 3 blocks
+1.2 to 4.4 times as fast as that).
 """
 
 import itertools
@@ -24,7 +25,7 @@ BLOCK = 3
 
 
 class _Depthwise(torch.autograd.Function):
-    """F.conv2d of a bfloat16 input with float32 weights; keeps the input as it came."""
+    """F.conv2d of a bfloat16 input with float32 weights; saves the unpadded input for the backward pass."""
 
     @staticmethod
     def forward(
@@ -61,7 +62,7 @@ class _Depthwise(torch.autograd.Function):
 def _weight_gradient(
     grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: Ints, padding: Ints, dilation: Ints
 ) -> torch.Tensor:
-    """float32, the shape of `weight`: each block of the kernel sees its own window of the padded input."""
+    """float32, in the shape of `weight`. Each block of the kernel gets its own window of the padded input."""
     padded, out = F.pad(x, (padding[1], padding[1], padding[0], padding[0])), torch.empty_like(weight)
     only_weight = [False, True, False]
     for top, left in itertools.product(_starts(weight.shape[2]), _starts(weight.shape[3])):
@@ -79,12 +80,12 @@ def _weight_gradient(
 
 
 def _starts(size: int) -> list[int]:
-    """Where the blocks begin that cover a kernel of `size`: 3: 0; 5: 0, 2; 7: 0, 3, 4."""
+    """Start of each block that covers a kernel of `size`: 0 for 3; 0, 2 for 5; 0, 3, 4 for 7."""
     return [*range(0, size - BLOCK, BLOCK), max(size - BLOCK, 0)]
 
 
 class _FastBackward(nn.Conv2d):
-    """Computes as the layer that it takes the place of; where gradients are wanted, in bfloat16 by `_Depthwise`."""
+    """Computes the same as the layer it replaces, but with `_Depthwise` in bfloat16 when gradients are needed."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not (torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)):
@@ -97,27 +98,27 @@ class _FastBackward(nn.Conv2d):
         return result
 
     def padded(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
-        """The input, and what the convolution itself still has to pad."""
+        """The padded input, and the padding left for the convolution."""
         return x, self.padding
 
 
 class DepthwiseConv2d(_FastBackward):
-    """Instead of nn.Conv2d."""
+    """Replaces nn.Conv2d."""
 
 
 class DepthwiseConv2dSame(_FastBackward, Conv2dSame):
-    """Instead of timm's Conv2dSame, which pads as TensorFlow does, by the size of the input."""
+    """Replaces timm's Conv2dSame, which pads by the size of the input, as TensorFlow does."""
 
     def padded(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
         return pad_same(x, list(self.kernel_size), list(self.stride), list(self.dilation)), (0, 0)
 
 
-INSTEAD: dict[type[nn.Module], type[_FastBackward]] = {nn.Conv2d: DepthwiseConv2d, Conv2dSame: DepthwiseConv2dSame}
+REPLACEMENTS: dict[type[nn.Module], type[_FastBackward]] = {nn.Conv2d: DepthwiseConv2d, Conv2dSame: DepthwiseConv2dSame}
 
 
 def place(network: Model, compute: Compute) -> Model:
-    """The network on its device, with faster depthwise layers where `device.fast_depthwise` asks for them and they are:
-    on the CPU in bfloat16."""
+    """Moves the network to its device; with `device.fast_depthwise`, on the CPU and in bfloat16, replaces depthwise
+    layers by faster ones."""
     placed = compute.place(network)
     if compute.fast_depthwise and compute.device.type == "cpu" and compute.precision is torch.bfloat16:
         replace_depthwise(placed)
@@ -125,14 +126,14 @@ def place(network: Model, compute: Compute) -> Model:
 
 
 def replace_depthwise(module: nn.Module) -> None:
-    """Each depthwise layer below `module` by one with the same parameters, under the same name.
+    """Replaces each depthwise layer in `module` by a fast one with the same parameters and name.
 
-    Layers of other classes than `INSTEAD` names stay: they may do more than to convolve.
+    Layers of classes not in `REPLACEMENTS` stay: they may do more than a convolution.
     """
     for parent in list(module.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.Conv2d) and type(layer) in INSTEAD and _is_depthwise(layer):
-                setattr(parent, name, _instead_of(layer))
+            if isinstance(layer, nn.Conv2d) and type(layer) in REPLACEMENTS and _is_depthwise(layer):
+                setattr(parent, name, _replacement(layer))
 
 
 def _is_depthwise(layer: nn.Conv2d) -> bool:
@@ -141,8 +142,8 @@ def _is_depthwise(layer: nn.Conv2d) -> bool:
     return 1 < layer.groups == layer.in_channels and plain
 
 
-def _instead_of(layer: nn.Conv2d) -> nn.Conv2d:
-    new: nn.Conv2d = INSTEAD[type(layer)](
+def _replacement(layer: nn.Conv2d) -> nn.Conv2d:
+    new: nn.Conv2d = REPLACEMENTS[type(layer)](
         layer.in_channels,
         layer.out_channels,
         layer.kernel_size,  # type: ignore[arg-type]
@@ -151,7 +152,7 @@ def _instead_of(layer: nn.Conv2d) -> nn.Conv2d:
         layer.dilation,  # type: ignore[arg-type]
         layer.groups,
         bias=layer.bias is not None,
-        device="meta",  # weights of its own would cost time, and numbers of torch's global generator
+        device="meta",  # initialising weights would take time, and numbers from torch's global generator
     )
     new.weight, new.bias = layer.weight, layer.bias
     return new.train(layer.training)

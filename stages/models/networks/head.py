@@ -19,7 +19,7 @@ class HeadParams(Section):
 
 
 class HeadShape(Section):
-    """All that is needed to build a head again, and what it has learnt; travels in its file."""
+    """All that is needed to build a head, including its task; stored in the head's file."""
 
     n_features: Positive
     hidden: Positive
@@ -28,7 +28,7 @@ class HeadShape(Section):
 
 
 class Head(nn.Sequential):
-    """Features (n, 2C) to the outputs that the task wants (n, n_outputs)."""
+    """Features (n, 2C) to the task's outputs (n, n_outputs)."""
 
     def __init__(self, shape: HeadShape) -> None:
         super().__init__(
@@ -44,7 +44,7 @@ class Head(nn.Sequential):
 
 
 def new_head(params: HeadParams, n_features: int, task: AnyTask, seed: int) -> Head:
-    """A fresh head from its own generator: Kaiming-normal weights, zero biases.
+    """A new head with Kaiming-normal weights from its own generator, and zero biases.
 
     `dropout` is one number for both layers (0.7's `ps=0.5`) or a pair.
     """
@@ -66,7 +66,7 @@ def save_head(head: Head, path: Path) -> None:
 
 
 def load_head(path: Path) -> Head:
-    """The head that `save_head` wrote, on the CPU. Raises StageError: a head of a task that is not known here."""
+    """The head that `save_head` wrote, on the CPU. Raises StageError if its task is not known here."""
     with safe_open(path, framework="pt") as file:
         about = file.metadata()["head"]
         check_known(about, ["task"], path)

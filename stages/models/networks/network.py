@@ -1,4 +1,4 @@
-"""The whole network: body and head in three layer groups, saved with all that is needed to use it."""
+"""The whole network: body and head in three layer groups, saved with everything needed to use it."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ N_GROUPS = 3
 
 
 class Network(nn.Module):
-    """Normalised images (n, 3, h, w) to outputs (n, n_outputs). `size_px` is the side that it was last trained at."""
+    """Normalised images (n, 3, h, w) to outputs (n, n_outputs). `size_px`: picture side in its last training."""
 
     def __init__(self, about: Backbone, resize: Resizing, body: Body, head: Head, size_px: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Network(nn.Module):
 
     @property
     def task(self) -> AnyTask:
-        """What it has learnt."""
+        """The task that the network was trained for."""
         return self.head.shape.task
 
     def groups(self) -> list[list[nn.Parameter]]:
@@ -39,7 +39,7 @@ class Network(nn.Module):
 
 
 class NetworkShape(BaseModel):
-    """What is needed beside the weights to build a network again: stored with them."""
+    """What is needed besides the weights to build a network; stored with them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,12 +57,12 @@ def save_network(network: Network, path: Path) -> None:
     """Weights and `NetworkShape` in one safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     shape = shape_of(network)
-    # One key: safetensors writes several in an order that changes from process to process.
+    # One key: safetensors writes several keys in an order that changes between processes.
     save_file(tensors, path, metadata={"network": shape.model_dump_json()})
 
 
 def load_network(path: Path) -> Network:
-    """The network that `save_network` wrote, on the CPU. Raises StageError: one of a task that is not known here."""
+    """The network that `save_network` wrote, on the CPU. Raises StageError if its task is not known here."""
     with safe_open(path, framework="pt") as file:
         about = file.metadata()["network"]
         check_known(about, ["head", "task"], path)

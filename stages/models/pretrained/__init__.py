@@ -1,1 +1,1 @@
-"""Weights that other programs wrote, found and named as ours."""
+"""Weights files of other programs: their tensors under timm's names."""

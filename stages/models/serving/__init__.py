@@ -1,1 +1,1 @@
-"""What a model is used with: Grad-CAM, the ONNX file, the model card."""
+"""Files and explanations for users of a model: Grad-CAM, the ONNX file, the model card."""

@@ -1,4 +1,4 @@
-"""The model card: README.md with facts in front, as Hugging Face reads it (huggingface.co/docs/hub/model-cards)."""
+"""The model card: README.md with YAML metadata, as Hugging Face reads it (huggingface.co/docs/hub/model-cards)."""
 
 import io
 from pathlib import Path
@@ -10,22 +10,22 @@ from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
-# Names of Hugging Face's `evaluate`; ours, where it has none.
+# Names in Hugging Face's `evaluate`; other metrics keep our name.
 METRIC_TYPES = {"accuracy": "accuracy", "macro_f1": "f1", "mcc": "matthews_correlation"}
 
 
 def card(about: dict[str, Any]) -> str:
-    """`about`: what model.json holds."""
+    """The model card's text; `about`: the content of model.json."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True)
     environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
     numbers = numbers_of(about["metrics"])
-    facts = Markup(front(about, numbers))  # noqa: S704 (YAML, not HTML)
+    facts = Markup(front_matter(about, numbers))  # noqa: S704 (YAML, not HTML)
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(about, front=facts, numbers=numbers)
     return f"{text}\n"
 
 
 def quoted(facts: Any) -> Any:
-    """All texts: Hugging Face reads YAML 1.1, to which `no` is false."""
+    """Quotes all strings: Hugging Face reads YAML 1.1, where an unquoted `no` is false."""
     if isinstance(facts, dict):
         return {key: quoted(value) for key, value in facts.items()}
     if isinstance(facts, list):
@@ -37,8 +37,8 @@ def numbers_of(metrics: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
 
 
-def front(about: dict[str, Any], numbers: dict[str, float]) -> str:
-    """The YAML between the dashes. The licence is the data's: what was learned from them is not freer than they are."""
+def front_matter(about: dict[str, Any], numbers: dict[str, float]) -> str:
+    """The YAML between the dashes. The licence is that of the training data, which binds the model too."""
     onnx = [] if "missing" in about["onnx"] else ["onnx"]
     facts = {
         "license": about["data"]["license"],

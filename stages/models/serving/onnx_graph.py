@@ -1,6 +1,6 @@
-"""The network as an ONNX graph: bytes of RGB squares to probabilities and, for the likeliest class, where it was seen.
+"""The network as an ONNX graph: uint8 RGB squares to probabilities and the Grad-CAM of the likeliest class.
 
-torch.onnx traces with torch's compiler, which is loaded then and in no other stage: see stages/runtime/lazy_torch.py.
+torch.onnx traces with torch's compiler, which no other stage loads: see stages/runtime/lazy_torch.py.
 """
 
 import logging
@@ -19,8 +19,8 @@ from stages.models.serving.grad_cam import Explained
 INPUT, OUTPUTS = "pixels", ["probabilities", "heat"]
 
 
-class Standalone(nn.Module):
-    """RGB squares as bytes, uint8 (n, 3, s, s), to (probabilities (n, classes), heat (n, h, w)): normalises itself."""
+class UInt8Network(nn.Module):
+    """RGB squares, uint8 (n, 3, s, s), to (probabilities (n, classes), heat (n, h, w)); includes normalisation."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -33,17 +33,17 @@ class Standalone(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        said: tuple[torch.Tensor, torch.Tensor] = self.explained((pixels.float() / 255 - self.mean) / self.std)
-        return said
+        outputs: tuple[torch.Tensor, torch.Tensor] = self.explained((pixels.float() / 255 - self.mean) / self.std)
+        return outputs
 
 
 def write_onnx(network: Network, path: Path) -> None:
-    """float32, any number of pictures at `network.size_px`; the same bytes for the same network."""
-    module = Standalone(network).eval()
-    # Two pictures: the exporter takes a dimension of 1 for a constant.
+    """Writes a float32 graph for any number of pictures of `network.size_px`; the same network gives the same bytes."""
+    module = UInt8Network(network).eval()
+    # Two pictures: the exporter would treat a dimension of 1 as a constant.
     example = torch.zeros(2, 3, network.size_px, network.size_px, dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings(), no_log():
-        warnings.simplefilter("ignore")  # of the exporter about itself
+        warnings.simplefilter("ignore")  # the exporter warns about its own code
         program = torch.onnx.export(
             module,
             (example,),
@@ -54,16 +54,16 @@ def write_onnx(network: Network, path: Path) -> None:
             dynamic_shapes={"pixels": {0: torch.export.Dim("n")}},
             verbose=False,
         )
-    assert program is not None  # noqa: S101 (it is where no path is given)
+    assert program is not None  # noqa: S101 (None only if a path is given)
     model = program.model_proto
-    without_traces(model)
+    remove_debug_info(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 @contextmanager
 def no_log() -> Iterator[None]:
-    """The exporter logs what it raises as well."""
+    """Disables logging: the exporter logs the errors that it raises."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -72,9 +72,8 @@ def no_log() -> Iterator[None]:
         logging.disable(before)
 
 
-def without_traces(model: onnx.ModelProto) -> None:
-    """Takes out what the exporter notes for who debugs it: stack traces with the paths of this machine, names of its
-    values in torch."""
+def remove_debug_info(model: onnx.ModelProto) -> None:
+    """Removes the exporter's debug information: stack traces with this machine's paths, names of torch values."""
     del model.metadata_props[:]
     for graph in (model.graph, *model.functions):
         del graph.metadata_props[:]

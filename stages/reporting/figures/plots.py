@@ -1,4 +1,4 @@
-"""Plots as PNG files: no window, same bytes for the same data."""
+"""Plots as PNG files, without a window; the same data gives the same bytes."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -11,13 +11,15 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-plt.rcParams["text.parse_math"] = False  # a label may hold a dollar
-warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")  # or other signs, or many
+plt.rcParams["text.parse_math"] = False  # labels may contain a dollar sign
+warnings.filterwarnings(
+    "ignore", "Glyph .* missing|constrained_layout not applied"
+)  # labels may contain rare characters, or be many
 LONGEST = 40
 
 
 def short(names: Iterable[str]) -> list[str]:
-    """For an axis: one name as long as the plot would leave no room for it."""
+    """Shortens names for an axis, so that a long one leaves room for the plot."""
     return [name if len(name) <= LONGEST else f"{name[: LONGEST - 12]}...{name[-9:]}" for name in names]
 
 

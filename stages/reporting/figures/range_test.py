@@ -22,5 +22,5 @@ def write_curve(curve: pd.DataFrame, title: str, folder: Path) -> None:
         if lr := suggestion["lr"]:
             axes.axvline(lr, color="tab:red", linestyle="--", label=f"suggested {lr:.1e}")
         axes.set(xscale="log", xlabel="learning rate of the last layer group", ylabel="loss")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # its own are mathtext
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # the default labels are mathtext
         axes.legend()

@@ -19,7 +19,7 @@ def draw_steps(ax: Axes, steps: pd.DataFrame, column: str) -> None:
     values = steps[column].tolist()
     for x, y in enumerate(values):
         beside = values[max(x - 1, 0) : x + 2]
-        above = y >= sum(beside) / len(beside)  # on the side where the line is not
+        above = y >= sum(beside) / len(beside)  # on the side without the line
         ax.annotate(f"{y:.4f}", (x, y), textcoords="offset points", xytext=(0, 6 if above else -14), ha="center")
     ax.margins(0.15)
 
@@ -47,7 +47,7 @@ def draw_rates(ax: Axes, rates: pd.DataFrame, title: str) -> None:
 
 
 def draw_range_test(ax: Axes, curve: pd.DataFrame, title: str, lrs: dict[str, float | None]) -> None:
-    """`lrs`: named rates to mark."""
+    """`lrs`: names and learning rates to mark."""
     ax.plot(curve["lr"], curve["loss"], linewidth=0.6, alpha=0.4, color="C0")
     ax.plot(curve["lr"], curve["smoothed"], color="C0", label="loss, smoothed")
     for number, (name, lr) in enumerate(lrs.items(), start=1):

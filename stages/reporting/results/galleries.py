@@ -26,14 +26,14 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Shown:
-    """`thumb` and `heat` are data URIs of JPEGs. `heat` is None for correct predictions, and where Grad-CAM finds no
+    """`thumbnail` and `heat` are data URIs of JPEGs. `heat` is None for correct predictions, or if Grad-CAM finds no
     positive evidence for the predicted class."""
 
     id: str
     actual: str
     predicted: str
     probability: float
-    thumb: str
+    thumbnail: str
     heat: str | None
 
 
@@ -45,7 +45,7 @@ class Gallery:
 
 
 def choose(predictions: Predictions, worst_first: Sequence[str], seed: int) -> Iterator[tuple[str, str, list[int]]]:
-    """(title, note, rows). Of many classes those that stand first in `worst_first`."""
+    """(title, note, rows). With many classes, only the first ones in `worst_first`."""
     yield "Correct, at random", "", predictions.random(True, N_EACH, seed)
     yield "Incorrect, at random", "", predictions.random(False, N_EACH, seed)
     yield (
@@ -69,28 +69,28 @@ def galleries(
     predictions: Predictions, ids: Sequence[str], sha256s: Sequence[str], network: Network, shards: Shards,
     compute: Compute, worst_first: Sequence[str], seed: int,
 ) -> list[Gallery]:  # fmt: skip
-    """`ids` and `sha256s` as the rows of `predictions`; `network` placed by `compute`, in eval mode."""
+    """`ids` and `sha256s` in the order of `predictions`; `network` on the device of `compute`, in eval mode."""
     chosen = list(choose(predictions, worst_first, seed))
     wrong = sorted({row for _, _, rows in chosen for row in rows if not predictions.correct[row]})
     pictures = Pictures(shards, [sha256s[row] for row in wrong], network.about, network.size_px, BATCH_SIZE, compute)
     try:
         heats = dict(zip(wrong, heat(network, pictures, predictions.predicted[wrong]), strict=True))
-    except StageError as error:  # of this network alone: the rest of the report stands
+    except StageError as error:  # affects only Grad-CAM, not the rest of the report
         print(error, flush=True)
         heats = {}
     crop = cropper(shards, network.about.crop_pct)
 
     def shown(row: int) -> Shown:
-        seen = crop(sha256s[row])
-        lit = data_uri(overlay(seen, heats[row])) if row in heats and heats[row].any() else None
+        square_ = crop(sha256s[row])
+        overlaid = data_uri(overlay(square_, heats[row])) if row in heats and heats[row].any() else None
         actual, predicted = (predictions.classes[labels[row]] for labels in (predictions.actual, predictions.predicted))
-        return Shown(ids[row], actual, predicted, float(predictions.confidence[row]), data_uri(seen), lit)
+        return Shown(ids[row], actual, predicted, float(predictions.confidence[row]), data_uri(square_), overlaid)
 
     return [Gallery(title, note, [shown(row) for row in rows]) for title, note, rows in chosen]
 
 
 def heat(network: Network, pictures: Pictures, labels: np.ndarray) -> Iterator[np.ndarray]:
-    """float32 (h, w) for each picture: where it shows `labels` (n,) to the network."""
+    """Grad-CAM of each picture for its class in `labels` (n,): float32 (h, w)."""
     explained = Explained(network.body, network.head)
     with torch.inference_mode():
         for batch in pictures.batches() if len(pictures) else ():
@@ -100,7 +100,7 @@ def heat(network: Network, pictures: Pictures, labels: np.ndarray) -> Iterator[n
 
 
 def cropper(shards: Shards, crop_pct: float) -> Callable[[str], Image.Image]:
-    """Of a sha256: the square that the network sees, SIDE_PX wide."""
+    """A function from a sha256 to the network's square, SIDE_PX wide."""
 
     def crop(sha256: str) -> Image.Image:
         with Image.open(io.BytesIO(shards.blob(sha256))) as image:

@@ -1,4 +1,4 @@
-"""The report as one HTML file: charts, tables and pictures inside, no script, nothing that is fetched."""
+"""The report as one HTML file: charts, tables and pictures are embedded; no script, no downloads."""
 
 import json
 from collections import Counter
@@ -21,12 +21,12 @@ from stages.reporting.results.svg import drawing
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 STYLE = Path(__file__).with_name("report.css")
 PARTS = ("train", "valid", "test")
-N_CONFUSED, N_REASONS, MOST_LISTED = 15, 12, 2000
+N_CONFUSED, N_REASONS, MAX_LISTED = 15, 12, 2000
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """`suggested` is None where the curve never falls."""
+    """`suggested` is None if the curve never falls."""
 
     curve: pd.DataFrame
     suggested: float | None
@@ -34,7 +34,7 @@ class RangeTest:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the page shows. Tables as the stages wrote them; `sizes` counts the rows of each part of the split."""
+    """The content of the page. Tables are as the stages wrote them; `sizes` counts rows of each part of the split."""
 
     predictions: Predictions
     metrics: dict[str, float]
@@ -48,7 +48,7 @@ class Facts:
     sizes: dict[str, int]
     rejected: pd.DataFrame
     duplicates: pd.DataFrame
-    doubles: list[dict[str, Any]]
+    duplicate_pairs: list[dict[str, Any]]
     receipts: list[dict[str, Any]]
     params: dict[str, Any]
     about: dict[str, Any]
@@ -93,7 +93,7 @@ def charts(facts: Facts) -> dict[str, list[Markup]]:
 
 
 def summary(facts: Facts) -> dict[str, Any]:
-    """The figures of the first sentence, with their 95 % intervals."""
+    """The numbers of the first sentence, with their 95 % intervals."""
     predictions, seed = facts.predictions, facts.params["seed"]
     n, n_right = len(predictions.actual), int(predictions.correct.sum())
     counts = pd.Series(predictions.actual).value_counts()
@@ -109,7 +109,7 @@ def summary(facts: Facts) -> dict[str, Any]:
 
 
 def class_counts(images: pd.DataFrame) -> pd.DataFrame:
-    """label, pictures: the most common first; without test."""
+    """label, pictures: the most common class first; without test."""
     counts = images.loc[images["part"] != "test", "label"].value_counts(sort=False).sort_index()
     return counts.sort_values(ascending=False, kind="stable").rename_axis("label").reset_index(name="pictures")
 
@@ -130,15 +130,15 @@ def render(facts: Facts) -> str:
         reasons=Counter(sorted(facts.rejected["reason"])).most_common(N_REASONS),
         n_reasons=facts.rejected["reason"].nunique(),
         name=Path(facts.params["ingest"]["path"]).name,
-        most_listed=MOST_LISTED,
+        most_listed=MAX_LISTED,
         most_classes=MOST_CLASSES,
         yaml_lines=list(flat(facts.params)),
-        style=Markup(STYLE.read_text(encoding="utf-8")),  # noqa: S704 (ours)
+        style=Markup(STYLE.read_text(encoding="utf-8")),  # noqa: S704 (our own file)
     )
 
 
 def flat(params: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, value as JSON) of every param; of an absolute path the last name alone."""
+    """(dotted key, value as JSON) of every param; of an absolute path only the last name."""
     for key, value in params.items():
         if isinstance(value, dict):
             yield from flat(value, f"{before}{key}.")

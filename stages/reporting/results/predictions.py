@@ -51,11 +51,11 @@ class Predictions:
 
     @cached_property
     def losses(self) -> Floats:
-        """The task's, of each picture: the mean is the log loss of metrics.json."""
+        """The task's loss of each picture: the mean is the log loss in metrics.json."""
         return self.task.losses(self.probabilities, self.actual)
 
     def random(self, correct: bool, n: int, seed: int) -> list[int]:
-        """n at random, in the table's order."""
+        """n random pictures, in the table's order."""
         rows = np.flatnonzero(self.correct == correct)
         rng = np.random.default_rng([seed, int(correct)])
         return sorted(rng.choice(rows, min(n, len(rows)), replace=False).tolist())
@@ -71,11 +71,11 @@ class Predictions:
         return first(np.arange(len(self.probabilities)), top[:, 1] - top[:, 0], n)
 
     def top_losses(self, n: int) -> list[int]:
-        """The highest losses, right or wrong."""
+        """The highest losses, of correct and incorrect predictions."""
         return first(np.arange(len(self.probabilities)), -self.losses, n)
 
 
 def first(rows: npt.NDArray[np.intp], key: Floats, n: int) -> list[int]:
     """n rows with the lowest key."""
-    found: list[int] = rows[np.argsort(key, kind="stable")[:n]].tolist()
-    return found
+    chosen: list[int] = rows[np.argsort(key, kind="stable")[:n]].tolist()
+    return chosen

@@ -1,4 +1,4 @@
-"""Figures of the report: intervals, scores of each class, the confusion matrix, calibration."""
+"""Numbers of the report: intervals, scores of each class, the confusion matrix, calibration."""
 
 import math
 from statistics import NormalDist
@@ -13,7 +13,7 @@ Z95 = NormalDist().inv_cdf(0.975)
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share of k in n (Wilson 1927): holds for small n and near 0 and 1 too."""
+    """95 % interval of the share k / n (Wilson 1927): valid for small n and near 0 and 1 too."""
     share, z2 = k / n, Z95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
@@ -29,14 +29,14 @@ def mean_interval(values: Floats, seed: int, n_draws: int = 1000) -> tuple[float
 
 
 def by_class(predictions: Predictions, n_train: dict[str, int]) -> pd.DataFrame:
-    """label, train, valid (counts), precision, recall, f1, log_loss; NaN where it is not defined.
+    """label, train, valid (counts), precision, recall, f1, log_loss; NaN if undefined.
 
-    The lowest recall stands first."""
+    The lowest recall comes first."""
     labels = list(range(len(predictions.classes)))
     precision, recall, f1, valid = precision_recall_fscore_support(
         predictions.actual, predictions.predicted, labels=labels, zero_division=np.nan
     )
-    mine = [predictions.losses[predictions.actual == label] for label in labels]
+    losses_by_class = [predictions.losses[predictions.actual == label] for label in labels]
     table = pd.DataFrame(
         {
             "label": predictions.classes,
@@ -45,7 +45,7 @@ def by_class(predictions: Predictions, n_train: dict[str, int]) -> pd.DataFrame:
             "precision": precision,
             "recall": recall,
             "f1": f1,
-            "log_loss": [losses.mean() if len(losses) else np.nan for losses in mine],
+            "log_loss": [losses.mean() if len(losses) else np.nan for losses in losses_by_class],
         }
     )
     return table.sort_values("recall", kind="stable", ignore_index=True)
@@ -56,8 +56,8 @@ def confused(predictions: Predictions, n: int) -> list[tuple[str, str, int, int]
     counts = confusion(predictions)
     totals = counts.sum(1)
     np.fill_diagonal(counts, 0)
-    places = np.argsort(-counts, axis=None, kind="stable")[:n]
-    pairs = [divmod(int(place), len(counts)) for place in places]
+    cells = np.argsort(-counts, axis=None, kind="stable")[:n]
+    pairs = [divmod(int(cell), len(counts)) for cell in cells]
     names = predictions.classes
     return [(names[a], names[b], int(counts[a, b]), int(totals[a])) for a, b in pairs if counts[a, b]]
 
@@ -70,7 +70,7 @@ def confusion(predictions: Predictions) -> np.ndarray:
 
 
 def calibration(predictions: Predictions, n_bins: int = 10) -> tuple[pd.DataFrame, float]:
-    """(a row a bin that is not empty: low, high, count, confidence, accuracy; expected calibration error).
+    """(one row per bin that is not empty: low, high, count, confidence, accuracy; expected calibration error).
 
     Bins of equal width over the probability of the predicted class (Guo et al. 2017, arXiv 1706.04599)."""
     bins = np.minimum((predictions.confidence * n_bins).astype(int), n_bins - 1)

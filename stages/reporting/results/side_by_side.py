@@ -1,4 +1,4 @@
-"""The results of several runs, read to be compared: folds, backbones."""
+"""Reads the results of several runs for comparison: folds, backbones."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class RunResult:
 
 
 def read_runs(folder: Path, names: Sequence[str]) -> list[RunResult]:
-    """The runs whose roots are `folder/<name>`, in that order. Raises StageError: fewer than two names."""
+    """The runs whose roots are `folder/<name>`, in that order. Raises StageError for fewer than two names."""
     if len(names) < 2:
         raise StageError(f"expected the names of two folders or more below {folder}, got {' '.join(names) or 'none'}")
     return [read_run(folder / name) for name in names]
@@ -44,11 +44,11 @@ def read_run(folder: Path) -> RunResult:
 
 
 def as_table(runs: Sequence[RunResult], first_column: str) -> pd.DataFrame:
-    """A row a run: its name, `n_valid`, the metrics."""
+    """One row per run: its name, `n_valid`, the metrics."""
     return pd.DataFrame([{first_column: run.name, "n_valid": len(run.valid)} | run.metrics for run in runs])
 
 
 def n_parameters(model: Path) -> int:
-    """Of a model file, without the running statistics of BatchNorms; no tensor is read."""
+    """Number of parameters in a model file, without running statistics of BatchNorms; reads no tensor."""
     with safe_open(model, "np") as file:
         return sum(prod(file.get_slice(key).get_shape()) for key in file.keys() if not key.endswith(STATISTICS))  # noqa: SIM118

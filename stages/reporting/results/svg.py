@@ -1,4 +1,4 @@
-"""A plot as SVG for a page: in the page's own ink, light or dark, text as text, same bytes for the same data."""
+"""A plot as SVG for a page: in the page's text colour, light or dark, with real text; same data, same bytes."""
 
 import io
 import re
@@ -27,7 +27,7 @@ STYLE = {
 
 
 class Drawing:
-    """`svg` is there when the block that yielded it has ended."""
+    """`svg` is set when the block of `drawing` ends."""
 
     svg: Markup
 
@@ -45,4 +45,4 @@ def drawing(width_inches: float = 4.6, height_inches: float = 3.0) -> Iterator[t
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r'<metadata>.*?</metadata>|<style type="text/css">.*?</style>', "", text, flags=re.DOTALL)
     head = re.sub(r' (width|height)="[^"]*"', "", text[: text.index(">")])
-    result.svg = Markup(head + ' role="img"' + text[text.index(">") :])  # noqa: S704 (matplotlib escapes what is data)
+    result.svg = Markup(head + ' role="img"' + text[text.index(">") :])  # noqa: S704 (matplotlib escapes data)

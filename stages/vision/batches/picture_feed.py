@@ -1,4 +1,4 @@
-"""Resized pictures as a feed, augmented afresh each epoch."""
+"""A feed of resized pictures with new augmentations in each epoch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from stages.vision.batches.transforms import TransformsParams, draw
 
 @dataclass(frozen=True)
 class PictureFeed:
-    """Pictures, freshly augmented each epoch: float (batch_size, 3, s, s); `targets` (n, ...) of all, on the CPU."""
+    """Pictures with new augmentations in each epoch: float (batch_size, 3, s, s). `targets` (n, ...) on the CPU."""
 
     pictures: Pictures
     targets: torch.Tensor

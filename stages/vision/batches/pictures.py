@@ -1,4 +1,4 @@
-"""Batches of resized pictures on the device, cut to squares by threads, on a GPU ahead of the network."""
+"""Batches of resized pictures on the device. Threads crop them to squares; for a GPU, ahead of the network."""
 
 import io
 import math
@@ -22,31 +22,31 @@ from stages.vision.batches.network_input import Pixels, cut_square, load_scaled
 from stages.vision.batches.preprocessing import Backbone
 from stages.vision.batches.transforms import Draws, light, sample
 
-AT_ONCE = 64  # pictures cut before the network goes on: at the end of them cores wait for the last one
-A_LOT = 4  # of them go to a thread together
+PICTURES_AHEAD = 64  # cropped before the network continues: at their end, cores wait for the last one
+LOT_SIZE = 4  # pictures that a thread gets together
 
 
 class Store(Protocol):
-    """Where the bytes of a resized picture lie: shards, or memory."""
+    """Source of the bytes of resized pictures: shards or memory."""
 
     def blob(self, sha256: str) -> bytes: ...
 
 
 class Patch(NamedTuple):
-    """Pixels about a drawn square, uint8 (h, w, c), at its scale, and the affine map (2, 2), (2,) from the output,
-    about its centre, to positions in them."""
+    """Pixels around an augmented square, uint8 (h, w, c), at its scale, and the affine map (2, 2), (2,) from the
+    output, relative to its centre, to positions in the pixels."""
 
     pixels: torch.Tensor
     linear: npt.NDArray[np.float64]
     centre: npt.NDArray[np.float64]
 
     def theta(self, size_px: int, side: int) -> npt.NDArray[np.float32]:
-        """float32 (2, 3): the map as `affine_grid` wants it, the pixels in the upper left of `side` x `side`."""
+        """float32 (2, 3): the map in the form of `affine_grid`, the pixels in the upper left of `side` x `side`."""
         return np.column_stack([self.linear * size_px / side, 2 * self.centre / side - 1]).astype(np.float32)
 
 
 def canvas_px(size_px: int, max_angle: float) -> int:
-    """Side of the canvas that holds every patch: the same for every batch, for a picture's last bits depend on it."""
+    """Side of the canvas that holds every patch: the same for every batch, as a picture's last bits depend on it."""
     return math.ceil(size_px * tilt(min(max_angle, math.pi / 4))) + 5  # a patch is wider by 2 and a few roundings
 
 
@@ -71,21 +71,21 @@ class Pictures:
     def batches(self, order: Order | None = None, draws: Draws | None = None) -> Iterator[Batch]:
         """All pictures in `order` (default: as listed), augmented by `draws` (row i belongs to picture i) or plain."""
         rows = np.arange(len(self)) if order is None else order
-        many = max(1, AT_ONCE // self.batch_size) * self.batch_size
+        n_cut = max(1, PICTURES_AHEAD // self.batch_size) * self.batch_size
         ahead: deque[tuple[Order, Iterator[Any]]] = deque()
         cut = self.cut if draws is None else partial(self.cut_drawn, draws=draws)
-        # On the CPU the network wants the same cores: threads beside it cost a sixth of its speed, and win nothing.
+        # On the CPU the network uses the same cores: parallel threads cost a sixth of its speed and gain nothing.
         n_ahead = 0 if self.compute.device.type == "cpu" else 1
         with threads() as pool:
-            for some in [*(rows[start : start + many] for start in range(0, len(rows), many)), *[None] * n_ahead]:
-                if some is not None:
-                    ahead.append((some, map_lots(pool, cut, some.tolist(), A_LOT)))
-                if len(ahead) > n_ahead or (some is None and ahead):
+            for part in [*(rows[start : start + n_cut] for start in range(0, len(rows), n_cut)), *[None] * n_ahead]:
+                if part is not None:
+                    ahead.append((part, map_lots(pool, cut, part.tolist(), LOT_SIZE)))
+                if len(ahead) > n_ahead or (part is None and ahead):
                     ready, results = ahead.popleft()
                     done = list(results)
                     for start in range(0, len(ready), self.batch_size):
-                        part = slice(start, start + self.batch_size)
-                        yield self._batch(ready[part], done[part], draws)
+                        batch = slice(start, start + self.batch_size)
+                        yield self._batch(ready[batch], done[batch], draws)
 
     def cut(self, row: int) -> torch.Tensor:
         """uint8 (s, s, 3): the plain square of one picture, in whole pixels, with the weights' own interpolation."""
@@ -93,7 +93,7 @@ class Pictures:
         return self._resized(pixels, self.size_px, self.size_px).expand(-1, -1, 3)
 
     def cut_drawn(self, row: int, draws: Draws) -> Patch:
-        """What `sample` needs of one picture: the drawn square's surroundings, at its scale."""
+        """The input of `sample` for one picture: the augmented square's surroundings, at its scale."""
         zoom, x, y, angle, flip, turns = (
             float(column[row])
             for column in (draws.zoom, draws.place_x, draws.place_y, draws.angle, draws.flip, draws.quarter_turns)
@@ -113,14 +113,14 @@ class Pictures:
             )
             pixels = np.atleast_3d(np.array(image.crop((across.first, down.first, across.last, down.last))))
         resized = self._resized(pixels, down.n, across.n)
-        rows, columns = (torch.from_numpy(one.pixels()) for one in (down, across))
+        rows, columns = (torch.from_numpy(axis.pixels()) for axis in (down, across))
         patch = resized.index_select(0, rows).index_select(1, columns)
         linear = drawn.linear() * (scales * (across.rate, down.rate))[:, None]
-        return Patch(patch, linear, np.array([across.place(centre[0]), down.place(centre[1])]))
+        return Patch(patch, linear, np.array([across.position(centre[0]), down.position(centre[1])]))
 
     def _resized(self, pixels: Pixels, height: int, width: int) -> torch.Tensor:
-        """uint8 (height, width, c). The same bytes as `network_input.resample`, with AVX2 60 times as fast."""
-        planes = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # one of a grey picture
+        """uint8 (height, width, c). The same bytes as `network_input.resample`, 60 times as fast with AVX2."""
+        planes = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # grey pictures have one
         cut = F.interpolate(planes, (height, width), mode=self.about.interpolation, antialias=True)[0]
         return cut.permute(1, 2, 0)
 
@@ -132,9 +132,9 @@ class Pictures:
         side = canvas_px(self.size_px, float(draws.max_angle[0]))
         canvas = torch.zeros(self.batch_size, 3, side, side, dtype=torch.uint8)
         padded = [*patches, *[patches[-1]] * padding]
-        for place, patch in enumerate(padded):
+        for number, patch in enumerate(padded):
             height, width, _ = patch.pixels.shape
-            canvas[place, :, :height, :width] = patch.pixels.permute(2, 0, 1)
+            canvas[number, :, :height, :width] = patch.pixels.permute(2, 0, 1)
         theta = torch.from_numpy(np.stack([patch.theta(self.size_px, side) for patch in padded]))
         images = sample(self.compute.send(canvas).float(), self.compute.send(theta), self.size_px)
         return light(images.div_(255), draws)

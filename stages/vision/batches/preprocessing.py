@@ -1,4 +1,4 @@
-"""How the network wants its pictures: decided once, and carried in every model file."""
+"""The network's preprocessing: decided once, and stored in every model file."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -10,15 +10,15 @@ from stages.runtime.params import PositiveRate, Section, SizePx
 
 
 class ResizeParams(Section):
-    """The section `resize` of params.yaml: what the network sees has gone through it, also at prediction."""
+    """The section `resize` of params.yaml: applied to every picture before the network, also at prediction."""
 
     size_px: SizePx
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
 
 
 class Resizing(ResizeParams):
-    """What a model file holds of it: with `depth`, the stored values that become black and white in a picture of more
-    than 8 bits. None, and then not written: 0 and the largest that its file can hold."""
+    """Stored in a model file. `depth`: the values that become black and white in pictures of more than 8 bits.
+    None, which is not written, means 0 and the largest possible value of the file."""
 
     depth: tuple[int, int] | None = None
 
@@ -28,13 +28,13 @@ class Resizing(ResizeParams):
 
 
 def resizing(params: ResizeParams) -> Resizing:
-    """The section with what ingest has decided for all pictures of the set. Raises OSError."""
+    """The section and the depth that ingest chose for the data set. Raises OSError."""
     depth = json.loads((stage_folder("ingest") / "depth.json").read_text(encoding="utf-8"))["depth"]
     return Resizing(**params.model_dump(), depth=tuple(depth) if depth else None)
 
 
 class Backbone(Section):
-    """What `data/backbone/backbone.json` holds. `mean` and `std` are for RGB in 0..1."""
+    """The content of `data/backbone/backbone.json`. `mean` and `std` are for RGB in 0..1."""
 
     name: str
     sha256: str

@@ -1,8 +1,8 @@
 """Augmentation: fast.ai 0.7's three sets, drawn per picture from a seed, applied to a whole batch on the device.
 
-The draws are numbers of NumPy's, so they do not depend on the device, the batch or the order of the pictures.
-torchvision's transforms draw once a batch or run once a picture; one affine grid for the batch is what costs nothing.
-What a draw means for the pixels is `geometry`.
+NumPy draws the random numbers, so they do not depend on the device, the batch or the order of the pictures.
+torchvision's transforms draw once per batch or run once per picture; one affine grid per batch costs almost nothing.
+`geometry` maps the draws to pixels.
 """
 
 from collections.abc import Sequence
@@ -27,17 +27,17 @@ class TransformsParams(Section):
 
 
 class Draws(NamedTuple):
-    """One row a picture, float32 (n,)."""
+    """One row per picture, float32 (n,)."""
 
     zoom: Floats  # 1 to max_zoom
-    place_x: Floats  # 0 (left) to 1 (right): where the square is cut out
+    place_x: Floats  # position of the square, 0 (left) to 1 (right)
     place_y: Floats
     angle: Floats  # radians
     flip: Floats  # 1 or -1: mirrored
     quarter_turns: Floats  # 0 to 3
     brightness: Floats
     contrast: Floats
-    max_angle: Floats  # radians: what `angle` could have been at most; the same for all pictures of a run
+    max_angle: Floats  # radians: the limit of `angle`, equal for all pictures of a run
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Draws":
         return Draws(*(column[rows] for column in self))
@@ -49,13 +49,13 @@ def draw(params: TransformsParams, n: int, key: list[int]) -> Draws | None:
 
 
 def draw_each(params: TransformsParams, sha256s: Sequence[str], key: list[int]) -> Draws | None:
-    """Draw for each picture from the key and its own content: the others, and its place among them, do not matter."""
+    """Draw for each picture from the key and its own content: other pictures and the order do not matter."""
     each = [np.random.default_rng([*key, int(sha, 16)]).random(9, dtype=np.float32) for sha in sha256s]
     return _drawn(params, np.reshape(each, (-1, 9)))
 
 
 def _drawn(params: TransformsParams, u: Floats) -> Draws | None:
-    """From uniform numbers, float32 (n, 9).
+    """Augmentations from uniform numbers, float32 (n, 9).
 
     Rates as in 0.7: rotation in 3 of 4 pictures (RandomRotate p=0.75), the others always; a mirror in half of them.
     """
@@ -79,10 +79,10 @@ def _drawn(params: TransformsParams, u: Floats) -> Draws | None:
 
 
 def sample(canvas: torch.Tensor, theta: torch.Tensor, size_px: int) -> torch.Tensor:
-    """Turn and mirror a batch, bilinear: float (n, 3, k, k) to (n, 3, size_px, size_px).
+    """Rotate and mirror a batch, bilinear: float (n, 3, k, k) to (n, 3, size_px, size_px).
 
     `theta` (n, 2, 3): the affine map of each, from the output to the canvas, both -1 to 1 from edge to edge. The grid
-    is made by sums: by a matrix product, as in `affine_grid`, it takes as long as the sampling itself.
+    is computed by sums: the matrix product of `affine_grid` takes as long as the sampling itself.
     """
     middles = (torch.arange(size_px, device=theta.device) + 0.5) * (2 / size_px) - 1
     to_right, down, start = theta.view(-1, 2, 3, 1, 1).unbind(2)
@@ -93,8 +93,8 @@ def sample(canvas: torch.Tensor, theta: torch.Tensor, size_px: int) -> torch.Ten
 def light(images: torch.Tensor, draws: Draws) -> torch.Tensor:
     """Lighting as 0.7: contrast about the picture's own mean, then brightness, clipped: float (n, 3, s, s) in 0..1.
 
-    Every picture goes through it, also one that is drawn to stay as it is: what becomes of a picture must not depend on
-    the others in its batch.
+    It is applied to every picture, even if nothing changes: a picture's result must not depend on the others in its
+    batch.
     """
     values = np.stack([draws.brightness, draws.contrast], axis=1).astype(np.float32)
     brightness, contrast = torch.from_numpy(values).to(images.device).view(-1, 2, 1, 1, 1).unbind(1)

@@ -1,7 +1,7 @@
-"""Pictures of more than 8 bits: which of their values become black and white, one decision for all of a set.
+"""Pictures of more than 8 bits: which values become black and white, decided once for a whole data set.
 
-X-ray detectors, microscopes and thermal cameras store 10 to 14 bits in files of 16, of which a plain conversion would
-leave 4 to 64 grey levels.
+X-ray detectors, microscopes and thermal cameras store 10 to 14 bits in files of 16, where a plain
+conversion would leave 4 to 64 grey levels.
 """
 
 import functools
@@ -18,19 +18,19 @@ from PIL.ImageFile import ImageFile
 
 from stages.vision.files import metadata
 
-Window = tuple[int, int]  # the stored values that become black and white; in between evenly, beyond cut off
+Window = tuple[int, int]  # the stored values that become black and white; linear in between, clipped beyond
 Depth = Literal["full", "used"] | int | Window  # ingest.depth
 VALUES = 1 << 16
-STEPS = 16  # a range is widened to a multiple of so many steps of its power of two: a new picture seldom changes it
+STEPS = 16  # ranges are rounded to this many steps of a power of two, so that a new picture seldom changes them
 FEW_LEVELS = 64
-STRIP = 1 << 20  # pixels that are looked at together
+STRIP = 1 << 20  # pixels that are processed together
 SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 GREY_AND_ALPHA = "LA;16B"  # of PNG
 COLOURS = re.compile(r"(RGB[AX]?;16)([BLN])")
 
 
 class Range(NamedTuple):
-    """The stored values of a picture: all of them, and without the darkest and the brightest 0.1 % of the pixels."""
+    """The range of a picture's stored values, and without the darkest and brightest 0.1 % of pixels."""
 
     low: int
     high: int
@@ -39,69 +39,69 @@ class Range(NamedTuple):
 
 
 def window_of(depth: Depth, ranges: Sequence[Range]) -> Window | None:
-    """What `ingest.depth` means for a set; None: as each file says, with all bits that it has."""
+    """The window that `ingest.depth` selects for a data set; None: the full range of each file."""
     if depth == "full" or not ranges:
         return None
     if depth == "used":
-        return widened(min(one.low for one in ranges), max(one.high for one in ranges))
+        return widened(min(r.low for r in ranges), max(r.high for r in ranges))
     return (0, (1 << depth) - 1) if isinstance(depth, int) else depth
 
 
 def widened(low: int, high: int) -> Window:
-    """The range on coarse steps, so that it takes 255 levels at least where the values do."""
+    """The range rounded outwards to coarse steps."""
     step = max(1, (1 << (high - low).bit_length()) // STEPS)
     return low // step * step, min(VALUES, (high // step + 1) * step) - 1
 
 
 def remarks(depth: Depth, window: Window | None, ranges: Sequence[Range]) -> list[str]:
-    """What to say of a set: how its values become grey levels, and what is lost by that."""
+    """Remarks on a data set: how values become grey levels, and what is lost."""
     if not ranges:
         return []
-    low, high = min(one.low for one in ranges), max(one.high for one in ranges)
+    low, high = min(r.low for r in ranges), max(r.high for r in ranges)
     how = f"{window[0]:,} is black and {window[1]:,} white" if window else "all bits of the file count"
     shown = list(depth) if isinstance(depth, tuple) else depth
-    said = [
+    lines = [
         f"{len(ranges):,} pictures have more than 8 bits, with values from {low:,} to {high:,}; "
         f"ingest.depth is {shown}: {how}"
     ]
     if window and (low < window[0] or high > window[1]):
-        beyond = sum(one.low < window[0] or one.high > window[1] for one in ranges)
-        said.append(
+        beyond = sum(r.low < window[0] or r.high > window[1] for r in ranges)
+        lines.append(
             f"WARNING: values of {beyond:,} of them lie beyond that and are cut off: ingest.depth: used keeps all"
         )
     kept = median(levels(one, window) for one in ranges)
-    if kept < FEW_LEVELS and kept < median(one.bright - one.dark + 1 for one in ranges) / 2:
-        dark, bright = min(one.dark for one in ranges), max(one.bright for one in ranges)
+    if kept < FEW_LEVELS and kept < median(r.bright - r.dark + 1 for r in ranges) / 2:
+        dark, bright = min(r.dark for r in ranges), max(r.bright for r in ranges)
         used, close = (
             widened(low, high),
-            widened(int(median(one.dark for one in ranges)), int(median(one.bright for one in ranges))),
+            widened(int(median(r.dark for r in ranges)), int(median(r.bright for r in ranges))),
         )
         better = median(levels(one, used) for one in ranges)
         advice = "used" if better >= 2 * kept else str(list(close))
-        said.append(
+        lines.append(
             f"WARNING: half of them keep {kept:.0f} of 256 grey levels or fewer: most of their values lie between "
             f"{dark:,} and {bright:,}. Set ingest.depth to {advice}"
         )
-    return said
+    return lines
 
 
-def levels(one: Range, window: Window | None) -> int:
+def levels(values: Range, window: Window | None) -> int:
     """Grey levels between a picture's dark and bright values."""
     lut = table(window or (0, VALUES - 1))
-    return int(lut[one.bright]) - int(lut[one.dark]) + 1
+    return int(lut[values.bright]) - int(lut[values.dark]) + 1
 
 
 @functools.lru_cache(maxsize=64)
 def table(window: Window) -> npt.NDArray[np.uint8]:
-    """(65536,): the grey of each stored value."""
+    """(65536,): the grey level of each stored value."""
     low, high = window
     greys = (np.arange(VALUES) - low) * 256 // (high + 1 - low)
     return greys.clip(0, 255).astype(np.uint8)
 
 
 def grey(image: Image.Image, window: Window | None) -> tuple[Image.Image, Range | None]:
-    """A picture of mode I with values below 65,536 as one of mode L; with no window in its own range, which is given
-    back."""
+    """Converts a picture of mode I with values below 65,536 to mode L; without a window by its own range, which is
+    returned."""
     values = None
     if window is None:
         counts = np.zeros(VALUES, np.int64)
@@ -113,8 +113,8 @@ def grey(image: Image.Image, window: Window | None) -> tuple[Image.Image, Range 
 
 
 def colour(high: Image.Image, low: Image.Image, window: Window | None) -> Range | None:
-    """Replaces the upper bytes `high` of a picture in colour by its 8 bits; `low` holds the lower bytes. Alpha stays.
-    With no window in its own range, which is given back."""
+    """Converts a colour picture in place to 8 bits, from its upper bytes `high` and lower bytes `low`. Alpha stays.
+    Without a window by its own range, which is returned."""
     values = None
     if window is None:
         counts = np.zeros(VALUES, np.int64)
@@ -145,7 +145,7 @@ def strips(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
 
 
 def range_of(counts: npt.NDArray[np.int64]) -> Range:
-    """Of how often each value occurs."""
+    """The range of values, from the count of each value."""
     places = np.flatnonzero(counts)
     below = np.cumsum(counts)
     dark, bright = np.searchsorted(below, [below[-1] * 0.001, below[-1] * 0.999], side="right").clip(max=places[-1])
@@ -153,14 +153,14 @@ def range_of(counts: npt.NDArray[np.int64]) -> Range:
 
 
 class Tiles(NamedTuple):
-    """What to set as the `tile` of an opened file, so that Pillow reads the upper or the lower bytes of its colours."""
+    """Values for the `tile` of an opened file with which Pillow reads the upper or the lower bytes of its colours."""
 
     upper: list[Any]
     lower: list[Any]
 
 
 def tiles_of(image: ImageFile) -> Tiles | None:
-    """None where an opened file has no colours of 16 bits."""
+    """The tiles of an opened file; None if it has no colours of 16 bits."""
     tiles = Tiles([], [])
     for tile in image.tile:
         rawmode, *others = (tile.args,) if isinstance(tile.args, str) else tile.args or ("",)
@@ -179,16 +179,16 @@ def tiles_of(image: ImageFile) -> Tiles | None:
 
 
 def low_bytes(image: ImageFile, tiles: Tiles) -> Image.Image:
-    """The lower bytes of an opened file, in the bands in which Pillow gives the upper ones."""
+    """The lower bytes of an opened file, in the same bands as Pillow's upper bytes."""
     image.tile = tiles.lower
     image.load()
-    if tiles.upper[0].args == GREY_AND_ALPHA:  # its four bytes came as red, green, blue and alpha
+    if tiles.upper[0].args == GREY_AND_ALPHA:  # Pillow read its four bytes as red, green, blue and alpha
         return Image.merge("RGBA", [image.getchannel(1)] * 4)
     return image
 
 
 def white_of(image: ImageFile) -> int:
-    """The largest value that an opened file says it can hold: 12 bits in TIFF, any number in PPM, else 16 bits."""
+    """The largest possible value of an opened file: 12 bits in TIFF, as declared in PPM, else 16 bits."""
     if image.format == "PPM" and image.tile and isinstance(image.tile[0].args, tuple):
         most = image.tile[0].args[-1]
         return most if isinstance(most, int) and image.tile[0].codec_name != "raw" else VALUES - 1
@@ -196,9 +196,9 @@ def white_of(image: ImageFile) -> int:
 
 
 def black_is_zero(data: bytes) -> bytes | None:
-    """A TIFF file in which 0 means white and which Pillow would not turn round, marked as if 0 meant black; else None.
+    """A TIFF file in which 0 means white and which Pillow would not invert, marked as if 0 meant black; else None.
 
-    Pillow does it for 1 to 8 bits, reads 16 as a negative, and knows no others."""
+    Pillow inverts 1 to 8 bits, reads 16 bits as a negative, and does not support others."""
     if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return None
     changed: Any = metadata.changed_tiff(data, 262, 0, 1)

@@ -1,4 +1,4 @@
-"""Opening pictures: upright, RGB, whole, and never larger than a limit that is checked before memory is taken."""
+"""Opens pictures: upright, RGB, fully decoded, and within a size limit that is checked before memory is allocated."""
 
 import hashlib
 import io
@@ -14,13 +14,13 @@ from stages.vision.files import bit_depth, metadata
 from stages.vision.files.bit_depth import Range, Window
 
 warnings.simplefilter("error", Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; they name no file, and what is bad is rejected
+warnings.filterwarnings("ignore", module=r"PIL\.")  # on odd metadata: they name no file, and bad files are rejected
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-# What people keep pictures in. Pillow opens more, EPS among it, for which it starts Ghostscript. Those that it knows
-# without loading all of its plugins stand first; JPEG stands for MPO too.
+# The accepted formats. Pillow opens more, such as EPS, for which it starts Ghostscript. Formats that it knows without
+# loading all of its plugins come first; JPEG includes MPO.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF")
-MAX_RATIO = 100  # its resized form must not be longer than JPEG's 65,500 pixels
+MAX_RATIO = 100  # a resized picture must not be longer than JPEG's limit of 65,500 pixels
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -34,11 +34,11 @@ class BadPictureError(Exception):
 
 
 class UnreadableError(BadPictureError):
-    """Pillow cannot read it: perhaps it can without the metadata."""
+    """Pillow cannot read the file: perhaps it can without the metadata."""
 
 
 class Facts(NamedTuple):
-    """What a picture file is: upright size in pixels, and what its bytes say."""
+    """Facts on a picture file: upright size in pixels, and properties of the file."""
 
     sha256: str
     width: int
@@ -49,8 +49,8 @@ class Facts(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """A picture that was read whole. `image`: L or RGB, of more than 8 bits in its own range, whatever that of others
-    is; `values`: that range, None for 8 bits; `unreadable`: names of the metadata that could not be read."""
+    """A fully decoded picture. `image`: L or RGB; one of more than 8 bits is scaled to its own range. `values`: that
+    range, None for 8 bits; `unreadable`: names of the metadata that could not be read."""
 
     facts: Facts
     image: Image.Image
@@ -59,8 +59,8 @@ class Examined(NamedTuple):
 
 
 class _Loaded(NamedTuple):
-    """A file that was decoded. `format` and `mode` as it was stored; `orientation` is what its EXIF says, None where
-    that cannot be read, `turn` what is left of it: Pillow turns TIFF itself. `low`, `white`: see bit_depth."""
+    """A decoded file. `format` and `mode` are as stored; `orientation` is that of EXIF, None if unreadable; `turn` is
+    what remains to be applied: Pillow turns TIFF itself. `low`, `white`: see bit_depth."""
 
     image: Image.Image
     low: Image.Image | None
@@ -74,14 +74,14 @@ class _Loaded(NamedTuple):
 def _open(data: bytes, max_pixels: int) -> ImageFile:
     if not data:
         raise BadPictureError("empty file")
-    Image.MAX_IMAGE_PIXELS = None  # our own limit, below, is checked on the header
+    Image.MAX_IMAGE_PIXELS = None  # replaced by our own limit below, which is checked on the header
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise UnreadableError(f"not a picture in {', '.join(FORMATS)}") from None
     except MemoryError:
         raise
-    except Exception as error:  # struct.error, KeyError and others of broken headers
+    except Exception as error:  # broken headers raise struct.error, KeyError and others
         raise UnreadableError(f"unreadable header: {error}") from None
     if image.width * image.height > max_pixels:
         raise BadPictureError(f"{image.width} x {image.height} pixels, more than ingest.max_megapixels allows")
@@ -91,14 +91,14 @@ def _open(data: bytes, max_pixels: int) -> ImageFile:
 
 
 def _orientation(image: Image.Image) -> int | None:
-    """EXIF's 1 to 8; 1 where it says something else, None where EXIF cannot be read."""
+    """EXIF's orientation, 1 to 8; 1 for other values, None if EXIF cannot be read."""
     try:
-        said = image.getexif().get(ORIENTATION, 1)
+        orientation = image.getexif().get(ORIENTATION, 1)
     except MemoryError:
         raise
-    except Exception:  # SyntaxError, struct.error and others of Pillow
+    except Exception:  # Pillow raises SyntaxError, struct.error and others
         return None
-    return said if isinstance(said, int) and 1 <= said <= 8 else 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def _load(data: bytes, max_pixels: int, draft_px: int | None, with_low_bytes: bool) -> _Loaded:
@@ -114,17 +114,17 @@ def _load(data: bytes, max_pixels: int, draft_px: int | None, with_low_bytes: bo
 
 
 def _eight_bits(loaded: _Loaded, window: Window | None, measure: bool) -> tuple[Image.Image, Range | None]:
-    """In 8 bits a value; with `measure` a picture of more in its own range, which is given back."""
+    """The picture in 8 bits per value; with `measure`, one of more is scaled to its own range, which is returned."""
     image, values = loaded.image, None
     if image.mode == "F":
-        raise BadPictureError("pixels with a fraction: nobody says what is white; save it with 8 or 16 bits")
+        raise BadPictureError("floating-point pixels: which value is white is unknown; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        given, image = image, image.convert("I")  # of big-endian ones Pillow gives no extrema
+        given, image = image, image.convert("I")  # Pillow gives no extrema of big-endian pixels
         given.close()
         low, high = cast("tuple[int, int]", image.getextrema())
         if low < 0 or high > 65535:
             raise BadPictureError(f"pixels from {low} to {high}: more than 16 bits; save it with 8 or 16")
-        if loaded.format == "PPM":  # which Pillow stretches to 16 bits
+        if loaded.format == "PPM":  # Pillow stretches PPM to 16 bits
             share = loaded.white / 65535
             image = image.point(lambda value: value * share + 0.5)
         return bit_depth.grey(image, None if measure else window or (0, loaded.white))
@@ -135,7 +135,7 @@ def _eight_bits(loaded: _Loaded, window: Window | None, measure: bool) -> tuple[
 
 
 def _inverted(image: Image.Image) -> Image.Image:
-    """Grey, with alpha or without."""
+    """Inverts a grey picture, with or without alpha."""
     if image.mode == "LA":
         return Image.merge("LA", (ImageChops.invert(image.getchannel("L")), image.getchannel("A")))
     return ImageChops.invert(image.convert("L"))
@@ -144,9 +144,9 @@ def _inverted(image: Image.Image) -> Image.Image:
 def _upright(
     loaded: _Loaded, white_is_zero: bool, window: Window | None, measure: bool
 ) -> tuple[Image.Image, Range | None]:
-    """RGB, or grey where it is: alpha is laid on white.
+    """The upright picture, RGB or grey, with transparency replaced by white.
 
-    Spoils `loaded`. At 10 bytes a pixel at most: what is no longer needed goes before the next is made.
+    `loaded` cannot be used afterwards. Takes at most 10 bytes per pixel: frees each image before it makes another.
     """
     image, values = _eight_bits(loaded, window, measure)
     if white_is_zero:
@@ -155,7 +155,7 @@ def _upright(
         given, image = image, image.transpose(TURNS[loaded.turn])
         given.close()
     if loaded.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
-        image = ImageChops.invert(image)  # Pillow takes all for Adobe's, which stores ink so
+        image = ImageChops.invert(image)  # Pillow treats all CMYK as Adobe's, which is inverted
     if image.has_transparency_data:
         if image.mode not in ("LA", "RGBA"):
             given, image = image, image.convert("RGBA")
@@ -170,21 +170,21 @@ def _upright(
 def _read(
     data: bytes, max_pixels: int, draft_px: int | None, window: Window | None, measure: bool
 ) -> tuple[_Loaded, Image.Image, Range | None]:
-    """What was decoded, and `_upright` of it. Raises BadPictureError, MemoryError."""
-    turned_round = bit_depth.black_is_zero(data)
+    """The decoded file, and its `_upright` picture. Raises BadPictureError, MemoryError."""
+    inverted_tiff = bit_depth.black_is_zero(data)
     try:
-        loaded = _load(turned_round or data, max_pixels, draft_px, measure or window is not None)
-        return loaded, *_upright(loaded, turned_round is not None, window, measure)
+        loaded = _load(inverted_tiff or data, max_pixels, draft_px, measure or window is not None)
+        return loaded, *_upright(loaded, inverted_tiff is not None, window, measure)
     except (BadPictureError, MemoryError):
         raise
-    except Exception as error:  # Pillow lets struct.error, KeyError and others of broken files through
+    except Exception as error:  # Pillow raises struct.error, KeyError and others for broken files
         raise UnreadableError(f"cannot be decoded: {error}") from None
 
 
 def _read_with_less(
     data: bytes, max_pixels: int, draft_px: int | None, window: Window | None, measure: bool
 ) -> tuple[_Loaded, Image.Image, Range | None, bool]:
-    """As `_read`, and whether that took a version of the file with less metadata."""
+    """As `_read`, and whether it needed a version of the file with less metadata."""
     try:
         return *_read(metadata.intact(data), max_pixels, draft_px, window, measure), False
     except UnreadableError as error:
@@ -195,21 +195,21 @@ def _read_with_less(
 
 
 def decode(data: bytes, max_pixels: int, draft_px: int | None = None, window: Window | None = None) -> Image.Image:
-    """A picture file's bytes, upright: RGB, or L where it is grey, which is a third of the work for who resizes it.
+    """The upright picture of a file's bytes: RGB, or L if it is grey, which makes resizing three times as fast.
 
     `draft_px` lets the JPEG decoder skip detail beyond a shorter side of that many pixels. `window`: the values that
-    become black and white where there are more than 8 bits; None: 0 and the largest that the file can hold.
-    Metadata that cannot be read are overlooked.
+    become black and white in pictures of more than 8 bits; None: 0 and the largest possible in the file.
+    Unreadable metadata is ignored.
 
     Raises:
-        BadPictureError: empty, no picture, cut off, or more than `max_pixels` pixels.
-        MemoryError: which is not the picture's fault, and must not be remembered of it.
+        BadPictureError: if the file is empty, no picture, truncated, or has more than `max_pixels` pixels.
+        MemoryError: not caused by the picture, so callers must not store it as the picture's result.
     """
     return _read_with_less(data, max_pixels, draft_px, window, measure=False)[1]
 
 
 def examine(data: bytes, max_pixels: int) -> Examined:
-    """Decode once, whole. Raises BadPictureError, MemoryError."""
+    """Decodes the whole picture once. Raises BadPictureError, MemoryError."""
     loaded, image, values, with_less = _read_with_less(data, max_pixels, None, None, measure=True)
     unreadable = metadata.unreadable(data)
     if not unreadable and (with_less or loaded.orientation is None):

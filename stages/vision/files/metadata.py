@@ -1,7 +1,7 @@
-"""What a picture file holds beside its pixels: which of it cannot be read, and the same file without it.
+"""Finds the unreadable metadata of a picture file, and makes copies of the file without it.
 
-No picture is lost for its metadata: `versions` gives the file again with less and less of it, until Pillow takes one.
-The pixels' bytes are never touched, nor what tells how to read them (palettes, transparency, Adobe's mark).
+No picture is rejected for its metadata: `versions` yields the file with less and less of it, until Pillow can read one.
+The bytes of pixels never change, nor those needed to decode them (palettes, transparency, Adobe's marker).
 """
 
 import re
@@ -27,16 +27,16 @@ TIFF_PIXELS = {
     336, *range(338, 342), 347, *range(512, 522), *range(529, 533),
 }  # fmt: skip
 TIFF_NAMES = {700: "XMP", 34665: "EXIF", 34675: "ICC profile", 34853: "EXIF", 40965: "EXIF"}
-LARGEST = 1 << 20  # decompressed: what Pillow takes
+LARGEST = 1 << 20  # decompressed bytes: Pillow's limit
 PNG_CHUNK = re.compile(rb"PLTE|tRNS|IDAT|IEND|[a-z][A-Za-z]{3}")
 JPEG_SEGMENT = re.compile(rb"\xff[\xc0-\xc4\xdb\xdd\xe0-\xef\xfe]")
 WEBP_CHUNK = re.compile(rb"VP8[ L]|ALPH|ANIM|EXIF|XMP ")
-MOST_STARTS = 200  # places in a file that are tried where a length is wrong
+MAX_STARTS = 200  # positions that are tried after a wrong length
 
 
 class Part(NamedTuple):
-    """A stretch of the file that holds metadata: bytes `start` to `end`, and whether it can be read. `intact`: its
-    checksum, where the format has any, is right."""
+    """A part of the file with metadata: bytes `start` to `end`, and whether they can be read. `intact`: the checksum,
+    if the format has one, is correct."""
 
     name: str
     start: int
@@ -46,26 +46,26 @@ class Part(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A file format: where its metadata lie, and the file without some of them."""
+    """Functions of a file format: list the parts with metadata, and remove some of them."""
 
     parts: Callable[[bytes], list[Part]]
     without: Callable[[bytes, Sequence[Part]], bytes]
 
 
 def unreadable(data: bytes) -> list[str]:
-    """The names of those metadata of a picture file that cannot be read, each once: "EXIF", "ICC profile", ..."""
+    """The distinct names of the unreadable metadata of a picture file: "EXIF", "ICC profile", ..."""
     return list(dict.fromkeys(part.name for part in _parts(data) if not part.readable))
 
 
 def intact(data: bytes) -> bytes:
-    """The file without metadata whose checksum is wrong, of which nothing can be believed."""
+    """The file without metadata whose checksum is wrong: its content cannot be trusted."""
     kind = _kind(data)
     drop = [part for part in _parts(data) if not part.intact] if data.startswith(PNG) else []
     return kind.without(data, drop) if kind and drop else data
 
 
 def versions(data: bytes) -> Iterator[bytes]:
-    """The file without what cannot be read; without all but EXIF and XMP, which say what is up; without all."""
+    """The file without unreadable metadata; with only EXIF and XMP, which hold the orientation; without any."""
     kind, parts = _kind(data), _parts(data)
     seen = {0}
     for drop in (
@@ -98,7 +98,7 @@ def _parts(data: bytes) -> list[Part]:
     kind = _kind(data)
     try:
         return kind.parts(data) if kind else []
-    except (struct.error, IndexError):  # it ends where more is announced
+    except (struct.error, IndexError):  # the file ends early
         return []
 
 
@@ -108,7 +108,7 @@ def _cut(data: bytes, parts: Sequence[Part]) -> bytes:
 
 
 def exif_is_readable(exif: bytes) -> bool:
-    """Whether a block of EXIF has a TIFF header and a first directory whose values lie in it."""
+    """Whether an EXIF block has a TIFF header and a first directory whose values lie within the block."""
     exif = re.sub(rb"^(Exif\0\0)+", b"", exif)
     if exif[:4] not in (b"II*\0", b"MM\0*"):
         return False
@@ -130,7 +130,7 @@ def _png(data: bytes) -> list[Part]:
         end = at + 12 + length
         if name not in PNG_PIXELS:
             right = _png_checksum(data, at)
-            if not right and not data[end + 4 : end + 8].isalpha():  # nor is its length
+            if not right and not data[end + 4 : end + 8].isalpha():  # the length is wrong too
                 end = _next_png_chunk(data, at + 8)
             known = "XMP" if data.startswith(XMP_KEY, at + 8) else PNG_NAMES.get(name, "other")
             readable = right and _png_is_readable(name, data[at + 8 : end - 4])
@@ -148,7 +148,7 @@ def _png_checksum(data: bytes, at: int) -> bool:
 def _next_png_chunk(data: bytes, start: int) -> int:
     for number, found in enumerate(PNG_CHUNK.finditer(data, start + 4)):
         at = found.start() - 4
-        if number == MOST_STARTS:
+        if number == MAX_STARTS:
             break
         if _png_checksum(data, at):
             return at
@@ -170,7 +170,7 @@ def _png_is_readable(name: bytes, content: bytes) -> bool:
 
 
 def _inflated(content: bytes) -> bytes:
-    """Of a byte that names the method, and what it has packed; b"" where that fails, or is more than Pillow takes."""
+    """Decompresses content after a byte that names the method; b"" if that fails or exceeds Pillow's limit."""
     inflate = zlib.decompressobj()
     try:
         plain = inflate.decompress(content[1:], LARGEST)
@@ -180,7 +180,7 @@ def _inflated(content: bytes) -> bytes:
 
 
 def _jpeg(data: bytes) -> list[Part]:
-    """Up to the first scan. APP14 goes only where it is too short for the decoder, which then overlooks it too."""
+    """Metadata up to the first scan. APP14 is included only if too short for the decoder, which then ignores it."""
     parts, at, profile = [], 2, list[bytes]()
     while at + 4 <= len(data) and (marker := data[at + 1]) != SCAN:
         if data[at] != 0xFF or marker in (0x00, 0xFF):
@@ -205,7 +205,7 @@ def _jpeg(data: bytes) -> list[Part]:
 
 
 def _jpeg_metadata(marker: int, content: bytes) -> tuple[str, bool]:
-    """(name, whether it can be read); "pixels" is what tells how they are coded."""
+    """(name, whether it can be read); "pixels" means data that is needed to decode them."""
     if marker == 0xE0 and content.startswith(b"JFIF"):
         return ("pixels" if len(content) >= 14 else "other"), False
     if marker == 0xEE and content.startswith(b"Adobe"):
@@ -220,11 +220,11 @@ def _jpeg_metadata(marker: int, content: bytes) -> tuple[str, bool]:
 
 
 def _next_jpeg_segment(data: bytes, start: int, end: int) -> int:
-    """From where the segments of the largest frame follow each other; `end` where there are none. An EXIF block may
-    hold a small JPEG of its own."""
+    """Start of the segments that lead to the largest frame; `end` if there are none. An EXIF block may contain a small
+    JPEG."""
     best, largest = end, 0
     for number, found in enumerate(JPEG_SEGMENT.finditer(data, start)):
-        if number == MOST_STARTS:
+        if number == MAX_STARTS:
             break
         if (pixels := _frame_pixels(data, found.start())) > largest:
             best, largest = found.start(), pixels
@@ -232,9 +232,9 @@ def _next_jpeg_segment(data: bytes, start: int, end: int) -> int:
 
 
 def _frame_pixels(data: bytes, at: int) -> int:
-    """Pixels of the frame that the segments from `at` on describe; 0 where no scan follows."""
+    """Pixels of the frame that the segments from `at` on describe; 0 if no scan follows."""
     pixels = 0
-    for _ in range(MOST_STARTS):
+    for _ in range(MAX_STARTS):
         if at + 9 > len(data) or data[at] != 0xFF:
             return 0
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
@@ -248,7 +248,7 @@ def _frame_pixels(data: bytes, at: int) -> int:
 
 
 def _gif(data: bytes) -> list[Part]:
-    """Up to the first picture. A graphic control block tells what is transparent, if it is long enough."""
+    """Metadata up to the first picture. A graphic control block sets the transparency, unless it is too short."""
     table = 3 << (data[10] % 8 + 1) if data[10] & 0x80 else 0
     parts, at = [], 13 + table
     while data[at] == 0x21:
@@ -275,12 +275,12 @@ def _webp(data: bytes) -> list[Part]:
         name, (size,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
         end = at + 8 + size + size % 2
         if name not in WEBP_PIXELS:
-            whole = at + 8 + size <= len(data) and (end + 8 > len(data) or _looks_like_riff(data[end : end + 4]))
-            if not whole:
+            complete = at + 8 + size <= len(data) and (end + 8 > len(data) or _looks_like_riff(data[end : end + 4]))
+            if not complete:
                 end = _next_webp_chunk(data, at + 8)
             known = WEBP_NAMES.get(name, "other")
             readable = {"EXIF": exif_is_readable, "ICC profile": _icc_is_readable}.get(known, bool)
-            parts.append(Part(known, at, min(end, len(data)), whole and readable(data[at + 8 : at + 8 + size])))
+            parts.append(Part(known, at, min(end, len(data)), complete and readable(data[at + 8 : at + 8 + size])))
         at = end
     return parts
 
@@ -306,8 +306,8 @@ def _cut_webp(data: bytes, parts: Sequence[Part]) -> bytes:
 
 
 class Directory:
-    """The first directory of a TIFF file or EXIF block: `count` entries of `size` bytes from `start` on, as far as the
-    file goes. `is_whole`: it is there, and so are all of its entries. Raises struct.error: the header is cut off."""
+    """The first directory of a TIFF file or EXIF block: `count` entries of `size` bytes from `start` on that lie
+    within the file. `is_whole`: all entries lie within the file. Raises struct.error if the header is truncated."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.order = data, "<" if data[:2] == b"II" else ">"
@@ -323,8 +323,8 @@ class Directory:
     def tag(self, entry: int) -> int:
         return int(struct.unpack_from(self.order + "H", self.data, self.start + entry * self.size)[0])
 
-    def place(self, entry: int) -> tuple[int, int, int]:
-        """(type, where its values start, how many bytes they take; -1 for a type that nobody knows)."""
+    def values(self, entry: int) -> tuple[int, int, int]:
+        """(type, start of the values, their size in bytes; -1 for an unknown type)."""
         at = self.start + entry * self.size
         kind, n = struct.unpack_from(self.order + "H" + self.number, self.data, at + 2)
         room = struct.calcsize(self.number)
@@ -337,13 +337,13 @@ class Directory:
         )
 
     def holds(self, entry: int) -> bool:
-        _, start, size = self.place(entry)
+        _, start, size = self.values(entry)
         return size >= 0 and start + size <= len(self.data)
 
     def numbers(self, wanted: int) -> tuple[int, ...]:
-        """The whole numbers of a tag; () where it is not there, or is none."""
+        """The integers of a tag; () if it is missing or has other values."""
         for entry in range(self.count):
-            kind, start, size = self.place(entry)
+            kind, start, size = self.values(entry)
             if self.tag(entry) == wanted and kind in (1, 3, 4) and 0 < size <= 64 and self.holds(entry):
                 letter = {1: "B", 3: "H", 4: "I"}[kind]
                 return struct.unpack_from(f"{self.order}{size // TIFF_SIZES[kind]}{letter}", self.data, start)
@@ -354,7 +354,7 @@ def _tiff(data: bytes) -> list[Part]:
     directory = Directory(data)
     parts = []
     for entry in range(directory.count):
-        tag, (kind, start, size) = directory.tag(entry), directory.place(entry)
+        tag, (kind, start, size) = directory.tag(entry), directory.values(entry)
         if tag in TIFF_PIXELS:
             continue
         readable = directory.holds(entry)
@@ -377,13 +377,13 @@ def _points_to_a_directory(directory: Directory, start: int) -> bool:
 
 
 def _cut_tiff(data: bytes, parts: Sequence[Part]) -> bytes:
-    """Offsets in a TIFF file count from its start: the other entries and what follows them move up, nothing else."""
+    """Removes entries. Offsets count from the start of the file, so only the later entries move up."""
     directory, file = Directory(data), bytearray(data)
     gone = {(part.start - directory.start) // directory.size for part in parts}
     kept = [number for number in range(directory.count) if number not in gone]
     table = b"".join(data[at : at + directory.size] for at in (directory.start + n * directory.size for n in kept))
     end = directory.start + directory.count * directory.size
-    table += data[end : end + struct.calcsize(directory.number)]  # where the next directory lies
+    table += data[end : end + struct.calcsize(directory.number)]  # offset of the next directory
     file[directory.start : directory.start + len(table)] = table
     struct.pack_into(directory.order + directory.counter, file, directory.first, len(kept))
     return bytes(file)
@@ -405,7 +405,7 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _avif(data: bytes) -> list[Part]:
-    """The four letters that name an item or a profile: without them nobody looks at it."""
+    """The four letters that name an item or a profile: decoders ignore it without them."""
     parts = []
     for name, start, end in _boxes(data, 0, len(data)):
         for inner, at, stop in _boxes(data, start + 4, end) if name == b"meta" else ():
@@ -432,7 +432,7 @@ def _rename(data: bytes, parts: Sequence[Part]) -> bytes:
 
 
 def tiff_numbers(data: bytes, tag: int) -> tuple[int, ...]:
-    """The whole numbers that a tag of a TIFF file holds; () where it holds none."""
+    """The integers of a tag of a TIFF file; () if there are none."""
     try:
         return Directory(data).numbers(tag)
     except struct.error:
@@ -440,12 +440,12 @@ def tiff_numbers(data: bytes, tag: int) -> tuple[int, ...]:
 
 
 def changed_tiff(data: bytes, tag: int, old: int, new: int) -> bytes | None:
-    """The file with another number in a tag; None where the tag does not hold `old` alone."""
+    """The file with `new` in a tag instead of `old`; None if the tag has another value."""
     if tiff_numbers(data, tag) != (old,):
         return None
     directory, file = Directory(data), bytearray(data)
     for entry in range(directory.count):
-        kind, start, _ = directory.place(entry)
+        kind, start, _ = directory.values(entry)
         if directory.tag(entry) == tag:
             struct.pack_into(directory.order + {1: "B", 3: "H", 4: "I"}[kind], file, start, new)
     return bytes(file)

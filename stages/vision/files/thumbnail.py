@@ -1,4 +1,4 @@
-"""Thumbnails that tell whether two pictures show the same: what ingest keeps of each, and near_duplicates compares."""
+"""Thumbnails for finding near duplicates: ingest stores one per picture, near_duplicates compares them."""
 
 import numpy as np
 from PIL import Image
@@ -7,14 +7,14 @@ from stages.dataset.splitting.near_duplicates import SIDE
 
 CELL = 4
 STEPS = 32  # of int8 for one standard deviation
-LEAST_CONTRAST = 1  # standard deviation in grey levels; below it there is nothing but noise
+LEAST_CONTRAST = 1  # standard deviation in grey levels; below it there is only noise
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """16 x 16 int8, row by row: grey, its mean taken out, and scaled to one contrast; b"" where it is flat.
+    """16 x 16 int8, row by row: grey, minus its mean, scaled to a fixed contrast; b"" if it is flat.
 
-    Brightness, contrast, size and JPEG's noise are gone, colour too. Integers and single roundings alone: the same
-    bytes on every machine.
+    Removes brightness, contrast, size, colour and JPEG noise. Uses only integers and single roundings: the same bytes
+    on every machine.
     """
     grey = image.convert("L").resize((SIDE * CELL, SIDE * CELL), Image.Resampling.BILINEAR, reducing_gap=2.0)
     cells = np.asarray(grey, np.int64).reshape(SIDE, CELL, SIDE, CELL).sum((1, 3))
