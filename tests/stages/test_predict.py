@@ -199,7 +199,7 @@ def change(model: Path, to: Path, **network: object) -> str:
         ({"backbone__mean": [0.5]}, "at least 3 items"),
         ({"backbone__crop_pct": 0.0}, "greater than 0"),
         ({"size_px": -3}, "greater than or equal to 32"),
-        ({"head__classes": ["red", "red", "green"]}, "a class occurs twice"),
+        ({"head__task": {"name": "single_label", "classes": ["red", "red", "green"]}}, "a class occurs twice"),
     ],
 )
 def test_a_hostile_model_file_is_refused(
