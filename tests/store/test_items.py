@@ -188,7 +188,7 @@ def test_a_store_that_cannot_be_made_is_one_clear_line(store: Path) -> None:
 
 PROGRAM = """
 import sys
-from tests.common.test_items import SHAS, use
+from tests.store.test_items import SHAS, use
 for n in range(40):
     use(SHAS[: n * 50 : int(sys.argv[1])])
 print("all right", flush=True)
