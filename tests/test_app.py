@@ -20,8 +20,8 @@ class Session:
 def test_a_class_that_nothing_speaks_for_has_no_heat(tmp_path: Path) -> None:
     model = object.__new__(Model)
     model.session = Session()
+    model.classes = ["a", "b"]
     model.about = {
-        "classes": ["a", "b"],
         "preprocessing": {
             "resize": {"size_px": 48, "jpeg_quality": 95},
             "centre_crop": {"share_of_shorter_side": 1.0},
@@ -29,9 +29,9 @@ def test_a_class_that_nothing_speaks_for_has_no_heat(tmp_path: Path) -> None:
         },
     }
     Image.new("L", (60, 90), 120).save(tmp_path / "grey.png")
-    seen = model.classify((tmp_path / "grey.png").read_bytes())
-    assert (seen.probabilities, seen.heat) == ({"a": 0.75, "b": 0.25}, None)
-    assert (seen.square.mode, seen.square.size) == ("RGB", (48, 48))
+    result = model.classify((tmp_path / "grey.png").read_bytes())
+    assert (result.probabilities, result.heat) == ({"a": 0.75, "b": 0.25}, None)
+    assert (result.square.mode, result.square.size) == ("RGB", (48, 48))
     assert model.session.pixels.shape == (1, 3, 32, 32)
     assert model.session.pixels.dtype == np.uint8
 

@@ -137,7 +137,7 @@ def test_kaggle_refuses_or_is_not_there(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_no_server_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match=r"cannot be downloaded: .* Try again, or put its files below data/raw"):
+    with pytest.raises(StageError, match=r"cannot be downloaded: .* Try again, or put its files into data/raw"):
         download.from_url("http://127.0.0.1:1/images.tar.gz", tmp_path / "x")
 
 
