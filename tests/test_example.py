@@ -56,9 +56,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_its_preprocessing_is_the_projects_own(exported: Project) -> None:
     """Nothing is said twice: copies, but for the name of their package."""
     folder = exported.folder / "data/export/preprocessing"
-    assert {path.name for path in folder.iterdir()} == {"images.py", "network_input.py", "resized.py"}
+    assert {path.name for path in folder.iterdir()} == {
+        "bit_depth.py", "images.py", "metadata.py", "network_input.py", "resized.py",
+    }  # fmt: skip
     for path in folder.iterdir():
         (source,) = (ROOT / "stages/vision").rglob(path.name)
-        assert path.read_text() == source.read_text().replace(
-            "from stages.vision.files import", "from preprocessing import"
-        )
+        own = source.read_text(encoding="utf-8").replace("from stages.vision.files", "from preprocessing")
+        assert path.read_text(encoding="utf-8") == own

@@ -26,7 +26,7 @@ from stages.training.compute.predict import predict
 from stages.vision.batches.pictures import Pictures
 from tests.conftest import Project
 
-PREPROCESSING = [f"preprocessing/{name}.py" for name in ("images", "network_input", "resized")]
+PREPROCESSING = [f"preprocessing/{name}.py" for name in ("bit_depth", "images", "metadata", "network_input", "resized")]
 FILES = ["README.md", "classify.py", "model.json", "model.onnx", "model.safetensors", *PREPROCESSING]
 
 
