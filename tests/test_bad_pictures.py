@@ -188,7 +188,7 @@ CASES: list[tuple[str, bytes, Colours | str]] = [
     ("16-bit grey, TIFF", saved(SIXTEEN, "TIFF"), GREYS),
     ("16-bit colours, PNG", sixteen_bit_rgb_png(), QUARTERS),
     ("32-bit grey", saved(THIRTY_TWO, "TIFF"), "pixels from -?\\d+ to \\d+: more than 16 bits"),
-    ("pixels with a fraction", saved(FRACTIONS, "TIFF"), "pixels with a fraction"),
+    ("floating-point pixels", saved(FRACTIONS, "TIFF"), "floating-point pixels"),
     ("a palette, PNG", saved(quarters().quantize(8), "PNG"), QUARTERS),
     ("a palette with a transparent colour, on white", palette_with_a_transparent_colour(), QUARTERS),
     ("alpha, PNG: on white", saved(rgba(), "PNG"), QUARTERS),

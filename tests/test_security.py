@@ -240,8 +240,8 @@ def test_markdown_for_prefect_shows_what_comes_from_the_data_as_it_is() -> None:
     why = ("</script><img src=x onerror=y>", "[a](javascript:b) ![c](d)", "`e` | *f* ~g~ \\h &lt;")
     row = markdown([Row("split", "failed", why)]).splitlines()[-1]
     assert row == (
-        "| split | failed | &lt;/script&gt;&lt;img src=x onerror=y&gt;<br>"
-        r"\[a\](javascript:b) \!\[c\](d)<br>\`e\` \| \*f\* \~g\~ \\h &amp;lt; |  |  |  |"
+        "| split | failed |  |  |  | &lt;/script&gt;&lt;img src=x onerror=y&gt;<br>"
+        r"\[a\](javascript:b) \!\[c\](d)<br>\`e\` \| \*f\* \~g\~ \\h &amp;lt; |"
     )
 
 

@@ -157,7 +157,7 @@ def test_weights_of_the_hub_with_another_sha256_are_refused(hub: Weights) -> Non
 def test_weights_key_without_a_file_is_refused(hub: Weights) -> None:
     for name in (BODY, "tf_efficientnet_lite0"):
         with pytest.raises(
-            StageError, match=r"backbone\.weights_key is 'ema', which chooses in backbone\.weights_file"
+            StageError, match=r"backbone\.weights_key is 'ema', which selects in backbone\.weights_file"
         ):
             backbone(params(name=name, weights_key="ema"))
 
@@ -467,7 +467,7 @@ def test_all_sizes_that_must_be_set_are_said_at_once(
 
 def test_of_growing_sizes_those_that_fit_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        StageError, match=r"no pictures of 100 px.*set train_full\.size_px: \[96, 128\] \(now \[100, 128"
+        StageError, match=r"not accept pictures of 100 px.*set train_full\.size_px: \[96, 128\] \(now \[100, 128"
     ):
         run_stage(tmp_path, monkeypatch, "dla46_c", unfreeze__size_px=128, train_full__size_px=[100, 128])
     with pytest.raises(StageError, match=r"set train_full\.size_px: 224 \(now \[128, 224\]\)"):
