@@ -59,6 +59,6 @@ def test_its_preprocessing_is_the_projects_own(exported: Project) -> None:
     assert {path.name for path in folder.iterdir()} == {"images.py", "network_input.py", "resized.py"}
     for path in folder.iterdir():
         (source,) = (ROOT / "stages/vision").rglob(path.name)
-        assert path.read_text() == source.read_text().replace(
+        assert path.read_text(encoding="utf-8") == source.read_text(encoding="utf-8").replace(
             "from stages.vision.files import", "from preprocessing import"
         )
