@@ -127,7 +127,7 @@ def members(path: Path, limit: SizeLimit, within: bool = False) -> Iterator[Memb
         else:
             with (
                 LimitedTar(path) as content,
-                tarfile.open(fileobj=content, mode="r:", tarinfo=LimitedEntry) as archive_,
+                tarfile.open(fileobj=content, mode="r:", tarinfo=LimitedEntry, encoding="utf-8") as archive_,
             ):
                 for entry in archive_:
                     if entry.issparse():

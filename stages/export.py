@@ -201,8 +201,8 @@ def main() -> None:
     with outputs(stage_folder("export")) as folder:
         shutil.copyfile(model, folder / "model.safetensors")
         about["onnx"] = add_onnx(network, folder, shards, [valid.sha256s[row] for row in checked_rows])
-        (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-        (folder / "README.md").write_text(card(about))
+        (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(card(about), encoding="utf-8")
     if "missing" in about["onnx"]:  # run by hand: removes the files of an earlier network, as DVC would have done
         for name in ("model.onnx", EXAMPLE.name):
             (stage_folder("export") / name).unlink(missing_ok=True)

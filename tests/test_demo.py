@@ -86,7 +86,7 @@ def mistake(words: list[str]) -> str:
     """Why a command cannot work; empty if nothing speaks against it. Nothing is run."""
     program, *arguments = words
     if program == "make":
-        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         return "" if {word for word in arguments if "=" not in word} <= set(targets) else "no such target"
     if program == "python":
         return mistake_of_ours(arguments)

@@ -37,21 +37,21 @@ class Folder:
         path = self.path / place if place.startswith(".venv") else self.path.parent / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        path.write_text(MOCK.format(calls=self.calls, python=sys.executable, version=version))
+        path.write_text(MOCK.format(calls=self.calls, python=sys.executable, version=version), encoding="utf-8")
         path.chmod(0o755)
         return str(path)
 
     def make(self, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
-        self.calls.write_text("")
+        self.calls.write_text("", encoding="utf-8")
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "PYTHON"))}
         environment["GIT_CEILING_DIRECTORIES"] = str(self.path.parent)
         environment["PATH"] = f"{path}{environment['PATH']}"
         command = ["make", "--no-print-directory", *(arguments or ["setup"])]
-        return subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True)
+        return subprocess.run(command, cwd=self.path, env=environment, capture_output=True, encoding="utf-8")
 
     def version(self) -> str:
         command = [f"{self.path}/.venv/bin/python", "-c", "import sys; print(sys.version_info)"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_an_old_python_is_said_before_anything_is_made(folder: Folder) -> None:
     assert first == "make: this Python is 3.10.13, 3.11 or newer is needed: make setup PYTHON=python3.13"
     assert len(rest) == 1  # make's own
     assert not (folder.path / ".venv").exists()
-    assert "-m" not in folder.calls.read_text()
+    assert "-m" not in folder.calls.read_text(encoding="utf-8")
 
 
 def test_the_environment_of_an_old_python_is_made_anew(folder: Folder) -> None:
@@ -108,9 +108,9 @@ def test_one_that_fits_stays_whatever_python_there_is_now(folder: Folder) -> Non
     assert folder.make("setup", f"PYTHON={old}").returncode == 0
     assert folder.version() == "(3, 11, 0)"
     assert (folder.path / ".venv/left").exists()
-    assert "uv pip sync" in folder.calls.read_text()
+    assert "uv pip sync" in folder.calls.read_text(encoding="utf-8")
     assert folder.make("setup", f"PYTHON={old}").returncode == 0
-    assert "uv pip sync" not in folder.calls.read_text()
+    assert "uv pip sync" not in folder.calls.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("goal", ["setup", "demo", "test"])
@@ -121,6 +121,6 @@ def test_a_folder_without_git_is_said_at_once(tmp_path: Path, goal: str) -> None
     assert done.returncode != 0
     assert "DVC needs a git repository that git can read: in a folder from a zip, git init\n" in done.stderr
     assert not (folder.path / ".venv").exists()
-    assert "-m" not in folder.calls.read_text()
+    assert "-m" not in folder.calls.read_text(encoding="utf-8")
     subprocess.run(["git", "init", "-q"], cwd=folder.path, check=True)
     assert folder.make("setup", f"PYTHON={new}").returncode == 0

@@ -41,7 +41,7 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     """A project of two classes, three pictures each, of 12 bits."""
 
     def make(depth: object, most: int = 4095) -> None:
-        values = YAML(typ="safe").load((Path(__file__).parent.parent / "params.yaml").read_text())
+        values = YAML(typ="safe").load((Path(__file__).parent.parent / "params.yaml").read_text(encoding="utf-8"))
         values["ingest"] |= {"path": "pictures", "layout": "folders", "depth": depth}
         values["resize"]["size_px"] = SIDE
         monkeypatch.chdir(tmp_path)

@@ -22,7 +22,9 @@ def test_a_submission_has_rows_that_sum_to_one_and_classes_of_any_name() -> None
 def test_a_part_is_read_as_text_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/split").mkdir(parents=True)
-    (tmp_path / "data/split/train.csv").write_text("id,label,sha256\n007,NA,ab\n1e3,1.0,cd\n002,,12\n003,NA,34\n")
+    (tmp_path / "data/split/train.csv").write_text(
+        "id,label,sha256\n007,NA,ab\n1e3,1.0,cd\n002,,12\n003,NA,34\n", encoding="utf-8"
+    )
     rows = read_rows(Path("data/split"), "train")
     assert rows == Rows(["007", "1e3", "002", "003"], ["NA", "1.0", "", "NA"], ["ab", "cd", "12", "34"])
     assert SingleLabel.of(rows.labels).classes == ["", "1.0", "NA"]

@@ -53,9 +53,9 @@ class Team:
         name = name or pool
         project = self.clone(name)
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name]
-        log = (self.folder / f"{name}.log").open("a")
+        log = (self.folder / f"{name}.log").open("a", encoding="utf-8")
         self.workers[name] = subprocess.Popen(
-            command, cwd=project.folder, env=self.settings(project), stdout=log, stderr=log, text=True
+            command, cwd=project.folder, env=self.settings(project), stdout=log, stderr=log, encoding="utf-8"
         )
         log.close()
 
@@ -115,7 +115,7 @@ def assemble(
     `project`: what origin is made of; by default the recipe's own, made small.
     """
     start = project or make_project(folder / "start", shim)
-    (start.folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text())
+    (start.folder / "prefect.yaml").write_text((ROOT / "prefect.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     start.run("dvc", "remote", "add", "-d", "there", remote)
     for key, value in (settings or {}).items():
         start.run("dvc", "remote", "modify", "there", key, value)

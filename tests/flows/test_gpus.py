@@ -31,7 +31,7 @@ def mock_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     own = f"{os.getpid()}-{tmp_path.name}"
     folder = tmp_path / "bin"
     folder.mkdir()
-    (folder / "nvidia-smi").write_text(MOCK_NVIDIA_SMI.format(own))
+    (folder / "nvidia-smi").write_text(MOCK_NVIDIA_SMI.format(own), encoding="utf-8")
     (folder / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -136,7 +136,9 @@ def test_the_lock_is_the_machines_whoever_holds_it_and_whatever_tmpdir(
     mock_nvidia_smi: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["env", f"TMPDIR={tmp_path}", sys.executable, "-c", HOLD]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         with pytest.raises(StoppedError):
@@ -181,6 +183,6 @@ def test_what_a_stage_is_told(mock_nvidia_smi: str, tmp_path: Path, server: Serv
     flows = pipeline(server, project, stages)
     assert "3 executed" in run(flows, "--force")
     both = {f"GPU-a{mock_nvidia_smi}", f"GPU-b{mock_nvidia_smi}"}
-    assert {(project / "one").read_text()} < both
-    assert {*(project / "two").read_text().split(",")} == both
-    assert (project / "none").read_text() == ""
+    assert {(project / "one").read_text(encoding="utf-8")} < both
+    assert {*(project / "two").read_text(encoding="utf-8").split(",")} == both
+    assert (project / "none").read_text(encoding="utf-8") == ""

@@ -21,7 +21,7 @@ def project(folder: Path, sleep: str = "") -> Project:
     copy_project(folder)
     for path in folder.rglob("dvc.yaml"):  # the recipe's own
         path.unlink()
-    (folder / "params.yaml").write_text(json.dumps({"x": 1, "y": 1}))
+    (folder / "params.yaml").write_text(json.dumps({"x": 1, "y": 1}), encoding="utf-8")
     top = {"base": {"cmd": "cp params.yaml base", "params": ["x"], "outs": ["base"]}}
     folds = {
         "fold": {
@@ -42,7 +42,7 @@ def project(folder: Path, sleep: str = "") -> Project:
 
 
 def entries(folder: Path, lock: str) -> list[str]:
-    return list(YAML(typ="safe").load((folder / lock).read_text())["stages"])
+    return list(YAML(typ="safe").load((folder / lock).read_text(encoding="utf-8"))["stages"])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_each_lock_is_that_of_dvc_repro(server: Server, tmp_path: Path) -> None:
     assert flows.did("Completed") == [f"{FOLDS}:fold@0", f"{FOLDS}:fold@1", f"{FOLDS}:summary"]
     assert "1 unchanged, 3 restored" in flows.run("-S", "y=1", targets=[FOLDS])
     lock = tmp_path / "pipelines/folds/dvc.lock"
-    lock.write_text(lock.read_text().rpartition("    outs:")[0] + "    ou")
+    lock.write_text(lock.read_text(encoding="utf-8").rpartition("    outs:")[0] + "    ou", encoding="utf-8")
     assert "pipelines/folds/dvc.lock was cut off: 2 whole entries kept" in flows.run(targets=[FOLDS])
     assert entries(tmp_path, "pipelines/folds/dvc.lock") == ["fold@0", "fold@1", "summary"]
 
@@ -95,7 +95,7 @@ def test_each_lock_is_that_of_dvc_repro(server: Server, tmp_path: Path) -> None:
 def test_two_workers_share_the_folds(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both at the same time, each on a GPU of its own (mock: a script says that there are two)."""
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/nvidia-smi").write_text(MOCK_NVIDIA_SMI.format(tmp_path.name))
+    (tmp_path / "bin/nvidia-smi").write_text(MOCK_NVIDIA_SMI.format(tmp_path.name), encoding="utf-8")
     (tmp_path / "bin/nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     start = project(tmp_path / "start", sleep="sleep 15; ")
@@ -118,7 +118,7 @@ def test_two_workers_share_the_folds(server: Server, tmp_path: Path, monkeypatch
 
 def at_the_same_time(team: Team) -> tuple[list[float], set[str]]:
     """(when each fold began, the GPUs that they had)."""
-    files = [path.read_text().splitlines() for path in team.folder.glob("*/out/?")]
+    files = [path.read_text(encoding="utf-8").splitlines() for path in team.folder.glob("*/out/?")]
     began = sorted({float(lines[0]) for lines in files})
     assert len(began) == 2
     return began, {lines[1] for lines in files}

@@ -169,9 +169,9 @@ def test_a_stage_that_is_not_there(project: Project) -> None:
 )
 @pytest.mark.parametrize("kind", ["deps: [x, '${a.path}']", "outs: [{'${a.path}${nothing}': {cache: false}}]"])
 def test_a_param_that_is_no_path(tmp_path: Path, value: str, line: str | None, kind: str) -> None:
-    (tmp_path / "params.yaml").write_text(f"a:\n  path: {value}\nn: 3\n")
+    (tmp_path / "params.yaml").write_text(f"a:\n  path: {value}\nn: 3\n", encoding="utf-8")
     stages = f"stages:\n  other:\n    cmd: x\n    deps: ['${{n}}/x', '${{far}}', '${{a.n}}']\n  one:\n    {kind}\n"
-    (tmp_path / "dvc.yaml").write_text(stages)
+    (tmp_path / "dvc.yaml").write_text(stages, encoding="utf-8")
     if line is None:
         check_paths(tmp_path)
     else:
@@ -183,8 +183,8 @@ def test_a_param_that_is_no_path(tmp_path: Path, value: str, line: str | None, k
 def test_a_pipeline_that_cannot_be_read_is_left_to_dvc(tmp_path: Path) -> None:
     check_paths(tmp_path)
     for pipeline in ("", "- a", "stages: 3", "stages: {a: 3, b: {deps: 4}, c: {deps: [5]}}", "a: ["):
-        (tmp_path / "dvc.yaml").write_text(pipeline)
-        (tmp_path / "params.yaml").write_text("3")
+        (tmp_path / "dvc.yaml").write_text(pipeline, encoding="utf-8")
+        (tmp_path / "params.yaml").write_text("3", encoding="utf-8")
         check_paths(tmp_path)
 
 

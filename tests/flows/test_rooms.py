@@ -22,7 +22,10 @@ TOP = {
 def modules() -> dict[str, ast.Module]:
     """The modules of flows/ by name, without packages' __init__."""
     paths = [path for path in (ROOT / "flows").rglob("*.py") if path.name != "__init__.py"]
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text()) for path in paths}
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
+        for path in paths
+    }
 
 
 def imports(tree: ast.Module) -> Iterator[str]:

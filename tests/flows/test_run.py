@@ -224,6 +224,6 @@ def test_a_run_is_named_by_what_it_is_for(flows: Flows) -> None:
     flows.run("-S", "split.valid_pct=0.25", "-S", "tta.n_aug=2", targets=["split"])
     assert flows.server.last_run().name == f"{branch} {commit} split.valid_pct=0.25 tta.n_aug=2"
     project.run("git", "checkout", "-q", "--detach")
-    (project.folder / "stages/split.py").write_text("1 / 0\n")
+    (project.folder / "stages/split.py").write_text("1 / 0\n", encoding="utf-8")
     flows.run(targets=["split"], code=1)
     assert flows.server.last_run().name == f"{commit} +changes"

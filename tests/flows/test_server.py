@@ -14,8 +14,8 @@ from tests.flows.conftest import Server, free_port, wait_until_it_answers
 
 PROGRAM = """
 import sys
-from flows.graph import PipelineError
-from flows.server import find_server, prefer
+from flows.errors import PipelineError
+from flows.processes.server import find_server, prefer
 prefer()
 try:
     find_server()

@@ -53,7 +53,7 @@ assert torch.Generator().manual_seed(5).initial_seed() == 5
 def run(program: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
     command = [sys.executable, *options, "-c", f"import sys\n{program}", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return done
 

@@ -49,10 +49,10 @@ def test_a_file_replaces_its_namesake_when_all_is_written(tmp_path: Path) -> Non
     path = tmp_path / "below/result.csv"
     for text in ("old", "new"):
         with atomic_file(path) as staging:
-            staging.write_text(text)
+            staging.write_text(text, encoding="utf-8")
             assert path.exists() == (text == "new")
             assert (staging.name, staging.parent.parent) == (path.name, path.parent)
-        assert path.read_text() == text
+        assert path.read_text(encoding="utf-8") == text
     assert [one.name for one in path.parent.iterdir()] == ["result.csv"]
 
 
@@ -69,7 +69,7 @@ def test_who_was_told_to_stop_puts_nothing_in_place(
 
     monkeypatch.setattr("stages.runtime.signals.check", stop)
     with pytest.raises(signals.Stopped), make(path) as staging:
-        (staging / "a" if make is outputs else staging).write_text("new")
+        (staging / "a" if make is outputs else staging).write_text("new", encoding="utf-8")
     assert [str(one.relative_to(tmp_path)) for one in tmp_path.rglob("*")] == ["result"][: make is outputs]
 
 
@@ -78,11 +78,11 @@ def test_files_in_folders_are_brought_to_the_disk_too(tmp_path: Path, monkeypatc
     monkeypatch.setattr("stages.runtime.outputs.sync", lambda path: done.append(path.name))
     with outputs(tmp_path / "stage") as folder:
         (folder / "shards").mkdir()
-        (folder / "shards/a").write_text("a")
+        (folder / "shards/a").write_text("a", encoding="utf-8")
     assert done == [folder.name, "a", "shards", "stage"]
     done.clear()
     with atomic_file(tmp_path / "b.csv") as file:
-        file.write_text("b")
+        file.write_text("b", encoding="utf-8")
     assert done == ["b.csv", tmp_path.name]
 
 

@@ -73,7 +73,7 @@ def test_as_many_files_can_be_open_as_the_system_lets_us(
 def test_windows_is_told_in_one_line() -> None:
     """A stand-in: this machine says that it is one."""
     program = "import sys; sys.platform = 'win32'; sys.argv = ['-m']; import stages.resize"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 1
     assert done.stderr.startswith("stages run on Linux and macOS; on Windows use WSL2")
     assert done.stderr.count("\n") == 1

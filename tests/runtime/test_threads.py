@@ -22,7 +22,7 @@ def groups(root: Path, of_process: str, files: dict[str, str]) -> Path:
     for name, text in ({"proc/self/cgroup": of_process} | files).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     return root
 
 

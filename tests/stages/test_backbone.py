@@ -21,7 +21,7 @@ from stages.runtime.errors import StageError
 from tests.conftest import BODY, ROOT, small_body
 
 Weights = dict[str, torch.Tensor]
-SECTION = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["backbone"]
+SECTION = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))["backbone"]
 # Of the tensors as safetensors, as they were when the packages' weights were still matched by their order.
 PACKAGES = {
     "tf_efficientnet_lite0": "641a988bb298218421fbb803aa7e0368488e9b100f087f67296d3df14a3be604",
@@ -131,7 +131,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
     folder = tmp_path / "hub/models--timm--test_efficientnet.r160_in1k"
     revision = "0123456789abcdef0123456789abcdef01234567"
     (folder / "refs").mkdir(parents=True)
-    (folder / "refs/main").write_text(revision)
+    (folder / "refs/main").write_text(revision, encoding="utf-8")
     (folder / "snapshots" / revision).mkdir(parents=True)
     save_file(state, folder / "snapshots" / revision / "model.safetensors")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -429,7 +429,7 @@ def test_a_form_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path
 
 def run_stage(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> None:
     """The stage's `main` in `folder`, with our params but for `changes` (dots as `__`), on random weights of `name`."""
-    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     state = random_weights(name, num_classes=0)
     save_file(state, folder / "body.safetensors")
     sha256 = hashlib.sha256((folder / "body.safetensors").read_bytes()).hexdigest()
@@ -437,7 +437,7 @@ def run_stage(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, **change
     for key, value in changes.items():
         section, _, entry = key.partition("__")
         content[section][entry] = value
-    (folder / "params.yaml").write_text(json.dumps(content))
+    (folder / "params.yaml").write_text(json.dumps(content), encoding="utf-8")
     monkeypatch.chdir(folder)
     main()
 

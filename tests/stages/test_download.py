@@ -232,7 +232,7 @@ def test_a_long_list_of_holes_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("open_", [open, gzip.open, bz2.open, lzma.open])
 def test_an_ordinary_archive_is_read_however_it_is_compressed(tmp_path: Path, open_: Any) -> None:
     name, path = "train/" + "n" * 300 + ".jpg", tmp_path / "some.tar"  # a name that has a header of its own
-    with open_(path, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
+    with open_(path, "wb") as file, tarfile.open(fileobj=file, mode="w", encoding="utf-8") as archive:
         for name_, content in ((name, b"abc"), ("empty", b""), ("long", bytes(5 << 20))):
             entry = tarfile.TarInfo(name_)
             entry.size = len(content)

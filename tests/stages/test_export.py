@@ -107,7 +107,10 @@ def test_a_network_that_does_not_go_into_onnx_costs_that_alone(
     assert 'library_name: "timm"' in card_text
     assert "classify.py" not in card_text
     assert str(tmp_path) not in str(found)
-    assert json.loads((tmp_path / "project/.unfreeze/receipts/export.json").read_text())["missing"] == "model.onnx"
+    assert (
+        json.loads((tmp_path / "project/.unfreeze/receipts/export.json").read_text(encoding="utf-8"))["missing"]
+        == "model.onnx"
+    )
 
 
 def test_the_same_bytes_again_and_nothing_of_this_machine(exported: Project, tmp_path: Path) -> None:

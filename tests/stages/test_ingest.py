@@ -163,7 +163,7 @@ def test_of_files_with_one_id_each_keeps_its_suffix_whatever_they_hold(tmp_path:
     folder = draw_pictures(tmp_path, n_each=2, test=2)
     draw_picture(folder / "test/t0.png", "red", 7)
     (folder / "test/t1.png").write_bytes(b"")
-    (folder / "test/t1.txt").write_text("no picture")
+    (folder / "test/t1.txt").write_text("no picture", encoding="utf-8")
     draw_picture(folder / "test/t2.jpg", "red", 8)
     (folder / "test/t2.jpg").rename(folder / "test/t2.dat")
     draw_picture(folder / "test/a/t2.jpg", "red", 9)

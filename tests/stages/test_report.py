@@ -119,7 +119,7 @@ def test_a_param_that_changes_no_picture_makes_the_page_anew_and_trains_nothing(
 
 
 def test_a_heat_without_positive_evidence_says_so() -> None:
-    macros = TEMPLATE.read_text().partition("<!doctype html>")[0]
+    macros = TEMPLATE.read_text(encoding="utf-8").partition("<!doctype html>")[0]
     picture = Environment(autoescape=True, undefined=StrictUndefined).from_string(macros).module.picture  # type: ignore[attr-defined]
     wrong = Shown(id="7", actual="cat", predicted="dog", probability=0.9, thumbnail="data:,", heat=None)
     shown = [picture(one) for one in (wrong, replace(wrong, heat="data:,"), replace(wrong, actual="dog"))]

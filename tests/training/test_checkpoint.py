@@ -313,19 +313,19 @@ def test_inputs_are_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_input_that_changes_while_it_is_read_is_noticed(
     change: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "dvc.yaml").write_text("stages:\n  toy:\n    deps: [deps]\n")
+    (folder / "dvc.yaml").write_text("stages:\n  toy:\n    deps: [deps]\n", encoding="utf-8")
     dep = folder / "deps/one.txt"
     dep.parent.mkdir()
-    dep.write_text("content")
+    dep.write_text("content", encoding="utf-8")
     saved, times = Checkpoint("toy", CPU), dep.stat()
     if change == "another file":
-        (folder / "new").write_text("c0ntent")
+        (folder / "new").write_text("c0ntent", encoding="utf-8")
         os.utime(folder / "new", ns=(times.st_atime_ns, times.st_mtime_ns))
         (folder / "new").replace(dep)
     elif change == "one more":
-        (dep.parent / "two.txt").write_text("")
+        (dep.parent / "two.txt").write_text("", encoding="utf-8")
     else:
-        dep.write_text("c0ntent")
+        dep.write_text("c0ntent", encoding="utf-8")
         if change == "same size and time":
             os.utime(dep, ns=(times.st_atime_ns, times.st_mtime_ns))
     saved.save(saved.resume(Position(0, 0, 1), {}), {})

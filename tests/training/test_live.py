@@ -89,12 +89,12 @@ def test_a_loss_that_is_no_number_can_be_shown() -> None:
     so_far = history(0, 1)
     so_far.steps.append({"step": 0, "lr": 0.1, "loss": float("nan")})
     live.Curves("toy", so_far, 1)
-    assert (live.FOLDER / "toy/plots/metrics/batch/loss.tsv").read_text() == "step\tloss\n0\tnan\n"
+    assert (live.FOLDER / "toy/plots/metrics/batch/loss.tsv").read_text(encoding="utf-8") == "step\tloss\n0\tnan\n"
 
 
 def test_dvc_is_not_loaded() -> None:
     program = "import sys\nfrom stages.training.loop import fit\nprint({'dvc', 'dvclive'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout == "set()\n"
 
 
