@@ -146,7 +146,7 @@ def test_ids_that_two_files_share_keep_their_suffixes(tmp_path: Path, monkeypatc
     ("arguments", "line"),
     [
         (["data", "pictures"], "no model data/model.safetensors: name data/export, or a"),
-        (["body.safetensors", "pictures"], "body.safetensors is no model of train_full or export"),
+        (["body.safetensors", "pictures"], "body.safetensors is not a model of the current train_full or export"),
         (
             [MODEL, "pictures", "--tta", "2"],
             "--tta needs model.json, which has the augmentations",
@@ -193,8 +193,8 @@ def change(model: Path, to: Path, **network: object) -> str:
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        ({"backbone__name": "hf-hub:evil/model"}, "hf-hub:evil/model is no model of timm"),
-        ({"backbone__name": "local-dir:/evil"}, "is no model of timm"),
+        ({"backbone__name": "hf-hub:evil/model"}, "hf-hub:evil/model is not a model of timm"),
+        ({"backbone__name": "local-dir:/evil"}, "is not a model of timm"),
         ({"backbone__name": "resnet18"}, "Error\\(s\\) in loading state_dict"),
         ({"backbone__mean": [0.5]}, "at least 3 items"),
         ({"backbone__crop_pct": 0.0}, "greater than 0"),
