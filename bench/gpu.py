@@ -69,7 +69,7 @@ def a_second(work: Callable[[], object], n: int, compute: Compute) -> float:
 
 
 def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, Any]:
-    compute = compute_on(DeviceParams(name="auto", precision="auto", fast_depthwise=True), seed=0)
+    compute = compute_on(DeviceParams(name="auto", precision="auto", fast_depthwise=True), seed=0, out=sys.stderr)
     about = Backbone(
         name=name, sha256="", source="", mean=[0.5] * 3, std=[0.25] * 3, interpolation="bicubic", crop_pct=1.0
     )

@@ -48,6 +48,7 @@ def picture() -> Target:
 
 SMALL = """
 seed: 1
+task: single_label
 items: {max_gib: 1}
 ingest: {path: pictures, layout: csv, id_column: id, label_column: label, max_megapixels: 1, max_rejected_pct: 100,
   depth: used}
@@ -70,7 +71,7 @@ def csv() -> Target:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (number, 0, 0)).save(file)
     plot = ingest.plot_sizes
-    nothing: Any = lambda _: iter(())  # noqa: E731 (what it says goes to stderr, where a line is a failure)
+    nothing: Any = lambda *_: iter(())  # noqa: E731 (what it says goes to stderr, where a line is a failure)
     split.remarks = nothing
 
     def look(data: bytes) -> str:

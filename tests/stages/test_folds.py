@@ -13,9 +13,14 @@ from stages.runtime.errors import StageError
 
 def fold(name: str, ids: str, said: list[float], metric: float = 0.5) -> RunResult:
     """Of classes no and yes, all of label yes; `said`: the probability of yes, of valid and of test."""
-    rows = {"id": list(ids), "label": ["yes"] * len(ids), "tta:no": [1 - p for p in said], "tta:yes": said}
-    test = {"id": ["t0", "t1"], "label": ["", ""], "tta:no": [1 - metric, 0.5], "tta:yes": [metric, 0.5]}
-    return RunResult(Path("data/folds") / name, {"accuracy_tta": metric}, pd.DataFrame(rows), pd.DataFrame(test))
+
+    def table(ids: list[str], label: str, yes: list[float]) -> pd.DataFrame:
+        both = {"no": [1 - y for y in yes], "yes": yes}
+        columns = {f"{kind}:{name}": p for kind in ("plain", "tta") for name, p in both.items()}
+        return pd.DataFrame({"id": ids, "label": label} | columns)
+
+    valid, test = table(list(ids), "yes", said), table(["t0", "t1"], "", [metric, 0.5])
+    return RunResult(Path("data/folds") / name, {"accuracy_tta": metric}, valid, test)
 
 
 def test_mean_and_spread() -> None:

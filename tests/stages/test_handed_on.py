@@ -33,7 +33,7 @@ def test_the_range_test_is_of_the_whole_network_at_rates_that_fall_towards_the_i
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.params({"unfreeze.lr_start": 1e-4, "unfreeze.lr_factor": 5, "train_full.bn_freeze": True})
-    network, feed, optimizer, _, _, bn_freeze = handed(unfreeze, "range_test", project, monkeypatch)
+    network, feed, _, optimizer, _, _, bn_freeze = handed(unfreeze, "range_test", project, monkeypatch)
     assert isinstance(network, Network)
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert rates(optimizer) == pytest.approx([1e-4 / 25, 1e-4 / 5, 1e-4])
@@ -49,7 +49,7 @@ def test_the_training_gets_its_rates_and_its_ways(
 ) -> None:
     ways = {"train_full.bn_freeze": bn_freeze, "train_full.label_smoothing": label_smoothing}
     project.params({"train_full.lrs": [1e-5, 1e-4, 1e-3], "train_full.schedule": "sgdr"} | ways)
-    network, train, valid, optimizer, _, epochs, _, *how = handed(train_full, "fit", project, monkeypatch)
+    network, train, valid, _, optimizer, _, epochs, _, *how = handed(train_full, "fit", project, monkeypatch)
     assert how[:2] == [bn_freeze, label_smoothing]
     assert rates(optimizer) == [1e-5, 1e-4, 1e-3]
     for group, parameters in zip(optimizer.param_groups, network.groups(), strict=True):
