@@ -143,7 +143,8 @@ def a_team_makes_what_dvc_repro_makes(team: Team, lock: bytes) -> None:
     assert run.state_name == "Completed", run.state
     assert team.receipts("gpu") == set(GPU)
     assert team.receipts("cpu") == set(ALL) - set(GPU)
-    assert (team.folder / "cpu/dvc.lock").read_bytes() == lock
+    made, yaml = (team.folder / "cpu/dvc.lock").read_bytes(), YAML(typ="safe")
+    assert yaml.load(made) == yaml.load(lock)  # plain `dvc repro` takes another order each time: see flows/pipeline
     assert (team.folder / "cpu/data/unfreeze/curve.png").exists()  # plots and metrics come back, the rest stays away
     assert not (team.folder / "cpu/data/train_full/model.safetensors").exists()
 
@@ -151,7 +152,7 @@ def a_team_makes_what_dvc_repro_makes(team: Team, lock: bytes) -> None:
     said = third.run(*team.flows_run, "--pull", *TARGETS).stdout
     assert "12 restored" in said
     assert team.receipts("third") == set()
-    assert (third.folder / "dvc.lock").read_bytes() == lock
+    assert (third.folder / "dvc.lock").read_bytes() == made
     assert third.repro(*TARGETS) == []
 
 
