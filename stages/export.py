@@ -47,13 +47,8 @@ from stages.vision.batches.transforms import TransformsParams
 from stages.vision.files import bit_depth, images, metadata, resized
 
 EXAMPLE = Path("examples/classify.py")
-PREPROCESSING = (
-    bit_depth,
-    images,
-    metadata,
-    network_input,
-    resized,
-)  # import nothing else of the project
+# These modules import nothing else of the project.
+PREPROCESSING = (bit_depth, images, metadata, network_input, resized)
 MAX_DIFFERENCE = 1e-4  # in probability
 PACKAGES = ("torch", "timm", "pillow", "onnx")
 

@@ -228,7 +228,7 @@ def main() -> None:
         )
     precision = given.precision or (about.precision if about else "auto")
     device = DeviceParams(name=given.device, precision=precision, fast_depthwise=False)
-    compute = compute_on(device, seed=0, out=sys.stderr)
+    compute = compute_on(device, seed=0, out=sys.stderr, strict=given.precision is not None)
     smallest = compute.smallest_deterministic_batch()
     network, task = compute.place(network), network.task
     opening = partial(open_picture, given.max_megapixels * 1_000_000, network.resize)

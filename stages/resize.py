@@ -44,7 +44,7 @@ def resize(path: Path, sha256: str, params: Resizing) -> bytes:
 
 
 def main() -> None:
-    params = resizing(load("resize", ResizeParams))
+    params = resizing(load("resize", ResizeParams), stage_folder("ingest") / "depth.json")
     root = Path(load("ingest.path", str))
     # pandas, and pq.read_table, take half a second to import
     table = pq.ParquetFile(stage_folder("ingest") / "files.parquet").read().to_pydict()

@@ -43,7 +43,7 @@ def main() -> None:
     params, seed = load("unfreeze", UnfreezeParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
     size_px, transforms = load("precompute.size_px", SizePx), load("transforms", TransformsParams)
-    resize = resizing(load("resize", ResizeParams))
+    resize = resizing(load("resize", ResizeParams), stage_folder("ingest") / "depth.json")
     about, body = load_backbone(stage_folder("backbone"))
     body.check_size(params.size_px, "unfreeze.size_px")
     head = load_head(stage_folder("augment") / "head.safetensors")

@@ -98,7 +98,7 @@ def test_prediction_does_what_resize_did(prepare: Callable[..., None], tmp_path:
     prepare("used")
     ingest.main()
     resize.main()
-    how = resizing(load("resize", ResizeParams))
+    how = resizing(load("resize", ResizeParams), Path("data/ingest/depth.json"))
     head = Head(HeadShape(n_features=512, hidden=8, dropout=(0.25, 0.5), task=SingleLabel.of(["a", "b"])))
     save_network(Network(ABOUT, how, Body(ABOUT.name), head, 32), tmp_path / "model.safetensors")
     network = load_network(tmp_path / "model.safetensors")
@@ -120,7 +120,7 @@ def test_pictures_of_8_bits_leave_no_trace(prepare: Callable[..., None], capsys:
     ingest.main()
     assert depth_of() == {"depth": None}
     assert "8 bits" not in capsys.readouterr().out
-    params = resizing(load("resize", ResizeParams))
+    params = resizing(load("resize", ResizeParams), Path("data/ingest/depth.json"))
     assert params.model_dump_json() == '{"size_px":64,"jpeg_quality":95}'
     assert resized(JPEG, cast("Resizing", SimpleNamespace(size_px=48, jpeg_quality=95)), 10**6)
 

@@ -11,13 +11,14 @@ from stages.runtime.errors import StageError
 
 def apply_arguments(arguments: Sequence[str], description: str | None) -> None:
     """Sets this run's folders and the params that override params.yaml. Raises StageError or SystemExit."""
+    spec = sys.modules["__main__"].__spec__  # None if the stage was not started with -m
     parser = argparse.ArgumentParser(
-        prog=f"python -m {sys.modules['__main__'].__spec__.name}" if sys.modules["__main__"].__spec__ else None,
+        prog=f"python -m {spec.name}" if spec else None,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Its settings are in params.yaml. Run it from the top folder of the project.",
     )
-    parser.add_argument("--root", default="data", help="the folder of this run's stages (default: data)")
+    parser.add_argument("--root", default=str(folders.MAIN_ROOT), help="folder of this run's stages (default: data)")
     parser.add_argument(
         "--shared", default="", metavar="STAGES", help="stages whose folders are taken from data, as resize,precompute"
     )
@@ -26,7 +27,7 @@ def apply_arguments(arguments: Sequence[str], description: str | None) -> None:
     )
     given = parser.parse_args(arguments)
     root = Path(given.root)
-    if root.is_absolute() or ".." in root.parts or root.parts[:1] != ("data",):
+    if root.is_absolute() or ".." in root.parts or not root.is_relative_to(folders.MAIN_ROOT):
         raise StageError(f"--root {given.root}: it must be data or a folder below it, as data/folds/1")
     folders.set_run(root, frozenset(name for name in given.shared.split(",") if name))
     params.override(given.changes)

@@ -29,10 +29,6 @@ def set_run(root: Path, shared: frozenset[str]) -> None:
     _run.root, _run.shared = root, shared
 
 
-def root() -> Path:
-    return _run.root
-
-
 def stage_folder(stage: str) -> Path:
     """The folder of a stage's outputs, relative to the top folder of the project."""
     return (MAIN_ROOT if stage in _run.shared else _run.root) / stage

@@ -17,25 +17,28 @@ PIPELINE = Path("dvc.yaml")
 TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 
-def stages_of(pipeline: Path = PIPELINE) -> dict[str, Any]:
-    stages: dict[str, Any] = YAML(typ="safe").load(pipeline)["stages"]
-    return stages
+def declared(stage: str) -> tuple[list[str], list[Path]]:
+    """(params, dependencies) of the stage in dvc.yaml: the paths are those of this run, and `${...}` is replaced by its
+    value in the `vars` of dvc.yaml or in params.yaml, as DVC does."""
+    pipeline: dict[str, Any] = YAML(typ="safe").load(PIPELINE)
+    known = {name: value for variables in pipeline.get("vars", []) for name, value in variables.items()}
 
+    def value(match: re.Match[str]) -> str:
+        return str(known[match[1]]) if match[1] in known else load(match[1], str)
 
-def deps_of(declared: dict[str, Any]) -> list[Path]:
-    """The paths of the stage's `deps` in this run, with `${param}` replaced by its value, as DVC does."""
-    return [in_this_run(TEMPLATE.sub(lambda match: load(match[1], str), dep)) for dep in declared["deps"]]
+    entry = pipeline["stages"][stage]
+    return entry.get("params", []), [in_this_run(TEMPLATE.sub(value, dep)) for dep in entry["deps"]]
 
 
 def inputs_hash(stage: str, machine: Mapping[str, str]) -> str:
     """Hash of the contents of the stage's `deps`, the values of its `params`, the libraries and the `machine`."""
-    declared = stages_of()[stage]
+    params, deps = declared(stage)
     libraries = {name: version(name) for name in ("numpy", "pillow", "timm")}
     digest = hashlib.sha256(json.dumps({**machine, **libraries}, sort_keys=True).encode())
-    for name in declared.get("params", []):
+    for name in params:
         value: Any = load(name, object)
         digest.update(json.dumps([name, value], sort_keys=True).encode())
-    for path in (path for dep in deps_of(declared) for path in list_files(dep)):
+    for path in (path for dep in deps for path in list_files(dep)):
         with path.open("rb") as file:
             digest.update(f"{path}\0".encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
@@ -46,12 +49,12 @@ def inputs_snapshot(stage: str) -> dict[str, Any]:
 
     A write that changes none of these goes unnoticed; that needs a clock that was set back.
     """
-    declared = stages_of()[stage]
-    seen: dict[str, Any] = {name: load(name, object) for name in declared.get("params", [])}
-    for path in (path for dep in deps_of(declared) for path in list_files(Path(dep))):
+    params, deps = declared(stage)
+    snapshot: dict[str, Any] = {name: load(name, object) for name in params}
+    for path in (path for dep in deps for path in list_files(dep)):
         stat = path.stat()
-        seen[f"{path}"] = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-    return seen
+        snapshot[str(path)] = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    return snapshot
 
 
 def list_files(path: Path) -> Iterator[Path]:

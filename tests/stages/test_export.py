@@ -177,9 +177,14 @@ def test_a_class_does_not_spoil_the_card(about: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("kept", "confidence", "words", "not_words"),
     [
-        (0, 0.6, ["its head trained on", "the head alone has learned"], ["fine-tuned on", "surer", "less sure"]),
-        (3, 0.9, ["fine-tuned on", "those after epoch\n3.", "surer than it should be"], ["alone has learned"]),
-        (3, 0.3, ["it is less sure than it could be"], ["surer"]),
+        (0, 0.6, ["its head trained on", "the head alone has learned"], ["fine-tuned on", "too high", "too low"]),
+        (
+            3,
+            0.9,
+            ["fine-tuned on", "those after epoch\n3.", "its probabilities are too high on average"],
+            ["alone has learned"],
+        ),
+        (3, 0.3, ["its probabilities are too low on average"], ["too high"]),
     ],
 )
 def test_the_card_says_what_learned_and_concludes_nothing_from_noise(

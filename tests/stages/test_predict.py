@@ -218,6 +218,17 @@ def test_the_export_says_the_precision_of_the_training(exported: Project) -> Non
     assert prediction.precision == "auto"
 
 
+def test_a_model_of_float16_is_used_on_the_cpu_too(exported: Project, tmp_path: Path) -> None:
+    """The CPU has no float16: `auto` takes its place."""
+    model = tmp_path / "model"
+    shutil.copytree(exported.folder / "data/export", model)
+    about = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    auto = each(table(exported, tmp_path, str(model), "pictures/test"))
+    about["prediction"]["precision"] = "float16"
+    (model / "model.json").write_text(json.dumps(about), encoding="utf-8")
+    assert each(table(exported, tmp_path, str(model), "pictures/test", "--device", "cpu")) == auto
+
+
 def test_it_computes_in_the_precision_of_the_model(exported: Project, tmp_path: Path) -> None:
     """bfloat16 is slow where the hardware has none, but it is computed."""
     said = {}

@@ -124,3 +124,14 @@ def test_a_heat_without_positive_evidence_says_so() -> None:
     wrong = Shown(id="7", actual="cat", predicted="dog", probability=0.9, thumbnail="data:,", heat=None)
     shown = [picture(one) for one in (wrong, replace(wrong, heat="data:,"), replace(wrong, actual="dog"))]
     assert ["no positive evidence for this class" in one for one in shown] == [True, False, False]
+
+
+def test_it_is_written_on_the_cpu_also_for_a_precision_of_gpus_alone(reported: Project, tmp_path: Path) -> None:
+    """A training on a GPU in float16, then the report, which runs on the CPU."""
+    params = reported.folder / "params.yaml"
+    shutil.copyfile(params, tmp_path / "params.yaml")
+    reported.params({"device.precision": "float16"})
+    said = reported.run("python", "-m", "stages.report").stdout
+    assert "device: cpu (" in said
+    assert "precision: float16" not in said
+    shutil.copyfile(tmp_path / "params.yaml", params)

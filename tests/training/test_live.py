@@ -70,7 +70,7 @@ def test_where_it_cannot_be_written_training_goes_on(capsys: pytest.CaptureFixtu
 
 
 def test_files_are_laid_out_as_dvclives() -> None:
-    """Byte for byte what DVCLive wrote: DVC and its extension read it."""
+    """DVC and its extension for VS Code read this layout."""
     live.Curves("toy", history(1, 1), 1)
     files = {str(path.relative_to(live.FOLDER)): path.read_bytes() for path in live.FOLDER.rglob("*.*")}
     assert files.pop("toy/metrics.json").replace(b" ", b"").replace(b"\n", b"") == (

@@ -1,10 +1,11 @@
 """The rate at the first, middle and last step, and at every restart."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from torch.optim import SGD, AdamW
+from torch.optim import SGD, AdamW, Optimizer
 
 from stages.runtime.errors import StageError
 from stages.training.loop.schedule import ScheduleParams, cycle_ends, make_schedule, sgdr_factor, total_epochs
@@ -102,15 +103,20 @@ def test_one_cycle_of_few_steps_starts_low_and_keeps_to_its_peak(steps: int) -> 
     assert all(0.45 <= momentum <= 0.55 for momentum in momenta)
 
 
-@pytest.mark.parametrize(("momentum", "low", "high"), [(0.97, 0.92, 0.99), (0.03, 0, 0.08), (0.9, 0.85, 0.95)])
-def test_one_cycle_keeps_momentum_within_0_and_99_hundredths(momentum: float, low: float, high: float) -> None:
-    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=momentum)
-    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1), steps_per_epoch=39)(optimizer)
-    momenta = []
-    for _ in range(39):
-        momenta.append(optimizer.param_groups[0]["momentum"])
+def one_cycle_values(optimizer: Optimizer, key: str, steps: int) -> list[Any]:
+    """What the optimiser's group holds under `key` before each step of one cycle."""
+    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1), steps_per_epoch=steps)(optimizer)
+    values = []
+    for _ in range(steps):
+        values.append(optimizer.param_groups[0][key])
         optimizer.step()
         schedule.step()
+    return values
+
+
+@pytest.mark.parametrize(("momentum", "low", "high"), [(0.97, 0.92, 0.99), (0.03, 0, 0.08), (0.9, 0.85, 0.95)])
+def test_one_cycle_keeps_momentum_within_0_and_99_hundredths(momentum: float, low: float, high: float) -> None:
+    momenta = one_cycle_values(SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=momentum), "momentum", 39)
     assert momenta[0] == pytest.approx(high, abs=1e-12)
     assert min(momenta) == pytest.approx(low, abs=1e-12)
 
@@ -122,13 +128,7 @@ def test_the_hold_is_kept_by_sgdr() -> None:
 
 
 def test_one_cycle_moves_adams_first_beta() -> None:
-    optimizer = AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1, betas=(0.9, 0.99))
-    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1), steps_per_epoch=20)(optimizer)
-    betas = []
-    for _ in range(20):
-        betas.append(optimizer.param_groups[0]["betas"])
-        optimizer.step()
-        schedule.step()
+    betas = one_cycle_values(AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.1, betas=(0.9, 0.99)), "betas", 20)
     assert betas[0] == pytest.approx((0.95, 0.99))
     assert min(first for first, _ in betas) == pytest.approx(0.85, abs=0.01)
 

@@ -95,9 +95,11 @@ def _step(threads: int) -> int:
     return math.lcm(MIN_CPU_BATCH, PICTURES_PER_THREAD * math.lcm(*range(1, threads + 1)))
 
 
-def compute_on(params: DeviceParams, seed: int, out: TextIO | None = None) -> Compute:
+def compute_on(params: DeviceParams, seed: int, out: TextIO | None = None, strict: bool = True) -> Compute:
     """Choose device and precision and print them (to `out`, default stdout), make runs repeatable, seed torch's global
     generator (used by dropout).
+
+    `strict`: a precision that the device does not have is an error; otherwise `auto` takes its place.
 
     Raises:
         StageError: the requested device or precision is not available.
@@ -107,7 +109,12 @@ def compute_on(params: DeviceParams, seed: int, out: TextIO | None = None) -> Co
         raise StageError("device.name is cuda, but torch finds no CUDA device: set it to auto or cpu")
     device = torch.device("cuda" if has_cuda else "cpu")
     capability = torch.cuda.get_device_capability(device) if has_cuda else None
-    precision = choose_precision(params.precision, capability, cpu_has_bfloat16())
+    try:
+        precision = choose_precision(params.precision, capability, cpu_has_bfloat16())
+    except StageError:
+        if strict:
+            raise
+        precision = choose_precision("auto", capability, cpu_has_bfloat16())
     if params.name == "auto" and not has_cuda and (card := unused_nvidia_card()):
         print(f"warning: {card}", file=out)
     make_repeatable(device)

@@ -84,9 +84,8 @@ class Checkpoint:
         return time.monotonic() - self.saved >= self.seconds
 
     def _name(self) -> str:
-        machine = self.compute.describe() | {
-            "n_devices": str(n_devices())
-        }  # the checkpoint holds one random state per device
+        # The checkpoint holds one random state per device.
+        machine = self.compute.describe() | {"n_devices": str(n_devices())}
         return f"{self.stage}-{inputs_hash(self.stage, machine)}.pt"
 
     def _check_inputs(self) -> None:

@@ -1,11 +1,11 @@
 """The network's preprocessing: decided once, and stored in every model file."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from stages.runtime.folders import stage_folder
 from stages.runtime.params import PositiveRate, Section, SizePx
 
 
@@ -27,9 +27,9 @@ class Resizing(ResizeParams):
         return {key: value for key, value in serialize(self).items() if value is not None}
 
 
-def resizing(params: ResizeParams) -> Resizing:
+def resizing(params: ResizeParams, depth_file: Path) -> Resizing:
     """The section and the depth that ingest chose for the data set. Raises OSError."""
-    depth = json.loads((stage_folder("ingest") / "depth.json").read_text(encoding="utf-8"))["depth"]
+    depth = json.loads(depth_file.read_text(encoding="utf-8"))["depth"]
     return Resizing(**params.model_dump(), depth=tuple(depth) if depth else None)
 
 
