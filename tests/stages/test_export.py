@@ -177,7 +177,7 @@ def test_a_class_does_not_spoil_the_card(about: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("kept", "confidence", "words", "not_words"),
     [
-        (0, 0.6, ["its head trained on", "the head alone has learned"], ["fine-tuned on", "too high", "too low"]),
+        (0, 0.6, ["with a newly trained head on", "only the head was trained"], ["fine-tuned on", "too high", "too low"]),
         (
             3,
             0.9,

@@ -109,7 +109,7 @@ def test_wrong_ones_have_a_heat_and_right_ones_have_none(reported: Project) -> N
     figures = re.findall(r"<figure>.*?</figure>", part, re.DOTALL)
     assert figures
     for figure in figures:
-        without = figure.count("no positive evidence for this class")
+        without = figure.count("Grad-CAM is empty")
         assert figure.count("<img") + without == (2 if 'class="wrong"' in figure else 1)
 
 
@@ -123,7 +123,7 @@ def test_a_heat_without_positive_evidence_says_so() -> None:
     picture = Environment(autoescape=True, undefined=StrictUndefined).from_string(macros).module.picture  # type: ignore[attr-defined]
     wrong = Shown(id="7", actual="cat", predicted="dog", probability=0.9, thumbnail="data:,", heat=None)
     shown = [picture(one) for one in (wrong, replace(wrong, heat="data:,"), replace(wrong, actual="dog"))]
-    assert ["no positive evidence for this class" in one for one in shown] == [True, False, False]
+    assert ["Grad-CAM is empty" in one for one in shown] == [True, False, False]
 
 
 def test_it_is_written_on_the_cpu_also_for_a_precision_of_gpus_alone(reported: Project, tmp_path: Path) -> None:
