@@ -158,7 +158,7 @@ def test_the_card_is_front_matter_and_figures(exported: Project, about: dict[str
     result = facts["model-index"][0]["results"][0]
     assert {one["name"]: one["value"] for one in result["metrics"]} == about["metrics"]
     assert result["dataset"]["args"] == {"n": 9}
-    for words in ("| blue |", "cc-by-nc-sa-4.0, which binds", "## Limits", "On the 9 validation pictures"):
+    for words in ("| blue |", "cc-by-nc-sa-4.0, which binds", "## Limits", "on the 9 validation pictures"):
         assert words in text
 
 
