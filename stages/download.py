@@ -1,9 +1,11 @@
-"""download: fetch one of the course's data sets into the csv layout. data/dvc.yaml runs it with the set's name.
+"""download: fetch one of the fast.ai course's data sets into the csv layout.
 
-In:   data/params.yaml, section <name>: its source and the sha256 of its archive
+data/dvc.yaml runs this stage with the name of the data set.
+
+In:   data/params.yaml, section <name>: the source and sha256 of the archive
 Out:  data/raw/<name>: labels.csv (id, label, ...), train/, test/ if the set has one
-Only regular picture files of an archive are written, under their base names, below train/ and test/, and at most 20
-times the archive's size.
+Only regular picture files of an archive are written, under their base names, below train/ and test/. An archive may
+unpack to at most 20 times its size.
 """
 
 import bz2
@@ -36,18 +38,20 @@ from stages.runtime.params import Section, load
 from stages.runtime.stage import run, track
 
 PARAMS = Path("data/params.yaml")
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # bytes
 MAX_HEADER_BYTES = 4 * CHUNK
 Member = tuple[PurePosixPath, IO[bytes]]
-BAD_ARCHIVE = (
+ARCHIVE_ERRORS = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError,
     NotImplementedError, ValueError, LookupError,
 )  # fmt: skip
-COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by first bytes
-HEADERS = (
+DECOMPRESSORS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by first bytes
+HEADER_TYPES = (
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
 )  # fmt: skip
-MAX_RATIO, MIN_LIMIT, BYTES_PER_FILE = 20, 1 << 26, 1 << 12  # pictures hardly shrink; bytes; bytes of an empty file
+MAX_RATIO = 20  # unpacked size / archive size; pictures hardly shrink in an archive
+MIN_LIMIT = 1 << 26  # bytes that every archive may unpack to
+BYTES_PER_FILE = 1 << 12  # counted in addition to the file's content: an empty file takes space too
 
 
 class SourceParams(Section):
@@ -60,7 +64,7 @@ class SourceParams(Section):
 
 
 def from_url(url: str, path: Path) -> None:
-    """Stream to a file with progress. Raises StageError with the address and the reason."""
+    """Downloads `url` to a file and shows the progress. Raises StageError with the address and the reason."""
     if not url.startswith(("https://", "http://")):
         raise StageError(f"{url} is not a web address")
     try:
@@ -73,7 +77,7 @@ def from_url(url: str, path: Path) -> None:
 
 
 def from_kaggle(competition: str, folder: Path) -> None:
-    """Download with the Kaggle command line, which has the user's token."""
+    """Downloads with the command `kaggle`, which knows the user's token."""
     try:
         command = ["kaggle", "competitions", "download", "-c", competition, "-p", str(folder)]
         subprocess.run(command, check=True)  # noqa: S603 (no shell; the user's own kaggle)
@@ -97,7 +101,10 @@ def check_sha256(path: Path, expected: str | None, name: str) -> None:
 
 
 class SizeLimit:
-    """The bytes that an archive may still unpack to. Counts sizes in headers: zipfile and tarfile read no more."""
+    """Counts down the bytes that an archive may still unpack to.
+
+    Counts the sizes in the headers, because zipfile and tarfile unpack no more than these.
+    """
 
     def __init__(self, archive: Path) -> None:
         self.name, self.left = archive.name, max(MAX_RATIO * archive.stat().st_size, MIN_LIMIT)
@@ -111,11 +118,11 @@ class SizeLimit:
             )
 
 
-def members(path: Path, limit: SizeLimit, within: bool = False) -> Iterator[Member]:
-    """(name, open file) of every regular file in a zip or tar archive; zips in a zip are opened too, one level deep.
+def members(path: Path, limit: SizeLimit, is_inner: bool = False) -> Iterator[Member]:
+    """Yields (name, open file) of every regular file in a zip or tar archive; also opens zips in a zip, one level deep.
 
     Raises:
-        StageError: if the file is no archive, truncated or too large, or a name leads out of its folder.
+        StageError: if the file is not an archive, is truncated or is too large, or if a name leads out of its folder.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -123,7 +130,9 @@ def members(path: Path, limit: SizeLimit, within: bool = False) -> Iterator[Memb
                 for info in archive.infolist():
                     limit.take(info.file_size)
                     if not info.is_dir():
-                        yield from with_inner_zip(checked_path(info.filename, path), archive.open(info), limit, within)
+                        yield from with_inner_zip(
+                            checked_path(info.filename, path), archive.open(info), limit, is_inner
+                        )
         else:
             with (
                 LimitedTar(path) as content,
@@ -136,7 +145,7 @@ def members(path: Path, limit: SizeLimit, within: bool = False) -> Iterator[Memb
                     file = archive_.extractfile(entry) if entry.isfile() else None
                     if file is not None:
                         yield checked_path(entry.name, path), file
-    except BAD_ARCHIVE as error:
+    except ARCHIVE_ERRORS as error:
         raise StageError(f"{path.name} cannot be unpacked: {error}") from None
 
 
@@ -146,7 +155,7 @@ class LimitedTar(io.BufferedReader):
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(6)
-        opened = next((open_ for magic, open_ in COMPRESSED.items() if start.startswith(magic)), open)
+        opened = next((open_ for magic, open_ in DECOMPRESSORS.items() if start.startswith(magic)), open)
         self.left: int | None = None
         super().__init__(opened(path, "rb"))
 
@@ -163,7 +172,7 @@ class LimitedEntry(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        """Called for each header; nested if a header with a long name precedes the header of the file."""
+        """Reads the headers of one file. After a header with a long name, tarfile calls this again within the call."""
         content = archive.fileobj
         if not isinstance(content, LimitedTar) or content.left is not None:
             return super().fromtarfile(archive)
@@ -176,19 +185,19 @@ class LimitedEntry(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> Self:
         entry = super().frombuf(buf, encoding, errors)
-        if entry.type == tarfile.GNUTYPE_SPARSE or (entry.type in HEADERS and entry.size > CHUNK):
+        if entry.type == tarfile.GNUTYPE_SPARSE or (entry.type in HEADER_TYPES and entry.size > CHUNK):
             raise StageError("a header of the archive is larger than 1 MiB, or a file is sparse: not unpacked")
         return entry
 
 
-def with_inner_zip(name: PurePosixPath, file: IO[bytes], limit: SizeLimit, within: bool) -> Iterator[Member]:
-    if within or name.suffix != ".zip":
+def with_inner_zip(name: PurePosixPath, file: IO[bytes], limit: SizeLimit, is_inner: bool) -> Iterator[Member]:
+    if is_inner or name.suffix != ".zip":
         yield name, file
         return
     with tempfile.NamedTemporaryFile(suffix=".zip") as copy:
         shutil.copyfileobj(file, copy)
         copy.flush()
-        for member, content in members(Path(copy.name), limit, within=True):
+        for member, content in members(Path(copy.name), limit, is_inner=True):
             yield PurePosixPath(name.stem) / member, content
 
 
@@ -203,7 +212,7 @@ def lay_out(name: str, archive: Path, folder: Path) -> None:
     """Writes pictures into train/ and test/, and labels.csv beside them. Raises StageError, for damaged content too."""
     try:
         _lay_out(name, archive, folder)
-    except BAD_ARCHIVE as error:
+    except ARCHIVE_ERRORS as error:
         raise StageError(f"{archive.name} cannot be unpacked: {error}") from None
 
 
@@ -232,7 +241,10 @@ def _lay_out(name: str, archive: Path, folder: Path) -> None:
 
 
 def label_by_name(name: str, stem: str) -> dict[str, str]:
-    """dogs_vs_cats: `cat.123`; oxford_pets: `Abyssinian_12`, where a capital means cat."""
+    """Returns the labels in a file name: `cat.123` in dogs_vs_cats, `Abyssinian_12` in oxford_pets.
+
+    In oxford_pets a name that begins with a capital letter is that of a cat.
+    """
     if name == "dogs_vs_cats":
         return {"label": stem.split(".")[0]}
     if name == "oxford_pets":

@@ -1,10 +1,11 @@
-"""evaluate: metrics, what each step gained, and plots of both.
+"""evaluate: compute metrics, and accuracy and log loss after each step of the recipe, and plot them.
 
 In:   data/tta/{valid,test}.parquet, the histories of train_head, augment and train_full, data/augment/tta.csv
 Out:  data/evaluate/metrics.json    flat keys, on valid: accuracy, log_loss, balanced_accuracy, macro_f1, mcc of the
                                     plain predictions; accuracy_tta, log_loss_tta of the averaged ones
-      data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch; no seconds, which differ in each run:
-                                    .unfreeze/receipts, the report and stages.show have them
+      data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch; no run times, because they would
+                                    change the file in each run: the report, stages.show and the receipts (run
+                                    records) in .unfreeze/receipts have them
       data/evaluate/confusion.csv   actual, predicted: one row per valid picture; confusion.png
       data/evaluate/submission.csv  id and one probability per class for every test picture, if there are any
       data/evaluate/steps.png, history.png
@@ -31,20 +32,25 @@ TRAININGS = ("train_head", "augment", "train_full")
 
 
 def metrics(valid: pd.DataFrame, task: AnyTask) -> dict[str, float]:
-    """The task's metrics of the plain predictions, and its main ones (`task.shown`) of TTA too, rounded to 6 places."""
+    """Returns the metrics of the plain predictions and the main metrics of TTA, rounded to 6 places."""
     y = task.parse(valid["label"].tolist(), valid["id"].tolist())
     plain, averaged = (task.metrics(task.read(valid, kind), y) for kind in ("plain", "tta"))
-    shown = {name: plain[name] for name in task.shown} | {f"{name}_tta": averaged[name] for name in task.shown}
-    return {name: round(value, 6) for name, value in (shown | plain).items()}
+    main = {name: plain[name] for name in task.main_metrics}
+    main |= {f"{name}_tta": averaged[name] for name in task.main_metrics}
+    return {name: round(value, 6) for name, value in (main | plain).items()}
 
 
 def steps(
-    histories: dict[str, pd.DataFrame], head_tta: pd.DataFrame, result: dict[str, float], shown: Mapping[str, str]
+    histories: dict[str, pd.DataFrame],
+    head_tta: pd.DataFrame,
+    result: dict[str, float],
+    main_metrics: Mapping[str, str],
 ) -> pd.DataFrame:
-    """One row per step, measured on valid after its last epoch. `shown`: the task's main metrics.
+    """Returns one row per step, measured on valid after the step's last epoch.
 
-    `kept_epoch` is the epoch whose weights the next step gets; 0 is the network as the previous step left it. If it is
-    not the last epoch, it has its own row.
+    `main_metrics` maps the names of the task's main metrics to the columns of a history. `kept_epoch` is the epoch
+    whose weights the next step gets; epoch 0 means the weights of the previous step. If the kept epoch is not the
+    last epoch, it has a row of its own.
     """
     rows: list[dict[str, object]] = []
     for step, name in (("head", "train_head"), ("augment", "augment"), ("full", "train_full")):
@@ -57,7 +63,7 @@ def steps(
                 {
                     "step": f"{step} {size} px" if size else step,
                     "epochs": len(part),
-                    **{name: part[column].iloc[-1] for name, column in shown.items()},
+                    **{name: part[column].iloc[-1] for name, column in main_metrics.items()},
                     "kept_epoch": kept[0] if kept else None,
                 }
             )
@@ -67,22 +73,22 @@ def steps(
                 {
                     "step": f"kept: epoch {kept[0]}",
                     "epochs": 0,
-                    **{name: row[column] for name, column in shown.items()},
+                    **{name: row[column] for name, column in main_metrics.items()},
                     "kept_epoch": kept[0],
                 }
             )
         if name == "augment" and (row := head_tta.iloc[0])["n_aug"]:
-            head_metrics = {name: row[column] for name, column in shown.items()}
+            head_metrics = {name: row[column] for name, column in main_metrics.items()}
             rows.append({"step": "head's TTA", "epochs": 0, **head_metrics})
-    last = {"step": "TTA", "epochs": 0, **{name: result[f"{name}_tta"] for name in shown}}
+    last = {"step": "TTA", "epochs": 0, **{name: result[f"{name}_tta"] for name in main_metrics}}
     return pd.DataFrame([*rows, last]).round(6).astype({"kept_epoch": "Int64"})
 
 
 def plot(
     table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.DataFrame, task: AnyTask, folder: Path
 ) -> None:
-    with figures(folder / "steps.png", "What each step gained (valid)", len(task.shown)) as axes:
-        for ax, column in zip(axes, task.shown, strict=True):
+    with figures(folder / "steps.png", "What each step gained (valid)", len(task.main_metrics)) as axes:
+        for ax, column in zip(axes, task.main_metrics, strict=True):
             draw_steps(ax, table, column)
     with figures(folder / "history.png", "Losses by epoch", len(histories)) as axes:
         for ax, (name, history) in zip(axes, histories.items(), strict=True):
@@ -96,7 +102,7 @@ def main() -> None:
     histories = {name: pd.read_csv(stage_folder(name) / "history.csv") for name in TRAININGS}
     task = task_named(load("task", TaskName)).of_columns(valid)
     result = metrics(valid, task)
-    table = steps(histories, pd.read_csv(stage_folder("augment") / "tta.csv"), result, task.shown)
+    table = steps(histories, pd.read_csv(stage_folder("augment") / "tta.csv"), result, task.main_metrics)
     predicted = task.decode(task.read(valid, "tta"))
     with outputs(stage_folder("evaluate")) as folder:
         (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -3,14 +3,14 @@
 In:   data/train_full/{model.safetensors,history.csv}, data/evaluate/metrics.json, data/split/{train,valid}.csv,
       data/tta/valid.parquet, data/resize/shards (for the check)
 Out:  data/export/model.safetensors  the network that train_full saved
-      data/export/model.onnx         the same in float32: stages/models/serving/onnx_graph.py
+      data/export/model.onnx         the same network in float32: stages/models/serving/onnx_graph.py
       data/export/model.json         task, preprocessing, backbone, metrics, data, versions: see `describe`
       data/export/README.md          the model card, as Hugging Face reads it
-      data/export/classify.py        an example that uses these files
+      data/export/classify.py        an example that uses the files of data/export
       data/export/preprocessing/     the code from a picture file to the network's input, for the example
       The ONNX file is compared with torch, both in float32, on export.n_check valid pictures. If a network
       cannot be exported to ONNX, only that file and the example are missing, and model.json says why.
-Recipe: `learn.save`, for others. The course ends with the notebook's own `predict`.
+Recipe: `learn.save`, for use by other programs. The fast.ai course ends with `predict` in the notebook.
 """
 
 import hashlib
@@ -60,26 +60,26 @@ class ExportParams(Section):
 
 
 def largest_difference(network: Network, path: Path, resized: Shards, sha256s: list[str]) -> float:
-    """The largest difference between the predictions of torch and of the ONNX file at `path`, both in float32."""
+    """Returns the largest difference between predictions of torch and of the ONNX file at `path`, both in float32."""
     compute = Compute(torch.device("cpu"), torch.float32)
     batch_size = compute.deterministic_batch_size(16)
     pictures = Pictures(resized, sha256s, network.about, network.size_px, batch_size, compute)
     network.to(memory_format=torch.channels_last)
-    by_torch = predict(network, pictures.batches(), len(pictures), pictures.n_batches(), network.task, compute)
+    torch_predictions = predict(network, pictures.batches(), len(pictures), pictures.n_batches(), network.task, compute)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    by_onnx = []
+    onnx_predictions = []
     for start in range(0, len(pictures), 16):
         rows = range(start, min(start + 16, len(pictures)))
         pixels = torch.stack([pictures.cut(row) for row in rows]).permute(0, 3, 1, 2).contiguous()
-        by_onnx.append(session.run(OUTPUTS[:1], {INPUT: pixels.numpy()})[0])
-    return float(np.abs(by_torch - np.concatenate(by_onnx)).max())
+        onnx_predictions.append(session.run(OUTPUTS[:1], {INPUT: pixels.numpy()})[0])
+    return float(np.abs(torch_predictions - np.concatenate(onnx_predictions)).max())
 
 
 def add_onnx(network: Network, folder: Path, resized: Shards, sha256s: list[str]) -> dict[str, Any]:
     """Writes model.onnx, checks it and copies the example; returns the entry `onnx` of model.json.
 
-    Leaves neither file if torch cannot write the network or ONNX Runtime computes other values: prints the reason on
-    stderr and returns it as `missing`.
+    If torch cannot write the network, or if ONNX Runtime computes other values, leaves neither file, prints the reason
+    on stderr and returns the reason as `missing`.
     """
     path = folder / "model.onnx"
     try:
@@ -92,17 +92,17 @@ def add_onnx(network: Network, folder: Path, resized: Shards, sha256s: list[str]
             )
     except (OSError, MemoryError):  # caused by the machine, not by the network
         raise
-    except Exception as error:  # each network fails with another exception
+    except Exception as error:  # networks fail with many kinds of exception
         if "can't allocate memory" in str(error):
             raise
         path.unlink(missing_ok=True)
-        root = list(causes(error))[-1]  # the exporter's own message is only general advice
+        root_cause = list(causes(error))[-1]  # the exporter's own message is only general advice
         kind = str(error) if isinstance(error, StageError) else f"it cannot be written ({type(error).__name__})"
         reason = f"{network.about.name} cannot be exported to ONNX: {kind}"
-        detail = "" if isinstance(error, StageError) else one_line(f": {type(root).__name__}: {root}")[:300]
+        detail = "" if isinstance(error, StageError) else one_line(f": {type(root_cause).__name__}: {root_cause}")[:300]
         print(
             f"export: no model.onnx and no classify.py: {reason}{detail}. "
-            "All other files are written; another backbone.name gives both",
+            "All other files are written; choose another backbone.name to get both",
             file=sys.stderr,
         )
         receipt.note(missing="model.onnx")
@@ -128,7 +128,7 @@ def copy_preprocessing(folder: Path) -> None:
 
 
 def data_sha256(*parts: Rows) -> str:
-    """A hash of the pictures' contents and labels; names and order do not matter."""
+    """Returns a hash of the pictures' contents and labels, whatever their names and order."""
     lines = sorted(f"{sha} {label}\n" for rows in parts for sha, label in zip(rows.sha256s, rows.labels, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -136,24 +136,24 @@ def data_sha256(*parts: Rows) -> str:
 def describe(
     network: Network, params: ExportParams, train: Rows, valid: Rows, predictions: pd.DataFrame, history: pd.DataFrame
 ) -> dict[str, Any]:
-    """The content of model.json, without metrics and ONNX."""
-    about, task = network.about, network.task
+    """Returns the content of model.json, without metrics and ONNX."""
+    backbone, task = network.about, network.task
     in_train, in_valid = task.counts(train.labels), task.counts(valid.labels)
     return {
         "task": task.model_dump(),
         "backbone": {
-            "name": about.name,
-            "source": about.source,
-            "sha256": about.sha256,
-            "license": getattr(timm.get_pretrained_cfg(about.name), "license", None),
+            "name": backbone.name,
+            "source": backbone.source,
+            "sha256": backbone.sha256,
+            "license": getattr(timm.get_pretrained_cfg(backbone.name), "license", None),
         },
         "preprocessing": {
             "upright": "EXIF orientation applied, transparent on white, RGB",
             "resize": {**network.resize.model_dump(), "interpolation": "bilinear"},
-            "centre_crop": {"share_of_shorter_side": about.crop_pct},
-            "square": {"size_px": network.size_px, "interpolation": about.interpolation},
-            "mean": about.mean,
-            "std": about.std,
+            "centre_crop": {"share_of_shorter_side": backbone.crop_pct},
+            "square": {"size_px": network.size_px, "interpolation": backbone.interpolation},
+            "mean": backbone.mean,
+            "std": backbone.std,
         },
         "onnx": {},
         "prediction": {
@@ -188,17 +188,19 @@ def main() -> None:
     train, valid = (read_rows(stage_folder("split"), part) for part in ("train", "valid"))
     predictions = pd.read_parquet(stage_folder("tta") / "valid.parquet")
     history = pd.read_csv(stage_folder("train_full") / "history.csv")
-    about = describe(network, params, train, valid, predictions, history)
-    about["metrics"] = json.loads((stage_folder("evaluate") / "metrics.json").read_text(encoding="utf-8"))
+    description = describe(network, params, train, valid, predictions, history)
+    description["metrics"] = json.loads((stage_folder("evaluate") / "metrics.json").read_text(encoding="utf-8"))
     checked_rows = np.linspace(0, len(valid.ids) - 1, min(params.n_check, len(valid.ids)), dtype=int)
     receipt.note(items=len(checked_rows), computed=len(checked_rows))
     shards = Shards(stage_folder("resize") / "shards")
     with outputs(stage_folder("export")) as folder:
         shutil.copyfile(model, folder / "model.safetensors")
-        about["onnx"] = add_onnx(network, folder, shards, [valid.sha256s[row] for row in checked_rows])
-        (folder / "model.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(card(about), encoding="utf-8")
-    if "missing" in about["onnx"]:  # run by hand: removes the files of an earlier network, as DVC would have done
+        description["onnx"] = add_onnx(network, folder, shards, [valid.sha256s[row] for row in checked_rows])
+        (folder / "model.json").write_text(
+            json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        (folder / "README.md").write_text(card(description), encoding="utf-8")
+    if "missing" in description["onnx"]:  # DVC would have removed the files of an earlier network
         for name in ("model.onnx", EXAMPLE.name):
             (stage_folder("export") / name).unlink(missing_ok=True)
         shutil.rmtree(stage_folder("export") / "preprocessing", ignore_errors=True)

@@ -1,14 +1,14 @@
 """folds: the recipe's results over several folds, and the ensemble of their models: `folds 0 1 2 ...`.
 
-In:   data/folds/<fold>/{tta,evaluate}: pipelines/folds/dvc.yaml runs the pipeline there
+In:   data/folds/<fold>/{tta,evaluate}, the results of pipelines/folds/dvc.yaml
 Out:  data/folds/summary.json    flat keys: n_folds; for each metric <name>_mean and <name>_sd (n - 1) over the folds;
                                  for all folds' valid pictures, each predicted by the model not trained on it: n_pooled,
                                  accuracy_tta_pooled, log_loss_tta_pooled, with 95 % limits _low and _high
       data/folds/folds.csv       one row per fold; spread.png
       data/folds/submission.csv  id and one probability per class for every test picture: mean over the folds (TTA)
-Recipe: the course's five folds, and their ensemble by soft voting. The ensemble has no score here: all
-        models but one were trained on each labelled picture. The pooled metrics are those of a single model; the
-        ensemble should be no worse, but only labels of test/, which the recipe never sees, could show it.
+Recipe: the fast.ai course's five folds, and their ensemble by soft voting. The ensemble has no score, because all
+        models but one were trained on each labelled picture. The pooled metrics are those of a single model. The
+        ensemble should be no worse, but only the labels of test/, which the recipe never reads, could show that.
 """
 
 import json
@@ -34,7 +34,7 @@ from stages.tasks.registry import AnyTask, TaskName, task_named
 
 
 def spread(rows: pd.DataFrame) -> dict[str, float]:
-    """Mean and standard deviation (n - 1) of every metric."""
+    """Returns the mean and standard deviation (n - 1) of every metric."""
     columns = [column for column in rows if column not in ("fold", "n_valid")]
     return {
         f"{column}_{name}": float(value)
@@ -44,7 +44,7 @@ def spread(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def pooled(folds: Sequence[RunResult]) -> dict[str, float]:
-    """Metrics over the valid pictures of all folds. Raises StageError if a picture is valid in two folds."""
+    """Returns metrics over the valid pictures of all folds. Raises StageError if a picture is valid in two folds."""
     ids = pd.concat([fold.valid["id"] for fold in folds])
     if (repeated := ids[ids.duplicated()]).size:
         raise StageError(
@@ -55,16 +55,20 @@ def pooled(folds: Sequence[RunResult]) -> dict[str, float]:
     correct, losses = (np.concatenate([getattr(fold, name) for fold in predictions]) for name in ("correct", "losses"))
     n, accuracy, loss = len(correct), float(correct.mean()), float(losses.mean())
     low, high = wilson(int(correct.sum()), n)
-    half = Z95 * float(losses.std(ddof=1)) / math.sqrt(n)
+    half_width = Z95 * float(losses.std(ddof=1)) / math.sqrt(n)
     return {
         "n_pooled": n,
         "accuracy_tta_pooled": accuracy, "accuracy_tta_pooled_low": low, "accuracy_tta_pooled_high": high,
-        "log_loss_tta_pooled": loss, "log_loss_tta_pooled_low": loss - half, "log_loss_tta_pooled_high": loss + half,
+        "log_loss_tta_pooled": loss, "log_loss_tta_pooled_low": loss - half_width,
+        "log_loss_tta_pooled_high": loss + half_width,
     }  # fmt: skip
 
 
 def vote(folds: Sequence[RunResult]) -> pd.DataFrame:
-    """id and one column per class: the mean of the models' probabilities. Raises StageError if pictures differ."""
+    """Returns id and one column per class: the mean of the models' probabilities.
+
+    Raises StageError if the test pictures or classes of the folds differ.
+    """
     ids, task = folds[0].test["id"], task_of(folds[0].test)
     for fold in folds:
         if task_of(fold.test) != task or fold.test["id"].tolist() != ids.tolist():

@@ -4,12 +4,14 @@ In:   ingest.path, in a layout that stages/dataset/reading/layouts.py describes
 Out:  data/ingest/images.parquet  one row per picture, sorted by part and id: id, file, label, part, sha256, width,
                                   height (upright, px), format, mode, orientation, thumb (16 x 16 int8),
                                   group (the value in split.group_column, else "")
-      data/ingest/files.parquet   sha256, file: the input of resize. No labels, so a new label resizes nothing.
+      data/ingest/files.parquet   sha256, file: the input of resize. It has no labels, so a new label resizes
+                                  nothing.
       data/ingest/depth.json      depth: the two stored values that become black and white in pictures of more than
                                   8 bits, for `resize` and the model file; null: the full range of each file
       data/ingest/rejected.csv    file, reason
-      data/ingest/sizes.png       rows and columns of the pictures, and class counts: they help to choose a size
-Recipe: lessons 1 and 2, looking at the data. Rows are sorted: the order in which a folder lists its files varies.
+      data/ingest/sizes.png       heights, widths and class counts of the pictures, which help to choose a size
+Recipe: looking at the data, as in lessons 1 and 2 of the fast.ai course. Rows are sorted, because the order in which a
+        folder lists its files varies.
 """
 
 import errno
@@ -42,13 +44,11 @@ from stages.store.items import Items, ItemsParams, load_or_make, make_missing
 from stages.vision.files import bit_depth, images, metadata, thumbnail
 
 REJECTED_LIST = Path(".unfreeze/rejected.csv")
-
-
 GroupColumn: Any = str | None
 
 
 def check_depth(value: Any) -> Any:
-    """One error message, where pydantic would print one for each of the three types."""
+    """Returns the value. Raises one ValueError for all three allowed types; pydantic would print one for each type."""
     numbers = value if isinstance(value, list) else [value]
     integers = all(type(number) is int for number in numbers)
     pair = isinstance(value, list) and integers and len(value) == 2 and 0 <= value[0] < value[1] < bit_depth.VALUES
@@ -71,30 +71,32 @@ class IngestParams(Section):
 
 
 class Notes(NamedTuple):
-    """Notes on pictures, by sha256: the range of stored values (more than 8 bits only), and the names of
-    unreadable metadata."""
+    """Notes on pictures, by sha256.
+
+    `values`: the range of the stored values, only for pictures of more than 8 bits. `unreadable`: the names of the
+    metadata that cannot be read.
+    """
 
     values: dict[str, bit_depth.Range]
     unreadable: dict[str, list[str]]
 
 
 DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")  # target of DVC's links with `cache.type symlink`
-
-
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # \r would end a row of split's CSV files, escapes control a terminal
+# \r would end a row in the CSV files of split; escape sequences control a terminal.
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def printable(name: str) -> str:
-    """The name with control characters and invalid UTF-8 replaced."""
-    return CONTROL.sub("\ufffd", os.fsencode(name).decode(errors="replace"))
+    """Returns the name with control characters and invalid UTF-8 replaced."""
+    return CONTROL_CHARACTERS.sub("\ufffd", os.fsencode(name).decode(errors="replace"))
 
 
 def check_file(root: Path, candidate: Candidate) -> tuple[str, str]:
-    """(sha256 of the file, ""), or ("", the reason why the file is rejected before decoding)."""
+    """Returns (sha256 of the file, ""), or ("", the reason why the file is rejected before decoding)."""
     if candidate.reason == NO_PICTURE:
         return "", NO_PICTURE
     path, reason = f"{root}/{candidate.file}", candidate.reason
-    if CONTROL.search(candidate.file + candidate.label):
+    if CONTROL_CHARACTERS.search(candidate.file + candidate.label):
         reason = "control characters in its name or label"
     elif printable(candidate.file) != candidate.file:
         reason = "a name that is not UTF-8"
@@ -106,7 +108,7 @@ def check_file(root: Path, candidate: Candidate) -> tuple[str, str]:
             return "", error.strerror or str(error)
     if os.path.isdir(path):
         return "", "a link to a folder: not followed"
-    if reason or not inside(root, Path(os.path.realpath(path))):
+    if reason or not is_inside(root, Path(os.path.realpath(path))):
         return "", reason or "a link out of the folder"
     try:
         return sha256_of(path), ""
@@ -115,9 +117,11 @@ def check_file(root: Path, candidate: Candidate) -> tuple[str, str]:
 
 
 def sha256_of(path: str, flags: int = 0) -> str:
-    """The sha256 of a file, with half the system calls of Path.read_bytes, which dominate with 100,000 small files.
+    """Returns the sha256 of a file.
 
-    Raises OSError, also for a pipe, where reading would block for ever.
+    Makes half the system calls of Path.read_bytes: with 100,000 small files, system calls take most of the time.
+
+    Raises OSError, also for a pipe, because reading a pipe would block for ever.
     """
     digest, file = hashlib.sha256(), os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
     try:
@@ -132,14 +136,14 @@ def sha256_of(path: str, flags: int = 0) -> str:
     return digest.hexdigest()
 
 
-def inside(root: Path, target: Path) -> bool:
+def is_inside(root: Path, target: Path) -> bool:
     return target.is_relative_to(root.resolve()) or bool(DVC_CACHE.search(target.as_posix()))
 
 
 def decode(path: Path, sha256: str, max_pixels: int) -> bytes:
-    """JSON with `facts` of the picture, its `thumb` and any `Notes`; or with the `reason` why it is rejected.
+    """Returns JSON with `facts` of the picture, its `thumb` and any `Notes`, or with the `reason` for its rejection.
 
-    Raises StageError if the file changed or memory is short.
+    Raises StageError if the file changed or there is not enough memory.
     """
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -159,8 +163,8 @@ def read_layout(root: Path, params: IngestParams, group_column: str | None) -> L
         return read_csv_layout(root, params.id_column, params.label_column, group_column)
     if group_column is not None:
         raise StageError(
-            f"split.group_column is {group_column}, but only the csv layout has columns: set it to null, "
-            "or ingest.layout to csv"
+            f"split.group_column is {group_column}, but only the csv layout has columns: set "
+            "split.group_column to null, or ingest.layout to csv"
         )
     return read_folders_layout(root)
 
@@ -168,10 +172,10 @@ def read_layout(root: Path, params: IngestParams, group_column: str | None) -> L
 def ingest(
     root: Path, params: IngestParams, items: Items, group_column: str | None, notes: Notes | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(images, rejected). Prints remarks on the layout on stderr before it reads pictures; fills `notes`.
+    """Returns the tables (images, rejected). Prints remarks on the layout on stderr before it reads pictures.
 
-    Raises StageError if there is no folder, no picture or only one class, if too many files are rejected, or if labels
-    cannot be read.
+    Adds to `notes` if given. Raises StageError if there is no folder, no picture or only one class, if too many files
+    are rejected, or if labels cannot be read.
     """
     if not root.is_dir():
         raise StageError(f"no folder {root}: ingest.path must name the folder of the pictures")
@@ -188,7 +192,7 @@ def ingest(
 
         make_missing(items, paths, make)
         decoded = dict(zip(paths, load_or_make(items, list(paths), make), strict=True))
-    good: list[dict[str, Any]] = []
+    accepted: list[dict[str, Any]] = []
     rejected: list[dict[str, str]] = []
     for candidate, (sha, reason) in zip(candidates, checks, strict=True):
         result: dict[str, Any] = json.loads(decoded[sha]) if sha else {"reason": reason}
@@ -196,35 +200,40 @@ def ingest(
             rejected.append({"file": printable(candidate.file), "reason": printable(result["reason"])})
             continue
         row = {"id": candidate.id, "file": candidate.file, "label": candidate.label, "part": candidate.part}
-        about = images.Facts(*result["facts"])._asdict()
+        facts = images.Facts(*result["facts"])._asdict()
         if notes and "values" in result:
             notes.values[sha] = bit_depth.Range(*result["values"])
         if notes and "unreadable" in result:
             notes.unreadable[sha] = result["unreadable"]
-        good.append(row | about | {"thumb": bytes.fromhex(result["thumb"]), "group": candidate.group})
-    check(root, params, good, rejected)
+        accepted.append(row | facts | {"thumb": bytes.fromhex(result["thumb"]), "group": candidate.group})
+    check_rows(root, params, accepted, rejected)
     return (
-        pd.DataFrame(good).sort_values(["part", "id"], ignore_index=True),
+        pd.DataFrame(accepted).sort_values(["part", "id"], ignore_index=True),
         pd.DataFrame(rejected, columns=["file", "reason"]).sort_values(["file", "reason"], ignore_index=True),
     )
 
 
-def check(root: Path, params: IngestParams, good: list[dict[str, Any]], rejected: list[dict[str, str]]) -> None:
-    classes = sorted({str(row["label"]) for row in good if row["part"] != "test"})
+def check_rows(
+    root: Path, params: IngestParams, accepted: list[dict[str, Any]], rejected: list[dict[str, str]]
+) -> None:
+    classes = sorted({str(row["label"]) for row in accepted if row["part"] != "test"})
     if not classes:
         raise StageError(f"no labelled pictures in {root} ({len(rejected)} files rejected: {count_reasons(rejected)})")
     if len(classes) == 1:
         raise StageError(f"all pictures in {root} are labelled `{classes[0]}`: at least two classes are needed")
-    pct = 100 * len(rejected) / (len(good) + len(rejected))
+    pct = 100 * len(rejected) / (len(accepted) + len(rejected))
     if pct > params.max_rejected_pct:
         raise StageError(
-            f"{len(rejected)} of {len(good) + len(rejected)} files in {root} rejected ({pct:.1f} %), more than "
+            f"{len(rejected)} of {len(accepted) + len(rejected)} files in {root} rejected ({pct:.1f} %), more than "
             f"ingest.max_rejected_pct = {params.max_rejected_pct}: {count_reasons(rejected)}"
         )
 
 
 def count_reasons(rejected: list[dict[str, str]]) -> str:
-    """The number of files per reason. Also writes all of them to REJECTED_LIST, as a failed stage writes no outputs."""
+    """Returns the number of files per reason, as text.
+
+    Also writes all rejected files to REJECTED_LIST, because a failed stage writes no outputs.
+    """
     reasons = Counter(row["reason"] for row in rejected).most_common()
     example = {row["reason"]: row["file"] for row in reversed(rejected)}
     counts = [f"{count} x {reason} ({example[reason]})" for reason, count in reasons[:3]] + ["..."] * (len(reasons) > 3)
@@ -236,14 +245,14 @@ def count_reasons(rejected: list[dict[str, str]]) -> str:
 
 
 def remarks(notes: Notes, table: pd.DataFrame) -> Iterator[str]:
-    """One line if pictures have unreadable metadata."""
+    """Yields one line if pictures have unreadable metadata."""
     if notes.unreadable:
         rows = table[table["sha256"].isin(notes.unreadable)]
         names = Counter(name for sha in rows["sha256"] for name in notes.unreadable[sha])
         counts = ", ".join(f"{name} of {count:,}" for name, count in names.most_common())
         yield (
-            f"{len(rows):,} pictures have metadata that cannot be read ({counts}; {rows['file'].min()} is one): their "
-            "pixels are used without it"
+            f"{len(rows):,} pictures have metadata that cannot be read ({counts}; {rows['file'].min()} is one): the "
+            "pixels are used without the metadata"
         )
 
 
@@ -275,7 +284,7 @@ def main() -> None:
     depth = (params.depth[0], params.depth[1]) if isinstance(params.depth, list) else params.depth
     ranges = list(notes.values.values())
     window = bit_depth.window_of(depth, ranges)
-    receipt.report_computed(len(table) + len(rejected), items.made)
+    receipt.report_computed(len(table) + len(rejected), items.n_computed)
     files = table[["sha256", "file"]].sort_values(["sha256", "file"]).drop_duplicates("sha256")
     with outputs(stage_folder("ingest")) as folder:
         table.to_parquet(folder / "images.parquet", index=False)

@@ -2,7 +2,8 @@
 
 In:   data/precompute/shards, data/split/train.csv
 Out:  data/lr_find/curve.csv (lr, loss, smoothed), curve.png, suggestion.json (lr, lr_min)
-Recipe: step 2. The rate is then set by hand in train_head.lr, as in the course, so that results change only on purpose.
+Recipe: step 2. The rate is then set by hand in train_head.lr, as in the fast.ai course, so that results change only on
+        purpose.
 """
 
 import torch

@@ -2,8 +2,8 @@
 
 In:   data/resize/shards, data/backbone
 Out:  data/precompute/shards/*.arrow (sha256, float32 (2C,))
-Recipe: `precompute=True`: no augmentation, BatchNorm in eval mode. It reads neither labels nor split, so a new
-        fold or seed computes nothing here.
+Recipe: `precompute=True`: no augmentation, BatchNorm in eval mode. This stage reads neither labels nor split, so it
+        computes nothing for a new fold or seed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,13 +32,13 @@ class PrecomputeParams(Section):
 def main() -> None:
     params = load("precompute", PrecomputeParams)
     compute = compute_on(load("device", DeviceParams), seed=0)
-    about, body = load_backbone(stage_folder("backbone"))
+    backbone, body = load_backbone(stage_folder("backbone"))
     body.check_size(params.size_px, "precompute.size_px")
     compute.place(body)
     resized = Shards(stage_folder("resize") / "shards")
     batch_size = compute.deterministic_batch_size(params.batch_size)
-    smallest = compute.smallest_deterministic_batch()
-    feed = Pictures(resized, list(resized.sha256s()), about, params.size_px, batch_size, compute)
+    min_batch_size = compute.smallest_deterministic_batch()
+    feed = Pictures(resized, list(resized.sha256s()), backbone, params.size_px, batch_size, compute)
     content = contents(resized, feed.sha256s)
     picture = {content: sha for sha, content in content.items()}
     items = Items("precompute", depends_on(feed, weights_sha256(stage_folder("backbone"))), load("items", ItemsParams))
@@ -50,12 +50,12 @@ def main() -> None:
     def vectors(shas: Sequence[str]) -> list[bytes]:
         return load_or_make(items, [content[sha] for sha in shas], make)
 
-    memory = enough_memory("precompute.batch_size", params.batch_size, smallest)
+    memory = enough_memory("precompute.batch_size", params.batch_size, min_batch_size)
     with outputs(stage_folder("precompute")) as folder, memory:
         make_missing(items, picture, make)
         write_shards(folder / "shards", content, pa.list_(pa.float32(), body.n_features), vectors)
     items.close()
-    receipt.report_computed(len(content), items.made)
+    receipt.report_computed(len(content), items.n_computed)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""predict: classify pictures with a trained model: files, folders or lists. Only the names are all in memory at once.
+"""predict: classify pictures with a trained model: files, folders or lists of names.
+
+Memory holds the names of all pictures, but only some hundred pictures at a time.
 
     python -m stages.predict data/export pictures/ --out predictions.csv
 
-Not a stage of the pipeline: it reads neither params.yaml nor data/, and runs wherever the model is. Pictures are
-preprocessed as for training (stages/vision/files/resized.py) and predicted by the code of the stage tta: on the same
-machine the probabilities equal its `plain` ones to the bit, whatever other pictures are given.
+This program is not a stage of the pipeline: it reads neither params.yaml nor data/, and runs wherever the model is.
+Pictures are preprocessed as for training (stages/vision/files/resized.py) and predicted by the code of the stage tta:
+on the same machine the probabilities equal the `plain` probabilities of tta to the bit, whatever other pictures are
+given.
 Out:  file, predicted, probability, and `probability:<class>` for each class: float32, one row per picture, in order
       <stem of --out>.rejected.csv: file, reason
 """
@@ -40,7 +43,7 @@ from stages.tasks.registry import AnyTask
 from stages.training.compute.batches import stage_key
 from stages.training.compute.device import Compute, DeviceParams, Precision, compute_on, enough_memory
 from stages.training.compute.predict import Floats
-from stages.tta import over_views
+from stages.tta import predict_views
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.preprocessing import Resizing
 from stages.vision.batches.transforms import TransformsParams, draw_each
@@ -51,8 +54,8 @@ CHUNK = 512  # resized pictures in memory at a time
 Write = Callable[[pd.DataFrame], None]
 
 
-class Prediction(Section):
-    """`prediction` in model.json: settings that predictions depend on and the model file does not contain."""
+class PredictionSettings(Section):
+    """The entry `prediction` of model.json: settings that predictions depend on and the model file does not contain."""
 
     batch_size: BatchSize
     precision: Precision
@@ -61,8 +64,8 @@ class Prediction(Section):
     transforms: TransformsParams
 
 
-class Opened(NamedTuple):
-    """A resized picture (`data`, a JPEG) and the sha256 of its file; or, with empty `data`, why it is rejected."""
+class OpenedPicture(NamedTuple):
+    """A resized picture (`data`, a JPEG) and the sha256 of its file; or, without `data`, why it is rejected."""
 
     input_file: InputFile
     sha256: str
@@ -70,7 +73,7 @@ class Opened(NamedTuple):
     reason: str = ""
 
 
-class InMemory(dict[str, bytes]):
+class PicturesInMemory(dict[str, bytes]):
     """A store of pictures in memory."""
 
     def blob(self, sha256: str) -> bytes:
@@ -87,7 +90,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.predict",
         description="Classify pictures with a trained model. Prints CSV, or writes --out. Pictures that cannot be used "
-        "are listed on stderr, and beside --out; the exit code is 0 if any could.",
+        "are listed on stderr, and in a file beside --out; the exit code is 0 if any picture could be used.",
         epilog="A folder is searched at all depths. Examples: predict data/export photo.jpg ; predict data/export "
         "photos/ --out predictions.parquet ; find . -name '*.png' | predict data/export -",
     )
@@ -112,83 +115,92 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def check_names(out: Path | None, submission: Path | None) -> None:
-    """Raises StageError if a name cannot be used, before hours of work."""
+    """Raises StageError if a file name cannot be used, so that the program does not fail after hours of work."""
     for option, path, suffixes in (("out", out, (".csv", ".parquet")), ("submission", submission, (".csv",))):
         if path and (path.suffix not in suffixes or path.is_dir()):
             raise StageError(f"--{option} {path}: it must be a file whose name ends in {' or '.join(suffixes)}")
     if out and submission and submission.resolve() in (out.resolve(), rejected_beside(out).resolve()):
-        raise StageError(f"--submission {submission} is a file that --out {out} writes too: name another")
+        raise StageError(f"--submission {submission} is a file that --out {out} writes too: choose another name")
 
 
 def rejected_beside(out: Path) -> Path:
     return out.with_name(f"{out.stem}.rejected.csv")
 
 
-def load_model(path: Path) -> tuple[Network, Prediction | None]:
-    """The network, and `prediction` of the model.json beside it. Raises StageError."""
+def load_model(path: Path) -> tuple[Network, PredictionSettings | None]:
+    """Returns the network, and `prediction` of the model.json in the same folder. Raises StageError."""
     path = path / "model.safetensors" if path.is_dir() else path
-    beside = path.with_name("model.json")
+    json_path = path.with_name("model.json")
     try:
-        about = (
-            Prediction.model_validate(json.loads(beside.read_text(encoding="utf-8"))["prediction"])
-            if beside.exists()
+        settings = (
+            PredictionSettings.model_validate(json.loads(json_path.read_text(encoding="utf-8"))["prediction"])
+            if json_path.exists()
             else None
         )
-        return load_network(path), about
+        return load_network(path), settings
     except FileNotFoundError:
         raise StageError(f"no model {path}: name data/export, or a model.safetensors (`dvc repro export`)") from None
     except (KeyError, TypeError, ValidationError, SafetensorError, ValueError, RuntimeError) as error:
         raise StageError(f"{path} is not a model of the current train_full or export: {one_line(error)}") from None
 
 
-def open_picture(max_pixels: int, params: Resizing, input_file: InputFile) -> Opened:
+def open_picture(max_pixels: int, params: Resizing, input_file: InputFile) -> OpenedPicture:
     try:
         path = Path(input_file.path)
         if path.exists() and not path.is_file():  # reading a pipe would block
-            return Opened(input_file, "", b"", "not a regular file")
+            return OpenedPicture(input_file, "", b"", "not a regular file")
         data = path.read_bytes()
-        return Opened(input_file, hashlib.sha256(data).hexdigest(), resized(data, params, max_pixels))
+        return OpenedPicture(input_file, hashlib.sha256(data).hexdigest(), resized(data, params, max_pixels))
     except images.BadPictureError as error:
-        return Opened(input_file, "", b"", str(error).replace("ingest.max_megapixels", "--max-megapixels"))
+        return OpenedPicture(input_file, "", b"", str(error).replace("ingest.max_megapixels", "--max-megapixels"))
     except (OSError, ValueError) as error:  # a name with a zero byte raises ValueError
-        return Opened(input_file, "", b"", getattr(error, "strerror", None) or str(error))
+        return OpenedPicture(input_file, "", b"", getattr(error, "strerror", None) or str(error))
 
 
 def predict_all(
-    network: Network, opened: Sequence[Opened], n_aug: int, about: Prediction | None, batch_size: int, compute: Compute
+    network: Network,
+    opened: Sequence[OpenedPicture],
+    n_aug: int,
+    settings: PredictionSettings | None,
+    batch_size: int,
+    compute: Compute,
 ) -> Floats:
-    """The task's predictions, float32 (n, ...): plain, or averaged over `n_aug` views as in tta. Augmentations
-    depend only on the seed and the picture's own bytes, not on its position or the other pictures."""
-    store, shas = InMemory((picture.sha256, picture.data) for picture in opened), [picture.sha256 for picture in opened]
+    """Returns the task's predictions, float32 (n, ...): plain, or averaged over `n_aug` views as in tta.
+
+    The augmentations of a picture depend only on the seed and on the bytes of the picture, not on its position or on
+    other pictures.
+    """
+    store = PicturesInMemory((picture.sha256, picture.data) for picture in opened)
+    shas = [picture.sha256 for picture in opened]
     batch_size = compute.deterministic_batch_size(batch_size)
     pictures = Pictures(store, shas, network.about, network.size_px, batch_size, compute)
     views = []
-    if about:
-        key = stage_key(about.seed, "predict")
-        views = [draw_each(about.transforms, shas, [*key, view]) for view in range(n_aug)]
-    return over_views(network, pictures, views, compute)[1]
+    if settings:
+        predict_seed = stage_key(settings.seed, "predict")
+        views = [draw_each(settings.transforms, shas, [*predict_seed, view]) for view in range(n_aug)]
+    return predict_views(network, pictures, views, compute)[1]
 
 
-def as_table(opened: Sequence[Opened], task: AnyTask, predictions: Floats) -> pd.DataFrame:
+def as_table(opened: Sequence[OpenedPicture], task: AnyTask, predictions: Floats) -> pd.DataFrame:
     files = [printable(picture.input_file.path) for picture in opened]
     return pd.DataFrame({"file": files} | task.answer(predictions))
 
 
 def printable(name: str) -> str:
-    """The name without invalid UTF-8, which tables cannot hold, and \\r, which pandas does not quote in CSV."""
+    """Returns the name without invalid UTF-8, which tables cannot hold, and \\r, which pandas does not quote in CSV."""
     return os.fsencode(name).decode(errors="replace").replace("\r", "\ufffd")
 
 
 def writer(stack: ExitStack, path: Path | None) -> Write:
-    """Returns a function that appends a table to a file, which appears at the end, or prints it.
+    """Returns a function that appends a table to the file at `path`, or prints the table if `path` is None.
 
-    Parquet gets one row group per table.
-
-    Raises StageError if the file's folder cannot be created."""
+    The file gets its name when `stack` closes. A Parquet file gets one row group per table. Raises StageError if the
+    folder of the file cannot be created.
+    """
     try:
         file = stack.enter_context(atomic_file(path.absolute())) if path else None
     except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-        raise StageError(f"{path}: its folder cannot be created ({error.strerror}): choose another") from None
+        raise StageError(f"{path}: its folder cannot be created ({error.strerror}): choose another folder") from None
     if path is None or path.suffix != ".parquet":
         stream = stack.enter_context(file.open("w", newline="", encoding="utf-8")) if file else sys.stdout
         header = iter([True])
@@ -204,7 +216,7 @@ def writer(stack: ExitStack, path: Path | None) -> Write:
     return write
 
 
-def chunks(files: Sequence[InputFile], opening: Callable[[InputFile], Opened]) -> Iterator[list[Opened]]:
+def chunks(files: Sequence[InputFile], opening: Callable[[InputFile], OpenedPicture]) -> Iterator[list[OpenedPicture]]:
     with threads() as pool, tqdm(total=len(files), unit=" pictures", disable=None, leave=False) as bar:
         for start in range(0, len(files), CHUNK):
             part = files[start : start + CHUNK]
@@ -213,52 +225,54 @@ def chunks(files: Sequence[InputFile], opening: Callable[[InputFile], Opened]) -
 
 
 def main() -> None:
-    given = arguments().parse_args()
-    check_names(given.out, given.submission)
-    network, about = load_model(given.model)
-    if given.tta and about is None:
+    args = arguments().parse_args()
+    check_names(args.out, args.submission)
+    network, settings = load_model(args.model)
+    if args.tta and settings is None:
         raise StageError("--tta needs model.json, which has the augmentations of the training: name data/export")
-    batch_size = given.batch_size or (about.batch_size if about else 16)
-    files = input_files(given.pictures)
-    if given.submission and (
+    batch_size = args.batch_size or (settings.batch_size if settings else 16)
+    files = input_files(args.pictures)
+    if args.submission and (
         repeated := [id_ for id_, count in Counter(file.id for file in files).items() if count > 1]
     ):
         raise StageError(
-            f"--submission: {len(repeated):,} ids occur more than once, such as {repeated[0]}: name a single folder"
+            f"--submission: {len(repeated):,} ids occur more than once, for example {repeated[0]}: give a single folder"
         )
-    precision = given.precision or (about.precision if about else "auto")
-    device = DeviceParams(name=given.device, precision=precision, fast_depthwise=False)
-    compute = compute_on(device, seed=0, out=sys.stderr, strict=given.precision is not None)
-    smallest = compute.smallest_deterministic_batch()
+    precision = args.precision or (settings.precision if settings else "auto")
+    device = DeviceParams(name=args.device, precision=precision, fast_depthwise=False)
+    compute = compute_on(device, seed=0, out=sys.stderr, strict=args.precision is not None)
+    min_batch_size = compute.smallest_deterministic_batch()
     network, task = compute.place(network), network.task
-    opening = partial(open_picture, given.max_megapixels * 1_000_000, network.resize)
+    opening = partial(open_picture, args.max_megapixels * 1_000_000, network.resize)
     n_rejected = 0
-    with ExitStack() as stack, enough_memory("--batch-size", batch_size, smallest):
-        write = writer(stack, given.out) if given.out or not given.submission else None
-        submit = writer(stack, given.submission) if given.submission else None
-        reject = writer(stack, rejected_beside(given.out)) if given.out else None
+    with ExitStack() as stack, enough_memory("--batch-size", batch_size, min_batch_size):
+        write = writer(stack, args.out) if args.out or not args.submission else None
+        submit = writer(stack, args.submission) if args.submission else None
+        reject = writer(stack, rejected_beside(args.out)) if args.out else None
         if reject:
             reject(pd.DataFrame(columns=["file", "reason"]))
         for chunk in chunks(files, opening):
-            bad, good = (
+            rejected, usable = (
                 [picture for picture in chunk if picture.reason],
                 [picture for picture in chunk if not picture.reason],
             )
-            for picture in bad:
+            for picture in rejected:
                 tqdm.write(
                     one_line(f"predict: {printable(picture.input_file.path)}: {picture.reason}"), file=sys.stderr
                 )
-            n_rejected += len(bad)
-            if reject and bad:
-                rows = [(printable(picture.input_file.path), picture.reason) for picture in bad]
+            n_rejected += len(rejected)
+            if reject and rejected:
+                rows = [(printable(picture.input_file.path), picture.reason) for picture in rejected]
                 reject(pd.DataFrame(rows, columns=["file", "reason"]))
-            if good:
-                predictions = predict_all(network, good, given.tta, about, batch_size, compute)
+            if usable:
+                predictions = predict_all(network, usable, args.tta, settings, batch_size, compute)
                 if write:
-                    write(as_table(good, task, predictions))
+                    write(as_table(usable, task, predictions))
                 if submit:
                     submit(
-                        submission([printable(picture.input_file.id) for picture in good], task.submission(predictions))
+                        submission(
+                            [printable(picture.input_file.id) for picture in usable], task.submission(predictions)
+                        )
                     )
         if n_rejected == len(files):
             raise StageError(f"none of {len(files):,} pictures could be used: nothing was written")

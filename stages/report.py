@@ -1,9 +1,10 @@
 """report: one page that opens offline in any browser: results, training curves, pictures, data, times.
 
 In:   outputs of the other stages: data/{ingest,split,lr_find,train_head,augment,unfreeze,train_full,tta,evaluate},
-      data/resize/shards for the thumbnails; .unfreeze/receipts, if this clone ran the stages
-Out:  data/evaluate/report.html. Its times are those of the receipts when it was written, so two runs differ only in
-      that section; no stage reads it.
+      data/resize/shards for the thumbnails; .unfreeze/receipts, the receipts (run records) of stages run in this
+      clone
+Out:  data/evaluate/report.html. The section on run times shows the receipts, so the reports of two runs differ only in
+      that section. No stage reads the report.
 Recipe: "the first thing to do after building a model is to find a way to look at what it has built".
 """
 
@@ -23,7 +24,7 @@ from stages.reporting.results.scores import by_class
 from stages.runtime import receipt
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
-from stages.runtime.params import Seed, load, load_all
+from stages.runtime.params import Seed, load, load_for_report
 from stages.runtime.stage import run
 from stages.store.shards import Shards
 from stages.tasks.registry import TaskName, task_named
@@ -37,22 +38,23 @@ N_DUPLICATES = 6
 def galleries_and_model(
     predictions: Predictions, worst_first: list[str], seed: int
 ) -> tuple[list[Gallery], dict[str, Any]]:
-    """(galleries of valid pictures, description of the model)."""
-    # A few dozen pictures. flows/ hides GPUs from stages outside the pool gpu, and the CPU lacks some precisions.
+    """Returns (galleries of valid pictures, description of the model)."""
+    # The CPU suffices for a few dozen pictures; flows/ hides GPUs from stages outside the pool gpu. `strict=False`
+    # replaces a precision that the CPU lacks.
     compute = compute_on(load("device", DeviceParams).model_copy(update={"name": "cpu"}), seed, strict=False)
     network = place(load_network(stage_folder("train_full") / "model.safetensors"), compute).eval()
     rows, shards = read_rows(stage_folder("split"), "valid"), Shards(stage_folder("resize") / "shards")
     shown = galleries(predictions, rows.ids, rows.sha256s, network, shards, compute, worst_first, seed)
-    about = {
+    model = {
         "backbone": network.about.name,
         "size_px": network.size_px,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
-    return shown, about
+    return shown, model
 
 
 def duplicate_pairs(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The first pairs, with thumbnails."""
+    """Returns the first pairs, with thumbnails."""
     sha256 = {id_: sha for part in page.PARTS for id_, sha in zip(*ids_and_sha256s(part), strict=True)}
     crop = cropper(Shards(stage_folder("resize") / "shards"), 1.0)
     pairs = table.head(N_DUPLICATES).to_dict("records")
@@ -69,7 +71,7 @@ def ids_and_sha256s(part: str) -> tuple[list[str], list[str]]:
 
 
 def receipts() -> list[dict[str, Any]]:
-    """The receipts of the stages that ran in this clone; the longest first."""
+    """Returns the receipts of the stages that ran in this clone, the longest run first."""
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in receipt.folder().glob("*.json")]
     return sorted(contents, key=lambda content: (-content["seconds"], content["stage"]))
 
@@ -82,7 +84,7 @@ def main() -> None:
     train = pd.read_csv(stage_folder("split") / "train.csv", dtype=str, keep_default_na=False)
     n_train = task.counts(train["label"].tolist())
     classes = by_class(predictions, n_train)
-    shown, about = galleries_and_model(predictions, classes["label"].tolist(), seed)
+    shown, model = galleries_and_model(predictions, classes["label"].tolist(), seed)
     duplicates = pd.read_csv(stage_folder("split") / "duplicates.csv", dtype=str, keep_default_na=False)
     facts = page.Facts(
         predictions=predictions,
@@ -99,8 +101,8 @@ def main() -> None:
         duplicates=duplicates,
         duplicate_pairs=duplicate_pairs(duplicates),
         receipts=receipts(),
-        params=load_all(),
-        about=about,
+        params=load_for_report(),
+        about=model,
         versions={name: version(name) for name in VERSIONS},
     )
     html = page.render(facts)

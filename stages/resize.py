@@ -1,10 +1,11 @@
 """resize: convert each distinct picture to an upright JPEG with shorter side resize.size_px, packed in shards.
 
-In:   data/ingest/files.parquet (sha256, file), data/ingest/depth.json, the files below ingest.path. They are not
-      deps: files.parquet has their sha256, checked at reading. So a new label or another order resizes nothing.
+In:   data/ingest/files.parquet (sha256, file), data/ingest/depth.json, the files below ingest.path. DVC does not
+      track these files: this stage compares each one with its sha256 in files.parquet. So a new label or another
+      order resizes nothing.
 Out:  data/resize/shards/*.arrow (sha256, JPEG bytes)
       Pictures in the item store are not read again.
-Recipe: `data.resize(340, 'tmp')`, bilinear; 0.7 ignores EXIF orientation, we apply it.
+Recipe: `data.resize(340, 'tmp')`, bilinear. fast.ai 0.7 ignores the EXIF orientation; this stage applies it.
 """
 
 import hashlib
@@ -29,16 +30,16 @@ from stages.vision.batches.preprocessing import ResizeParams, Resizing, resizing
 from stages.vision.files import bit_depth, images, metadata
 from stages.vision.files.resized import resized
 
-ANY_SIZE = 1 << 62  # pixels: ingest has already checked the limit on the same bytes
+NO_PIXEL_LIMIT = 1 << 62  # ingest has already checked the limit on the same bytes
 
 
 def resize(path: Path, sha256: str, params: Resizing) -> bytes:
-    """One picture file as the bytes of a JPEG. Raises StageError if the file is not the one that ingest read."""
+    """Returns the picture as the bytes of a JPEG. Raises StageError if the file is not the one that ingest read."""
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise StageError(f"{path} is not the file that ingest read: run `dvc repro ingest`, then this stage again")
     try:
-        return resized(data, params, ANY_SIZE)
+        return resized(data, params, NO_PIXEL_LIMIT)
     except MemoryError:
         raise StageError(f"no memory left to open {path}: lower ingest.max_megapixels or end other programs") from None
 
@@ -46,7 +47,7 @@ def resize(path: Path, sha256: str, params: Resizing) -> bytes:
 def main() -> None:
     params = resizing(load("resize", ResizeParams), stage_folder("ingest") / "depth.json")
     root = Path(load("ingest.path", str))
-    # pandas, and pq.read_table, take half a second to import
+    # ParquetFile, unlike pq.read_table, does not import pandas, which takes half a second
     table = pq.ParquetFile(stage_folder("ingest") / "files.parquet").read().to_pydict()
     files = dict(zip(table["sha256"], table["file"], strict=True))
     code = code_version(images, bit_depth, metadata, resized)
@@ -60,7 +61,7 @@ def main() -> None:
         make_missing(items, files, make)
         write_shards(folder / "shards", files, pa.binary(), lambda shas: load_or_make(items, shas, make))
     items.close()
-    receipt.report_computed(len(files), items.made)
+    receipt.report_computed(len(files), items.n_computed)
 
 
 if __name__ == "__main__":

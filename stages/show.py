@@ -1,4 +1,4 @@
-"""show: print what each step gained and where the results are; the end of `make demo`."""
+"""show: print accuracy and log loss after each step, and where the results are. `make demo` ends with this program."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from stages.runtime.folders import stage_folder
 
 
 def loss_increases(steps: pd.DataFrame) -> list[str]:
-    """The steps after which the log loss is higher than before, and by how much. Leaves out head's TTA."""
+    """Returns the steps after which the log loss is higher than before, and by how much. Leaves out the head's TTA."""
     chain = steps[steps["step"] != "head's TTA"]
     rise = chain["log_loss"].diff()
     return [f"{chain['step'][row]} (+{rise[row]:.4f})" for row in chain.index[rise > 0]]
@@ -21,7 +21,7 @@ def main() -> None:
     if not (out / "steps.csv").exists():
         sys.exit(f"show: no {out / 'steps.csv'}: run `dvc repro` first")
     steps = pd.read_csv(out / "steps.csv", dtype={"kept_epoch": str}).fillna({"kept_epoch": ""})
-    print("\nWhat each step gained, on the validation pictures:\n")
+    print("\nAccuracy and log loss after each step, on the validation pictures:\n")
     print(steps.to_string(index=False, na_rep=""))
     if increases := loss_increases(steps):
         print(f"\nLog loss rose in: {', '.join(increases)}.")
@@ -32,11 +32,11 @@ def main() -> None:
         print("For photographs of everyday objects see the rates in the README, 'Your own pictures'.")
     receipts = [json.loads(path.read_text(encoding="utf-8")) for path in receipt.folder().glob("*.json")]
     if receipts:
-        print("\nWhere the time went, when each stage last ran here (seconds):")
+        print("\nRun time of each stage when it last ran in this clone, in seconds:")
         for content in sorted(receipts, key=lambda content: -content["seconds"]):
             print(f"  {content['stage']:12} {content['seconds']:7.1f}")
     if (out / "report.html").exists():
-        print(f"\nThe report has it all: open {out / 'report.html'} in a browser.")
+        print(f"\nAll results are in the report: open {out / 'report.html'} in a browser.")
     print("\nWhere the results are:")
     for path in sorted(out.glob("[!.]*")):
         if (

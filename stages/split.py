@@ -1,12 +1,13 @@
-"""split: decide once for all stages which pictures train and which validate.
+"""split: decide once, for all stages, which pictures are for training and which are for validation.
 
 In:   data/ingest/images.parquet
 Out:  data/split/{train,valid,test}.csv (id, label, sha256); test has empty labels
       data/split/duplicates.csv  pairs with the same bytes (kind `exact`) or of the same scene (`near`): id, label, part
                                  (its folder), side (train, valid or test), the same of the other picture, kind,
-                                 distance. Of n duplicates the n - 1 nearest pairs.
-Recipe: `get_cv_idxs`; or a stratified fold; or the split that the folders give. Beyond the course, all pictures of a
-group go where its first picture goes: duplicates, or equal values in `split.group_column` (patient, module, day).
+                                 distance. A group of n duplicates has n - 1 rows: the nearest pairs.
+Recipe: `get_cv_idxs`; or a stratified fold; or the split that the folders give. Unlike in the fast.ai course, all
+        pictures of a group go to the part of the group's first picture. A group is a set of duplicates, or of
+        pictures with the same value in `split.group_column` (patient, module, day).
 """
 
 import sys
@@ -29,7 +30,7 @@ from stages.runtime.params import Count, Fraction, Section, Seed, load
 from stages.runtime.stage import run
 from stages.tasks.registry import AnyTask, TaskName, task_named
 
-MAX_DUPLICATE_SHARE = 0.1  # of all pictures: more duplicates may be pictures that only look alike
+MAX_DUPLICATE_SHARE = 0.1  # as a share of all pictures; more duplicates may be pictures that only look alike
 
 
 class SplitParams(Section):
@@ -41,10 +42,13 @@ class SplitParams(Section):
     max_distance: Fraction
 
 
-def choose(
+def choose_valid(
     rows: pd.DataFrame, groups: Groups, params: SplitParams, task: type[AnyTask], seed: int
 ) -> npt.NDArray[np.bool_]:
-    """Which rows validate; a group is never divided. Raises StageError without a valid/ folder or such a fold."""
+    """Returns which rows are for validation; a group is never divided.
+
+    Raises StageError if there is no valid/ folder or no such fold.
+    """
     first, fold = groups.firsts(), (params.cv_idx, params.valid_pct, seed)
     if params.method == "folders":
         is_valid = rows["part"] == "valid"
@@ -61,7 +65,10 @@ def choose(
 
 
 def split(table: pd.DataFrame, params: SplitParams, task: type[AnyTask], seed: int) -> dict[str, pd.DataFrame]:
-    """Rows by part, and `duplicates`. Raises StageError if the fold does not exist or train lacks a class."""
+    """Returns the rows of each part, and `duplicates`.
+
+    Raises StageError if the fold does not exist or if train lacks a class.
+    """
     is_test = table["part"] == "test"
     table = pd.concat([table[~is_test], table[is_test]], ignore_index=True)
     rows, test = table[table["part"] != "test"], table[table["part"] == "test"]
@@ -72,7 +79,7 @@ def split(table: pd.DataFrame, params: SplitParams, task: type[AnyTask], seed: i
         for row, other in zip(pairs["row"], pairs["other"], strict=True):
             if other < len(rows):
                 groups.join(row, other)
-    is_valid = choose(rows, groups, params, task, seed)
+    is_valid = choose_valid(rows, groups, params, task, seed)
     joined = f"; {len(pairs):,} duplicates joined" if len(pairs) and params.group_duplicates else ""
     check(rows, is_valid, params, task, joined)
     table["side"] = np.where(np.append(is_valid, np.zeros(len(test), bool)), "valid", "train")
@@ -83,15 +90,15 @@ def split(table: pd.DataFrame, params: SplitParams, task: type[AnyTask], seed: i
 
 
 def with_ids(pairs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """`pairs` with ids, labels, parts and sides instead of row numbers."""
-    about = table[["id", "label", "part", "side"]]
-    picture, other = (about.iloc[pairs[column]].reset_index(drop=True) for column in ("row", "other"))
+    """Returns `pairs` with ids, labels, parts and sides instead of row numbers."""
+    described = table[["id", "label", "part", "side"]]
+    picture, other = (described.iloc[pairs[column]].reset_index(drop=True) for column in ("row", "other"))
     rest = pairs[["kind", "distance"]].round(6).reset_index(drop=True)
     return pd.concat([picture, other.add_prefix("other_"), rest], axis=1)
 
 
-def shorten(names: set[str]) -> str:
-    """The first five names."""
+def shorten_names(names: set[str]) -> str:
+    """Returns the first five names, separated by commas."""
     return ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
 
 
@@ -109,7 +116,7 @@ def check(
     classes = task.counts(rows["label"].tolist())
     if missing := classes.keys() - task.counts(rows["label"][~is_valid].tolist()):
         raise StageError(
-            f"no train picture of {len(missing)} of {len(classes)} classes ({shorten(missing)}): take another "
+            f"no train picture of {len(missing)} of {len(classes)} classes ({shorten_names(missing)}): take another "
             f"split.cv_idx, method or seed; or is ingest.label_column not the label?{joined}"
         )
 
@@ -117,16 +124,17 @@ def check(
 def remarks(
     table: pd.DataFrame, parts: dict[str, pd.DataFrame], params: SplitParams, task: type[AnyTask]
 ) -> Iterator[str]:
-    """Remarks on the split `parts` of `table` that a user should know but need not act on."""
-    given = int((table["part"] == "valid").sum())
-    if given and params.method != "folders":
+    """Yields remarks on the split `parts` of `table` that a user should know but need not act on."""
+    n_valid_folder = int((table["part"] == "valid").sum())
+    if n_valid_folder and params.method != "folders":
         yield (
-            f"split.method = {params.method} draws from train/ and valid/ together: {given:,} pictures of valid/ are "
-            "among those that train or validate; set split.method to folders to keep the folders as they are"
+            f"split.method = {params.method} draws from train/ and valid/ together: "
+            f"{n_valid_folder:,} pictures of valid/ are among those that train or "
+            "validate; set split.method to folders to keep the folders as they are"
         )
-    classes, measured = (task.counts(parts[part]["label"].tolist()) for part in ("train", "valid"))
-    if missing := classes.keys() - measured:
-        yield f"no valid picture of {len(missing)} of {len(classes)} classes ({shorten(missing)}): not measured"
+    classes, valid_classes = (task.counts(parts[part]["label"].tolist()) for part in ("train", "valid"))
+    if missing := classes.keys() - valid_classes:
+        yield f"no valid picture of {len(missing)} of {len(classes)} classes ({shorten_names(missing)}): not measured"
     pairs, see = parts["duplicates"], f"see {stage_folder('split') / 'duplicates.csv'}"
     sides = [
         " and ".join(sorted(pair)) for pair in zip(pairs["side"], pairs["other_side"], strict=True) if len({*pair}) == 2
@@ -135,10 +143,10 @@ def remarks(
         yield f"duplicates in {pair}: {count:,}: {see}"
     total = sum(len(parts[part]) for part in ("train", "valid", "test"))
     if len(pairs) > MAX_DUPLICATE_SHARE * total:
-        yield f"{len(pairs):,} duplicates among {total:,} pictures: lower split.max_distance if they differ: {see}"
+        yield f"{len(pairs):,} duplicates among {total:,} pictures: reduce split.max_distance if they differ: {see}"
     labelled = pairs[(pairs["part"] != "test") & (pairs["other_part"] != "test")]
-    if unlike := int((labelled["label"] != labelled["other_label"]).sum()):
-        yield f"duplicates with different labels: {unlike:,}: {see}"
+    if n_conflicts := int((labelled["label"] != labelled["other_label"]).sum()):
+        yield f"duplicates with different labels: {n_conflicts:,}: {see}"
 
 
 def main() -> None:

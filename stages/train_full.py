@@ -3,7 +3,7 @@
 In:   data/unfreeze/model.safetensors, data/resize/shards, data/split/{train,valid}.csv, data/augment/history.csv
 Out:  data/train_full/model.safetensors, rates.csv,
       history.csv (epoch, train_loss, valid_loss, accuracy, size_px, kept); epoch 0 is the network before this stage
-Recipe: step 8, and lesson 2's progressive resizing (`set_data`): first small pictures, then larger ones.
+Recipe: step 8, and the progressive resizing of lesson 2 (`set_data`): first small pictures, then larger ones.
 """
 
 from typing import Annotated, Literal
@@ -35,13 +35,13 @@ from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import TransformsParams
 
 
-def _any_trains(lrs: list[float]) -> list[float]:
+def _check_rates(lrs: list[float]) -> list[float]:
     if not any(lrs):
         raise ValueError("at least one layer group must have a rate above 0")
     return lrs
 
 
-Lrs = Annotated[list[Rate], Field(min_length=N_GROUPS, max_length=N_GROUPS), AfterValidator(_any_trains)]
+Lrs = Annotated[list[Rate], Field(min_length=N_GROUPS, max_length=N_GROUPS), AfterValidator(_check_rates)]
 PerSize = CycleCount | list[CycleCount]
 
 
@@ -60,16 +60,18 @@ class TrainFullParams(Section):
 
 
 def phases(params: TrainFullParams) -> list[tuple[int, ScheduleParams]]:
-    """(size in px, schedule) in order; a single number of cycles applies to every size."""
+    """Returns (size in px, schedule) in order; a single number of cycles applies to every size."""
     sizes = params.size_px if isinstance(params.size_px, list) else [params.size_px]
     if len(set(sizes)) < len(sizes):
-        raise StageError(f"train_full.size_px is {sizes}: name each size once, with its cycles")
+        raise StageError(f"train_full.size_px is {sizes}: name each size once, with its number of cycles")
     columns: dict[str, list[int]] = {}
     for key in ("n_cycles", "cycle_len", "cycle_mult"):
         value = getattr(params, key)
         columns[key] = value if isinstance(value, list) else [value] * len(sizes)
         if len(columns[key]) != len(sizes):
-            raise StageError(f"train_full.{key} has {len(columns[key])} numbers, train_full.size_px has {len(sizes)}")
+            raise StageError(
+                f"train_full.{key} has {len(columns[key])} numbers, but train_full.size_px has {len(sizes)}"
+            )
     shared = {"schedule": params.schedule, "hold_pct": params.hold_pct}
     return [
         (size_px, ScheduleParams.model_validate(shared | {key: column[i] for key, column in columns.items()}))
@@ -78,16 +80,19 @@ def phases(params: TrainFullParams) -> list[tuple[int, ScheduleParams]]:
 
 
 def epochs_that_end_a_cycle(plan: list[tuple[int, ScheduleParams]]) -> set[int]:
-    """Epochs are counted through all sizes."""
-    epochs, before = set[int](), 0
+    """Returns the numbers of the epochs that end a cycle, counted through all sizes."""
+    epochs, n_epochs = set[int](), 0
     for _, phase in plan:
-        epochs |= {before + end for end in cycle_ends(phase)}
-        before = max(epochs)
+        epochs |= {n_epochs + end for end in cycle_ends(phase)}
+        n_epochs = max(epochs)
     return epochs
 
 
 def epoch_zero() -> dict[str, float]:
-    """The last metrics of augment: body and head on pictures predict the same as the head on stored activations."""
+    """Returns the last metrics of augment as those of epoch 0.
+
+    Body and head predict from pictures what the head predicted from stored activations.
+    """
     last = pd.read_csv(stage_folder("augment") / "history.csv").iloc[-1]
     return {"epoch": 0} | {str(name): float(last[name]) for name in last.index if name not in ("epoch", "train_loss")}
 
@@ -130,9 +135,9 @@ def main() -> None:
         optimizer = make_optimizer(optimizer_params, network.groups(), params.lrs)
         epochs = total_epochs(phase.n_cycles, phase.cycle_len, phase.cycle_mult)
         schedule = make_schedule(phase, train.n_batches())
-        how = (params.bn_freeze, params.label_smoothing, history, after_epoch, checkpoint)
+        options = (params.bn_freeze, params.label_smoothing, history, after_epoch, checkpoint)
         with enough_memory("train_full.batch_size", params.batch_size):
-            fit(network, train, valid, network.task, optimizer, schedule, epochs, compute, *how)
+            fit(network, train, valid, network.task, optimizer, schedule, epochs, compute, *options)
     network.size_px = int(best_weights.restore()["size_px"])
     with outputs(stage_folder("train_full")) as folder:
         save_network(network, folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""train_head: train the new head on the stored activations. It takes seconds, as the body does not run.
+"""train_head: train the new head on the stored activations. This takes only seconds, because the body does not run.
 
 In:   data/precompute/shards, data/split/{train,valid}.csv
 Out:  data/train_head/head.safetensors, history.csv (epoch, train_loss, valid_loss, accuracy),
@@ -31,10 +31,10 @@ def main() -> None:
     params = load("train_head", FitHeadParams)
     shards = Shards(stage_folder("precompute") / "shards")
     rows = [read_rows(stage_folder("split"), part) for part in ("train", "valid")]
-    task, key = task_named(load("task", TaskName)).of(rows[0].labels), stage_key(seed, "train_head")
+    task, head_seed = task_named(load("task", TaskName)).of(rows[0].labels), stage_key(seed, "train_head")
     head = compute.place(new_head(load("head", HeadParams), shards.width, task, seed))
     train, valid = (
-        VectorFeed(shards, part.sha256s, targets, params.batch_size, compute.device, key)
+        VectorFeed(shards, part.sha256s, targets, params.batch_size, compute.device, head_seed)
         for part, targets in ((part, torch.from_numpy(task.parse(part.labels, part.ids))) for part in rows)
     )
     history = fit_head(head, train, valid, task, params, load("optimizer", OptimizerParams), compute, checkpoint)

@@ -2,8 +2,9 @@
 
 In:   data/train_full/model.safetensors, data/resize/shards, data/split/{valid,test}.csv
 Out:  data/tta/{valid,test}.parquet: id, label, and two float32 columns per class: `plain:<class>`, `tta:<class>`
-Recipe: TTA. The centre crop and tta.n_aug random augmentations as in training; as in 0.7, ceil(n_aug / 4) copies
-        of the plain prediction are averaged with the augmented ones. Probabilities are averaged, not their logarithms.
+Recipe: TTA. The centre crop and tta.n_aug random augmentations as in training; as in fast.ai 0.7, ceil(n_aug / 4)
+        copies of the plain prediction are averaged with the augmented predictions. Probabilities are averaged, not
+        their logarithms.
 """
 
 from collections.abc import Sequence
@@ -33,17 +34,17 @@ class TtaParams(Section):
 
 
 def tta(
-    network: Network, pictures: Pictures, transforms: TransformsParams, n_aug: int, key: list[int], compute: Compute
+    network: Network, pictures: Pictures, transforms: TransformsParams, n_aug: int, seed: list[int], compute: Compute
 ) -> tuple[Floats, Floats]:
-    """(plain, averaged) predictions, float32 (n, ...). With n_aug = 0 they are equal."""
-    views = [draw(transforms, len(pictures), [*key, view]) for view in range(n_aug)]
-    return over_views(network, pictures, views, compute)
+    """Returns (plain, averaged) predictions, float32 (n, ...). With n_aug = 0 they are equal."""
+    views = [draw(transforms, len(pictures), [*seed, view]) for view in range(n_aug)]
+    return predict_views(network, pictures, views, compute)
 
 
-def over_views(
+def predict_views(
     network: Network, pictures: Pictures, views: Sequence[Draws | None], compute: Compute
 ) -> tuple[Floats, Floats]:
-    """`tta` with given augmentations: one `Draws` per view."""
+    """Returns (plain, averaged) predictions, as `tta` does, for given augmentations: one `Draws` per view."""
     n, n_batches = len(pictures), pictures.n_batches()
     task = network.task
     plain = predict(network, pictures.batches(), n, n_batches, task, compute)
@@ -61,18 +62,19 @@ def main() -> None:
     compute = compute_on(load("device", DeviceParams), seed)
     network = compute.place(load_network(stage_folder("train_full") / "model.safetensors"))
     transforms = load("transforms", TransformsParams)
-    task, shards, key = network.task, Shards(stage_folder("resize") / "shards"), stage_key(seed, "tta")
-    # The same as in stages.predict, where other pictures are in the batch.
-    batch_size, smallest = compute.deterministic_batch_size(params.batch_size), compute.smallest_deterministic_batch()
+    task, shards, tta_seed = network.task, Shards(stage_folder("resize") / "shards"), stage_key(seed, "tta")
+    # With this batch size the results equal those of stages.predict, whose batches contain other pictures.
+    batch_size = compute.deterministic_batch_size(params.batch_size)
+    min_batch_size = compute.smallest_deterministic_batch()
     parts = {part: read_rows(stage_folder("split"), part) for part in ("valid", "test")}
     n = sum(len(rows.ids) for rows in parts.values())
     receipt.note(items=n, computed=n)
-    with outputs(stage_folder("tta")) as folder, enough_memory("tta.batch_size", params.batch_size, smallest):
+    with outputs(stage_folder("tta")) as folder, enough_memory("tta.batch_size", params.batch_size, min_batch_size):
         for part, rows in parts.items():
             pictures = Pictures(shards, rows.sha256s, network.about, network.size_px, batch_size, compute)
-            none = np.empty((0, task.n_outputs), np.float32)
+            empty = np.empty((0, task.n_outputs), np.float32)
             plain, averaged = (
-                tta(network, pictures, transforms, params.n_aug, key, compute) if rows.ids else (none, none)
+                tta(network, pictures, transforms, params.n_aug, tta_seed, compute) if rows.ids else (empty, empty)
             )
             as_table(rows, task, plain, averaged).to_parquet(folder / f"{part}.parquet", index=False)
 

@@ -1,4 +1,6 @@
-"""unfreeze: join body and head to a network of three layer groups; range test with lower rates towards the input.
+"""unfreeze: join body and head into one network of three layer groups, and run a range test on it.
+
+In the range test the learning rates are lower towards the input.
 
 In:   data/resize/shards, data/backbone, data/split/train.csv, data/augment/head.safetensors,
       data/ingest/depth.json, which the model file stores
@@ -42,16 +44,16 @@ class UnfreezeParams(RangeTestParams):
 def main() -> None:
     params, seed = load("unfreeze", UnfreezeParams), load("seed", Seed)
     compute = compute_on(load("device", DeviceParams), seed)
-    size_px, transforms = load("precompute.size_px", SizePx), load("transforms", TransformsParams)
-    resize = resizing(load("resize", ResizeParams), stage_folder("ingest") / "depth.json")
-    about, body = load_backbone(stage_folder("backbone"))
+    head_size_px, transforms = load("precompute.size_px", SizePx), load("transforms", TransformsParams)
+    resize_settings = resizing(load("resize", ResizeParams), stage_folder("ingest") / "depth.json")
+    backbone, body = load_backbone(stage_folder("backbone"))
     body.check_size(params.size_px, "unfreeze.size_px")
     head = load_head(stage_folder("augment") / "head.safetensors")
-    network = place(Network(about, resize, body, head, size_px).requires_grad_(True), compute)
+    network = place(Network(backbone, resize_settings, body, head, head_size_px).requires_grad_(True), compute)
     rows = read_rows(stage_folder("split"), "train")
     targets = torch.from_numpy(network.task.parse(rows.labels, rows.ids))
-    resized = Shards(stage_folder("resize") / "shards")
-    pictures = Pictures(resized, rows.sha256s, about, params.size_px, params.batch_size, compute)
+    shards = Shards(stage_folder("resize") / "shards")
+    pictures = Pictures(shards, rows.sha256s, backbone, params.size_px, params.batch_size, compute)
     feed = PictureFeed(pictures, targets, transforms, stage_key(seed, "unfreeze"))
     lrs = [params.lr_start / params.lr_factor ** (N_GROUPS - 1 - group) for group in range(N_GROUPS)]
     optimizer = make_optimizer(load("optimizer", OptimizerParams), network.groups(), lrs)

@@ -42,7 +42,7 @@ def test_show_prints_steps_and_places(started: Project) -> None:
         "full 40 px",
         "TTA",
         "data/evaluate/metrics.json",
-        "Where the time went",
+        "Run time of each stage",
     ):
         assert words in said
 

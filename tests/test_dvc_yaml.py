@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from stages.runtime.params import NO_RESULT, NOT_SHOWN, SECTIONS
+from stages.runtime.params import SECTIONS, SECTIONS_NOT_IN_REPORT, SECTIONS_WITHOUT_EFFECT
 from tests.conftest import Project
 
 ROOT = Path(__file__).parent.parent
@@ -35,19 +35,19 @@ def first_party_imports(path: Path, seen: set[Path]) -> set[Path]:
 
 
 def sections_read(paths: set[Path]) -> set[str]:
-    """The first argument of every call of `load(...)`; all sections where `load_all()` is called.
+    """The first argument of every call of `load(...)`; all sections where `load_for_report()` is called.
 
-    Without NO_RESULT: more room must not mean to train again."""
+    Without SECTIONS_WITHOUT_EFFECT: more room must not mean to train again."""
     found = set[str]()
     for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
         if not isinstance(node, ast.Call):
             continue
         called = getattr(node.func, "id", getattr(node.func, "attr", ""))
-        if called == "load_all":
-            found |= set(ALL_PARAMS) - set(NOT_SHOWN)
+        if called == "load_for_report":
+            found |= set(ALL_PARAMS) - set(SECTIONS_NOT_IN_REPORT)
         elif called == "load" and node.args and isinstance(node.args[0], ast.Constant):
             found.add(str(node.args[0].value))
-    return found - set(NO_RESULT)
+    return found - set(SECTIONS_WITHOUT_EFFECT)
 
 
 def packages(modules: set[Path]) -> set[str]:

@@ -80,9 +80,9 @@ def test_progress_is_silent_without_a_terminal(project: Project) -> None:
 @pytest.mark.parametrize(
     ("argument", "code", "message"),
     [
-        ("--help", 0, "Its settings are in params.yaml. Run it from the top folder of the project."),
+        ("--help", 0, "The settings of the stage are in params.yaml. Run the stage from the top folder of the"),
         ("--now", 2, "error: unrecognized arguments: --now"),
-        ("now", 1, "tta: 'now' is no param: write KEY=VALUE, as split.cv_idx=1\n"),
+        ("now", 1, "tta: 'now' is not a setting: write KEY=VALUE, for example split.cv_idx=1\n"),
     ],
 )
 def test_a_stage_takes_a_root_and_params_alone(project: Project, argument: str, code: int, message: str) -> None:

@@ -150,10 +150,10 @@ def test_runs_of_a_matrix_have_checkpoints_of_their_own(folded: Project, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("--root /elsewhere", "--root /elsewhere: it must be data or a folder below it, as data/folds/1"),
-        ("--root data/../stages", "it must be data or a folder below it"),
-        ("cv_idx", "'cv_idx' is no param: write KEY=VALUE, as split.cv_idx=1"),
-        ("split.cvidx=1", "params.yaml has no key split.cvidx: mend its spelling, or add it there"),
+        ("--root /elsewhere", "--root /elsewhere: it must be data or a folder below data, for example data/folds/1"),
+        ("--root data/../stages", "it must be data or a folder below data"),
+        ("cv_idx", "'cv_idx' is not a setting: write KEY=VALUE, for example split.cv_idx=1"),
+        ("split.cvidx=1", "params.yaml has no key split.cvidx: correct its spelling, or add the key there"),
         ("split.cv_idx=[", "has no value that YAML can read"),
         ("split.cv_idx=one", "params.yaml: `split.cv_idx` is 'one'"),
         ("split.cv_idx=99", "leaves no valid picture"),

@@ -22,7 +22,7 @@ from PIL import Image
 
 from flows.pages.table import Row, markdown
 from stages import download
-from stages.backbone import BackboneParams, backbone
+from stages.backbone import BackboneParams, find_weights
 from stages.runtime.errors import StageError
 from stages.vision.files.images import BadPictureError, decode, examine
 from tests.conftest import BODY, CLASSES, ROOT, Project, make_project
@@ -42,7 +42,9 @@ class Evil:
 
 def use_weights(path: Path, sha256: str | None = None) -> None:
     sha256 = sha256 or hashlib.sha256(path.read_bytes()).hexdigest()
-    backbone(BackboneParams(name=BODY, weights_file=str(path), weights_sha256=sha256, weights_key=None, crop_pct=None))
+    find_weights(
+        BackboneParams(name=BODY, weights_file=str(path), weights_sha256=sha256, weights_key=None, crop_pct=None)
+    )
 
 
 @pytest.mark.parametrize("how", ["zip", "legacy", "pickle"])

@@ -152,6 +152,6 @@ def test_unreadable_metadata_are_counted(prepare: Callable[..., None], capsys: p
     said = capsys.readouterr().out
     assert "8 pictures, 0 rejected" in said
     assert (
-        "2 pictures have metadata that cannot be read (EXIF of 2; train/a/damaged0.png is one): their pixels are used "
-        "without it"
+        "2 pictures have metadata that cannot be read (EXIF of 2; train/a/damaged0.png is one): the pixels are used "
+        "without the metadata"
     ) in said

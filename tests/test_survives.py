@@ -54,7 +54,7 @@ def test_terminated_then_killed_then_left_alone(project: Project, stage: str) ->
     _, said = stopped.communicate(timeout=20)
     assert time.monotonic() - told < 5
     assert stopped.returncode == EXIT_CODE
-    lines = ["stopping after this step", f"{stage}: stopped before its end: run it again"]
+    lines = ["stopping after the current picture or batch", f"{stage}: stopped before its end: run it again"]
     assert said.splitlines() == lines
     assert len(list(checkpoints.iterdir())) == 1
     assert contents(project.folder / "data" / stage) == {}
@@ -100,7 +100,8 @@ def test_every_long_stage_leaves_when_told(project: Project, stage: str) -> None
     """Told at its very start: before its first item it looks."""
     before = contents(project.folder / "data" / stage)
     program = (
-        "import runpy, signal, sys; sys.argv = [{module!r}]; import stages.runtime.signals as stop; stop._asked = True;"
+        "import runpy, signal, sys; sys.argv = [{module!r}]; from stages.runtime import signals;"
+        "signals._stop_requested = True;"
         "runpy.run_module({module!r}, run_name='__main__')"
     ).format(module=f"stages.{stage}")
     (project.folder / "told.py").write_text(program, encoding="utf-8")

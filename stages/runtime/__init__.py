@@ -1,1 +1,1 @@
-"""How a stage behaves as a program: params, arguments, atomic outputs, errors, signals, receipts."""
+"""What all stages need as programs: params, arguments, atomic outputs, errors, signals, receipts (run records)."""

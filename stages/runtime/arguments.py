@@ -16,18 +16,18 @@ def apply_arguments(arguments: Sequence[str], description: str | None) -> None:
         prog=f"python -m {spec.name}" if spec else None,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Its settings are in params.yaml. Run it from the top folder of the project.",
+        epilog="The settings of the stage are in params.yaml. Run the stage from the top folder of the project.",
     )
     parser.add_argument("--root", default=str(folders.MAIN_ROOT), help="folder of this run's stages (default: data)")
     parser.add_argument(
-        "--shared", default="", metavar="STAGES", help="stages whose folders are taken from data, as resize,precompute"
+        "--shared", default="", metavar="STAGES", help="stages to take from data, for example resize,precompute"
     )
     parser.add_argument(
-        "changes", nargs="*", metavar="KEY=VALUE", help="a param in place of that in params.yaml, as split.cv_idx=1"
+        "changes", nargs="*", metavar="KEY=VALUE", help="a value that replaces one of params.yaml: split.cv_idx=1"
     )
-    given = parser.parse_args(arguments)
-    root = Path(given.root)
+    args = parser.parse_args(arguments)
+    root = Path(args.root)
     if root.is_absolute() or ".." in root.parts or not root.is_relative_to(folders.MAIN_ROOT):
-        raise StageError(f"--root {given.root}: it must be data or a folder below it, as data/folds/1")
-    folders.set_run(root, frozenset(name for name in given.shared.split(",") if name))
-    params.override(given.changes)
+        raise StageError(f"--root {args.root}: it must be data or a folder below data, for example data/folds/1")
+    folders.set_run(root, frozenset(name for name in args.shared.split(",") if name))
+    params.override(args.changes)

@@ -1,4 +1,4 @@
-"""A version of the code that computes a value: it changes with the code, but not with comments or docstrings."""
+"""A version of the code that computes a value. It changes with the code, not with comments or docstrings."""
 
 import ast
 import hashlib
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def code_version(*parts: ModuleType | Callable[..., Any]) -> str:
-    """Of the sources of modules and functions without comments, docstrings and layout."""
+    """Returns a hash of the sources of modules and functions, without comments, docstrings and layout."""
     text = "\n".join(
         ast.dump(without_docstrings(ast.parse(textwrap.dedent(inspect.getsource(part))))) for part in parts
     )

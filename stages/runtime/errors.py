@@ -22,39 +22,42 @@ ADVICE = {
     errno.EROFS: "run it where you may write",
     errno.EACCES: "run it where you may write and read",
     errno.EPERM: "run it where you may write and read",
-    errno.EIO: "look at the disk",
+    errno.EIO: "check the disk",
 }
-# safetensors and pyarrow give errno only in the text; torch only says that a write failed
+# safetensors and pyarrow give the errno only in the text of an exception; torch only says that a write failed
 ERRNO_IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
-NOT_DETERMINISTIC = re.compile(
+NONDETERMINISTIC_OPERATION = re.compile(
     r"(\w+) does not have a deterministic implementation"
 )  # torch's error in the deterministic mode that `device.py` sets
 
 
 def user_message(error: Exception, stage: str) -> str | None:
-    """The message for the user. Returns None for unexpected errors: show the traceback."""
+    """Returns the message for the user, or None for an unexpected error, whose traceback must be shown."""
     if isinstance(error, StageError):
         return one_line(error)
     if isinstance(error, MemoryError):
-        return "there is not enough memory: close other programs, or lower a batch_size"
+        return "there is not enough memory: close other programs, or reduce a batch_size in params.yaml"
     for cause in causes(error):
         number = error_number(cause)
         if number in ADVICE:
-            name = getattr(cause, "filename", None) or f"{Path.cwd()}, or where it was told to write"
-            return f"{name}: {os.strerror(number)}: {ADVICE[number]}, then run it again; nothing half-written was left"
+            name = getattr(cause, "filename", None) or f"{Path.cwd()}, or another folder to which the stage writes"
+            return f"{name}: {os.strerror(number)}: {ADVICE[number]}, then run it again; no half-written file was left"
     # pyarrow, safetensors and pandas give the file name only in the text
     if isinstance(error, FileNotFoundError) and (name := re.search(r"data/[\w./-]*\w", f"{error.filename} {error}")):
-        return f"no {name[0]}, which another stage makes: run `dvc repro {stage}`, which runs that first"
-    if isinstance(error, RuntimeError) and (match := NOT_DETERMINISTIC.match(str(error))):
+        return f"no {name[0]}, which another stage makes: run `dvc repro {stage}`, which runs that stage first"
+    if isinstance(error, RuntimeError) and (match := NONDETERMINISTIC_OPERATION.match(str(error))):
         return (
-            f"the network uses {match[1]}, which gives other last bits each time on a GPU: take another "
+            f"the network uses {match[1]}, whose results on a GPU differ in the last bits each time: choose another "
             "backbone.name, or set device.name to cpu"
         )
     return None
 
 
 def one_line(error: Exception | str) -> str:
-    """The message on one line, safe to print: file names and labels may hold terminal control codes, or megabytes."""
+    """Returns the message on one line that is safe to print.
+
+    File names and labels in a message may contain control codes for the terminal, or megabytes of text.
+    """
     line = "".join(char if char.isprintable() else "\ufffd" for char in " ".join(str(error).split()))
     return line if len(line) <= MAX_LINE_LENGTH else f"{line[:MAX_LINE_LENGTH]}..."
 
@@ -67,7 +70,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def error_number(error: BaseException) -> int:
-    """The errno of an exception, or 0 if it has none."""
+    """Returns the errno of an exception, or 0 if it has none."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     match = ERRNO_IN_TEXT.search(str(error))

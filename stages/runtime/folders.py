@@ -1,4 +1,4 @@
-"""Where the folders of a run lie. Only this module decides it.
+"""Decides where the folders of a run lie. No other module does.
 
 A stage owns the folder `<root>/<stage>`. The root is `data`, unless the command sets another:
 
@@ -30,7 +30,7 @@ def set_run(root: Path, shared: frozenset[str]) -> None:
 
 
 def stage_folder(stage: str) -> Path:
-    """The folder of a stage's outputs, relative to the top folder of the project."""
+    """Returns the folder of a stage's outputs, relative to the top folder of the project."""
     return (MAIN_ROOT if stage in _run.shared else _run.root) / stage
 
 
@@ -43,5 +43,5 @@ def in_this_run(path: str) -> Path:
 
 
 def run_name(stage: str) -> str:
-    """The stage's name; if the root is not `data`, with the root before it, as `data/folds/1/train_head`."""
+    """Returns the stage's name, after the root if the root is not `data`: for example `data/folds/1/train_head`."""
     return stage if _run.root == MAIN_ROOT else (_run.root / stage).as_posix()

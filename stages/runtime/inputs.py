@@ -1,4 +1,4 @@
-"""One hash over everything that a stage depends on, as dvc.yaml declares it: if it is equal, so is the result."""
+"""Hashes everything that a stage depends on according to dvc.yaml: if the hash is equal, the result is equal too."""
 
 import hashlib
 import json
@@ -17,9 +17,11 @@ PIPELINE = Path("dvc.yaml")
 TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 
-def declared(stage: str) -> tuple[list[str], list[Path]]:
-    """(params, dependencies) of the stage in dvc.yaml: the paths are those of this run, and `${...}` is replaced by its
-    value in the `vars` of dvc.yaml or in params.yaml, as DVC does."""
+def declared_inputs(stage: str) -> tuple[list[str], list[Path]]:
+    """Returns (params, dependencies) of the stage in dvc.yaml, with the paths of this run.
+
+    Replaces `${...}` by the value in the `vars` of dvc.yaml or in params.yaml, as DVC does.
+    """
     pipeline: dict[str, Any] = YAML(typ="safe").load(PIPELINE)
     known = {name: value for variables in pipeline.get("vars", []) for name, value in variables.items()}
 
@@ -31,8 +33,8 @@ def declared(stage: str) -> tuple[list[str], list[Path]]:
 
 
 def inputs_hash(stage: str, machine: Mapping[str, str]) -> str:
-    """Hash of the contents of the stage's `deps`, the values of its `params`, the libraries and the `machine`."""
-    params, deps = declared(stage)
+    """Returns a hash of the contents of the stage's `deps`, the values of its `params`, libraries and the `machine`."""
+    params, deps = declared_inputs(stage)
     libraries = {name: version(name) for name in ("numpy", "pillow", "timm")}
     digest = hashlib.sha256(json.dumps({**machine, **libraries}, sort_keys=True).encode())
     for name in params:
@@ -45,11 +47,11 @@ def inputs_hash(stage: str, machine: Mapping[str, str]) -> str:
 
 
 def inputs_snapshot(stage: str) -> dict[str, Any]:
-    """The params, and size, times and inode of each file: they show that an input changed, without reading the files.
+    """Returns the params, and the size, times and inode of each file. They show without reading that an input changed.
 
-    A write that changes none of these goes unnoticed; that needs a clock that was set back.
+    A write that changes none of these is not noticed; this can happen only if the clock was set back.
     """
-    params, deps = declared(stage)
+    params, deps = declared_inputs(stage)
     snapshot: dict[str, Any] = {name: load(name, object) for name in params}
     for path in (path for dep in deps for path in list_files(dep)):
         stat = path.stat()
@@ -58,7 +60,7 @@ def inputs_snapshot(stage: str) -> dict[str, Any]:
 
 
 def list_files(path: Path) -> Iterator[Path]:
-    """The file itself, or all files below the folder, sorted; without `__pycache__`."""
+    """Yields the file itself, or all files below the folder, sorted; without `__pycache__`."""
     if not path.is_dir():
         yield path
         return

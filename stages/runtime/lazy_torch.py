@@ -1,9 +1,9 @@
-"""torch's compiler, loaded when it is first used.
+"""Delays loading torch's compiler until it is first used.
 
 timm, torchvision and torch.optim import `torch._dynamo` for decorators that keep functions out of the compiler. That
-takes 1.5 seconds in each stage, and no stage compiles. Here these imports get a module that is not executed yet. It
-provides stand-ins for what the decorators use; any other use executes the module, in the same object, so existing
-references to it become references to the ordinary module.
+import takes 1.5 seconds in each stage, and no stage compiles. This module makes these imports return a module object
+that is not executed yet. The object provides stand-ins for what the decorators use; any other use executes the module
+in the same object, so that existing references become references to the ordinary module.
 """
 
 import functools
@@ -21,19 +21,19 @@ COMPILER, UTILS = "torch._dynamo", "torch._dynamo.utils"
 
 
 def disable(fn: Any = None, recursive: bool = True, **options: Any) -> Any:
-    """torch._dynamo.disable of a function: as long as nothing can be compiled, the function itself is called."""
+    """Stands in for torch._dynamo.disable: returns a function that calls `fn` directly until the compiler is loaded."""
     if fn is None:
         return functools.partial(disable, recursive=recursive, **options)
     if not isinstance(fn, FunctionType):
-        return _executed(COMPILER).disable(fn, recursive, **options)
+        return _execute(COMPILER).disable(fn, recursive, **options)
     disabled: list[Callable[..., Any]] = []
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not disabled and COMPILER in _modules:
+        if not disabled and COMPILER in _unfinished:
             return fn(*args, **kwargs)
         if not disabled:
-            disabled.append(_executed(COMPILER).disable(fn, recursive, **options))
+            disabled.append(_execute(COMPILER).disable(fn, recursive, **options))
         return disabled[0](*args, **kwargs)
 
     call._torchdynamo_disable = True  # type: ignore[attr-defined]  # torch's own mark: the compiler does not trace it
@@ -41,61 +41,63 @@ def disable(fn: Any = None, recursive: bool = True, **options: Any) -> Any:
 
 
 def graph_break(*_: Any, **__: Any) -> None:
-    """Does nothing outside of the compiler, and the compiler is not there yet."""
+    """Does nothing: a graph break has an effect only in the compiler, which is not loaded yet."""
 
 
 def is_compile_supported(device_type: Any) -> Any:
-    """torchvision imports this name, and calls it only under deterministic algorithms."""
-    return _executed(UTILS).is_compile_supported(device_type)
+    """Loads the compiler: torchvision imports this function, but calls it only under deterministic algorithms."""
+    return _execute(UTILS).is_compile_supported(device_type)
 
 
-ANSWERS: dict[str, dict[str, Callable[..., Any]]] = {
+STAND_INS: dict[str, dict[str, Callable[..., Any]]] = {
     COMPILER: {"disable": disable, "graph_break": graph_break},
     UTILS: {"is_compile_supported": is_compile_supported},
 }
-_modules: dict[str, "LazyModule"] = {}  # modules whose execution has not finished
-_paths: dict[str, list[str]] = {}  # of packages not executed yet: the folders of their submodules
-_begun: set[str] = set()
-_lock = threading.Lock()  # protects `_begun`; execution itself is protected by Python's import locks
+_unfinished: dict[str, "LazyModule"] = {}  # modules whose execution has not finished
+_paths: dict[str, list[str]] = {}  # the folders of submodules, by package that is not executed yet
+_execution_started: set[str] = set()
+_lock = threading.Lock()  # protects `_execution_started`; Python's import locks protect the execution itself
 
 
 class LazyModule(ModuleType):
-    """A module that is executed at the first access to a name that `ANSWERS` does not provide."""
+    """A module that is executed at the first access to a name that `STAND_INS` does not provide."""
 
     def __getattr__(self, name: str) -> Any:
-        """Called for names that the module does not hold, or not yet."""
-        if self.__name__ not in _begun and name in ANSWERS[self.__name__]:
-            return ANSWERS[self.__name__][name]
-        # Imports of submodules need __path__. inspect and warnings ask all modules for other dunders: do not execute.
-        wanted = not name.startswith("__") or name == "__all__" or (name == "__path__" and self.__name__ in _paths)
-        if wanted and self.__name__ in _modules:
-            _executed(self.__name__)
+        """Returns a stand-in, or executes the module. Python calls this for names that the module does not have."""
+        if self.__name__ not in _execution_started and name in STAND_INS[self.__name__]:
+            return STAND_INS[self.__name__][name]
+        # Importing a submodule needs __path__. Other dunder names do not execute the module, because inspect and
+        # warnings ask every module for them.
+        is_dunder = name.startswith("__")
+        is_wanted_dunder = name == "__all__" or (name == "__path__" and self.__name__ in _paths)
+        if (is_wanted_dunder or not is_dunder) and self.__name__ in _unfinished:
+            _execute(self.__name__)
             if name in vars(self):
                 return vars(self)[name]
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: object) -> None:
         is_submodule = isinstance(value, ModuleType) and value.__name__ == f"{self.__name__}.{name}"
-        if self.__name__ not in _begun and not name.startswith("__") and not is_submodule:
-            _executed(self.__name__)
+        if self.__name__ not in _execution_started and not name.startswith("__") and not is_submodule:
+            _execute(self.__name__)
         super().__setattr__(name, value)
 
     def __dir__(self) -> Sequence[str]:
-        return sorted(vars(_executed(self.__name__)))
+        return sorted(vars(_execute(self.__name__)))
 
 
 class LazyLoader(Loader):
-    """At the first call leaves the module unexecuted; at the second call executes it."""
+    """The first call of exec_module leaves the module unexecuted; the second call executes it."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _modules.setdefault(spec.name, LazyModule(spec.name))
+        return _unfinished.setdefault(spec.name, LazyModule(spec.name))
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
-        if name not in _begun:
+        if name not in _execution_started:
             if "__path__" in vars(module):
                 _paths[name] = vars(module).pop("__path__")
                 _add_utils(module, _paths[name])
@@ -105,12 +107,12 @@ class LazyLoader(Loader):
         self.loader.exec_module(module)
         if type(module) is LazyModule:
             module.__class__ = ModuleType  # type: ignore[assignment]
-        _modules.pop(name, None)
+        _unfinished.pop(name, None)
 
 
 class LazyFinder(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in ANSWERS or (name in _begun and name not in _modules):
+        if name not in STAND_INS or (name in _execution_started and name not in _unfinished):
             return None
         spec = PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
@@ -119,23 +121,23 @@ class LazyFinder(MetaPathFinder):
 
 
 def _add_utils(compiler: ModuleType, path: Sequence[str]) -> None:
-    """Puts the utils module into sys.modules: Python looks there before it asks the package for its __path__."""
+    """Puts the utils module into sys.modules, where Python looks before it asks the package for `__path__`."""
     spec = LazyFinder().find_spec(UTILS, path)
     if spec is not None:
         module = module_from_spec(spec)
         sys.modules[UTILS] = vars(compiler)["utils"] = module
 
 
-def _executed(name: str) -> Any:
+def _execute(name: str) -> Any:
     """Executes the module through Python's own import, whose locks make other threads wait, and returns it."""
     with _lock:
-        if name not in _begun:
+        if name not in _execution_started:
             if name in _paths:
-                vars(_modules[name])["__path__"] = _paths.pop(name)
-            _begun.add(name)
+                vars(_unfinished[name])["__path__"] = _paths.pop(name)
+            _execution_started.add(name)
             sys.modules.pop(name, None)
     if name == UTILS:
-        _executed(COMPILER)
+        _execute(COMPILER)
     return importlib.import_module(name)
 
 

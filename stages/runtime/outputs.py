@@ -13,7 +13,7 @@ from stages.runtime import signals
 
 @contextmanager
 def outputs(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to write to; if the block succeeds, its files replace those of the same name in `folder`.
+    """Yields an empty folder to write to. If the block succeeds, its files replace files of the same name in `folder`.
 
     A stage that fails leaves nothing half-written; a stage that is killed leaves nothing that the next run would take
     for an output. Other files in `folder`, such as DVC's .gitignore, stay.
@@ -29,15 +29,15 @@ def outputs(folder: Path) -> Iterator[Path]:
             sync(Path(below))
         folder.mkdir(parents=True, exist_ok=True)
         signals.check()
-        with locked(folder):
-            put_in_place(staging, folder)
+        with lock_folder(folder):
+            move_outputs(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, in a temporary folder; if the block succeeds, that file replaces `path`."""
+    """Yields a path in a temporary folder to write to. If the block succeeds, that file replaces `path`."""
     remove_abandoned(path)
     staging = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     staging.mkdir(parents=True)
@@ -51,8 +51,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def put_in_place(staging: Path, folder: Path) -> None:
-    """Move new outputs into `folder`. A rename cannot replace a folder: the old one first goes into `staging`."""
+def move_outputs(staging: Path, folder: Path) -> None:
+    """Moves new outputs into `folder`. A rename cannot replace a folder, so old folders first move into `staging`."""
     for number, new in enumerate(sorted(staging.iterdir())):
         old = folder / new.name
         if old.is_dir():
@@ -62,8 +62,8 @@ def put_in_place(staging: Path, folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Lock `folder` against another run of the same stage that ends at the same moment."""
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Locks `folder` against another run of the same stage that ends at the same moment."""
     file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -73,25 +73,25 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove temporary folders of processes that are no longer alive."""
+    """Removes the temporary folders of `folder` whose processes no longer run."""
     for staging in folder.parent.glob(f".{folder.name}.*.tmp"):
-        pid = re.fullmatch(r"\.(\d+)\.tmp", staging.name.removeprefix(f".{folder.name}"))
-        if pid and not is_alive(int(pid[1])):
+        match = re.fullmatch(r"\.(\d+)\.tmp", staging.name.removeprefix(f".{folder.name}"))
+        if match is None:
+            continue
+        pid = int(match[1])
+        try:
+            os.kill(pid, 0)  # sends no signal, only checks that the process exists
+            is_running = pid != os.getpid()  # an earlier process with the same number left the folder
+        except ProcessLookupError:
+            is_running = False
+        except PermissionError:  # a process of another user
+            is_running = True
+        if not is_running:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()
-
-
 def sync(path: Path) -> None:
-    """Flush to disk before a rename: otherwise after a crash the new name may exist without the contents."""
+    """Flushes a file or folder to disk. Must precede a rename, or a crash may leave the new name without contents."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(file)

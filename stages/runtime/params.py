@@ -1,6 +1,6 @@
 """Reads `params.yaml`, the only source of settings: strict types, no defaults in code.
 
-Read with ruamel in YAML 1.2, as DVC does: PyYAML makes `1e-3` a string and `no` a bool.
+The file is read with ruamel as YAML 1.2, as DVC does, because PyYAML makes `1e-3` a string and `no` a bool.
 """
 
 import difflib
@@ -18,14 +18,16 @@ from ruamel.yaml.error import YAMLError
 from stages.runtime.errors import StageError
 
 PARAMS = Path("params.yaml")
-NO_RESULT = ("items", "checkpoint_seconds")  # sections that no output depends on
-NOT_SHOWN = (*NO_RESULT, "export")
+SECTIONS_WITHOUT_EFFECT = ("items", "checkpoint_seconds")  # no output depends on these sections
+SECTIONS_NOT_IN_REPORT = (*SECTIONS_WITHOUT_EFFECT, "export")
 SECTIONS = (
     "task", "seed", "device", "checkpoint_seconds", "items", "ingest", "split", "resize", "backbone", "precompute",
     "head", "optimizer", "transforms", "lr_find", "train_head", "augment", "unfreeze", "train_full", "tta", "export",
 )  # fmt: skip
-MAX_NODES = 5000  # ours has 150; with 50,000 nested ones libyaml takes a minute or its stack overflows
-MAX_ALIASES = 30  # in files with merges: ten levels of three merge 59,049 maps, thirty levels fill the memory
+# The parser needs a minute for 50,000 nested lists, or its stack overflows; this project's params.yaml has 150 nodes.
+MAX_NODES = 5000
+# Only for files with merges (`<<`): ten levels of three aliases each expand to 59,049 maps; thirty fill the memory.
+MAX_ALIASES = 30
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -41,7 +43,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
-    """A section of params.yaml: strict types (no "1e-3", no true for 1), unknown keys refused by name."""
+    """A section of params.yaml. Types are strict (no "1e-3", no true for 1); an error names each unknown key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -53,12 +55,12 @@ _overrides: dict[str, Any] = {}
 
 
 def override(changes: Sequence[str]) -> None:
-    """Replace values of params.yaml by the command's `key=value` pairs. Raises StageError if a key does not exist."""
+    """Replaces values of params.yaml by the command's `key=value` pairs. Raises StageError if a key does not exist."""
     _overrides.clear()
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
-            raise StageError(f"{change!r} is no param: write KEY=VALUE, as split.cv_idx=1")
+            raise StageError(f"{change!r} is not a setting: write KEY=VALUE, for example split.cv_idx=1")
         try:
             _overrides[key] = YAML(typ="safe").load(text)
         except YAMLError as error:
@@ -74,22 +76,23 @@ def _with_overrides(params: Any) -> Any:
         for name in sections:
             section = section.get(name) if isinstance(section, dict) else None
         if not isinstance(section, dict) or last not in section:
-            raise StageError(f"{PARAMS} has no key {key}: mend its spelling, or add it there")
+            raise StageError(f"{PARAMS} has no key {key}: correct its spelling, or add the key there")
         section[last] = value
     return params
 
 
 def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
-    """The section (or dotted key) of a params file, validated as `kind`.
+    """Returns the section (or the value at a dotted key) of a params file, validated as `kind`.
 
-    Raises StageError, which names the key, the value and the rule."""
+    Raises StageError, which names the key, the value and the rule.
+    """
     value = parse(path)
     if path == PARAMS and _overrides:
         value = _with_overrides(value)
     if path == PARAMS and isinstance(value, dict) and (unknown := [str(key) for key in value if key not in SECTIONS]):
         close = difflib.get_close_matches(unknown[0], SECTIONS, n=1)
         raise StageError(
-            f"{path}: unknown section {_short.repr(unknown[0])}: remove it or mend its spelling"
+            f"{path}: unknown section {_short_repr.repr(unknown[0])}: remove it or correct its spelling"
             + (f" ({close[0]}?)" if close else "")
         )
     try:
@@ -100,16 +103,16 @@ def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
     try:
         return TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
-        raise StageError(f"{path}: " + "; ".join(_sentence(section, e) for e in error.errors())) from None
+        raise StageError(f"{path}: " + "; ".join(_error_message(section, e) for e in error.errors())) from None
 
 
-def load_all() -> dict[str, Any]:
-    """All sections of params.yaml that results depend on."""
-    return {name: value for name, value in _with_overrides(parse(PARAMS)).items() if name not in NOT_SHOWN}
+def load_for_report() -> dict[str, Any]:
+    """Returns the sections of params.yaml that the report shows."""
+    return {name: value for name, value in _with_overrides(parse(PARAMS)).items() if name not in SECTIONS_NOT_IN_REPORT}
 
 
 def parse(path: Path) -> Any:
-    """All of a params file. Raises StageError."""
+    """Returns the content of a params file. Raises StageError."""
     try:
         text = path.read_text(encoding="utf-8")
         if (n_nodes := len(re.findall(r"[\[{]|[-?:]\s", text))) > MAX_NODES:
@@ -126,8 +129,8 @@ def parse(path: Path) -> Any:
         raise StageError(f"{path} is not valid YAML: {type(error).__name__}: {error}") from None
 
 
-class _Short(reprlib.Repr):
-    """Shortens a value to one line: with aliases a short file can stand for more than memory holds."""
+class _ShortRepr(reprlib.Repr):
+    """Shortens a value to one line: with aliases, the full text of a value in a short file may exceed the memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,16 +144,16 @@ class _Short(reprlib.Repr):
         return super().repr_instance(x, level) if plain else f"a {type(x).__name__}"
 
 
-_short = _Short()
+_short_repr = _ShortRepr()
 
 
-def _sentence(section: str, error: Any) -> str:
+def _error_message(section: str, error: Any) -> str:
     parts = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
-        return f"unknown key `{'.'.join([section, *parts])}`: remove it or mend its spelling"
+        return f"unknown key `{'.'.join([section, *parts])}`: remove it or correct its spelling"
     key = ".".join(
         [section, *(part for part in parts if part.replace("_", "").isalnum())]
     )  # without pydantic's type names
     if error["type"] == "missing":
         return f"`{key}` is missing: there are no defaults in code"
-    return f"`{key}` is {_short.repr(error['input'])}: {error['msg']}"
+    return f"`{key}` is {_short_repr.repr(error['input'])}: {error['msg']}"

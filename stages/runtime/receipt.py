@@ -1,9 +1,10 @@
-"""Receipts: JSON files that say what a stage did and how long it took, for `flows` and for users.
+"""Receipts (run records): JSON files that say what a stage did and how long it took, for `flows` and for users.
 
-`.unfreeze/receipts/<stage>.json`, or `.unfreeze/receipts/pipelines/folds/<stage>.json` for a stage of
-pipelines/folds/dvc.yaml; always in the clone, even if $UNFREEZE_HOME, which clones may share, is another folder. A
-receipt is no output of the stage: its seconds differ at every run. `run` is $UNFREEZE_RUN as the caller set it, so that
-the caller does not mistake an earlier run's receipt for its own.
+A stage writes `.unfreeze/receipts/<stage>.json`; a stage of pipelines/folds/dvc.yaml writes
+`.unfreeze/receipts/pipelines/folds/<stage>.json`. Receipts are always in the clone, even if $UNFREEZE_HOME, which
+clones may share, is another folder. A receipt is not an output of the stage, because its seconds differ at every run.
+Its `run` is $UNFREEZE_RUN as the caller set it, so that the caller does not mistake the receipt of an earlier run for a
+new one.
 """
 
 import json
@@ -25,8 +26,9 @@ def folder() -> Path:
 
 
 def path(stage: str) -> Path:
-    """The receipt of a stage, given its DVC address: `split` has split.json, `pipelines/folds/dvc.yaml:split@0` has
-    pipelines/folds/split@0.json.
+    """Returns the path of a stage's receipt, given the DVC address of the stage.
+
+    `split` has split.json, `pipelines/folds/dvc.yaml:split@0` has pipelines/folds/split@0.json.
 
     flows/pipeline/receipts.py implements the same rule.
     """
@@ -35,12 +37,12 @@ def path(stage: str) -> Path:
 
 
 def note(**facts: Any) -> None:
-    """Facts for this process's receipt: items and computed (pictures), device, precision."""
+    """Adds facts to the receipt of this process: items and computed (numbers of pictures), device, precision."""
     _facts.update(facts)
 
 
 def report_computed(items: int, computed: int) -> None:
-    """Record and print how many pictures were computed; the others were taken from earlier runs."""
+    """Records and prints how many pictures were computed; the other pictures were taken from earlier runs."""
     note(items=items, computed=computed)
     if computed >= items:
         print(f"computed all {items:,} pictures")
@@ -51,7 +53,10 @@ def report_computed(items: int, computed: int) -> None:
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this process. `ru_maxrss`, the fallback, includes the parent's from before the exec."""
+    """Returns the peak resident memory of this process in MiB.
+
+    The fallback, `ru_maxrss`, may be the memory that the parent process had before it started this one.
+    """
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"))):
         return int(found[1]) / 1024
@@ -59,7 +64,7 @@ def peak_mib() -> float:
 
 
 def write(stage: str, main_started: float) -> None:
-    """Write the receipt. `stage`: its DVC address. `main_started`: `time.monotonic()` when the imports were done."""
+    """Writes the receipt. `stage`: the DVC address. `main_started`: `time.monotonic()` when the imports were done."""
     now = time.monotonic()
     receipt = {
         "stage": stage,
@@ -75,5 +80,5 @@ def write(stage: str, main_started: float) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
         new.write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
         new.replace(final)
-    except OSError as error:  # the outputs are complete: do not fail
+    except OSError as error:  # the outputs are complete, so the stage must not fail
         print(f"{stage}: no receipt: {error}", file=sys.stderr)

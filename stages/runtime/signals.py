@@ -1,7 +1,8 @@
-"""Graceful stop on SIGTERM (a preempted worker, a cancelled run) or Ctrl-C: the current step ends, then the stage exits
-and keeps its progress for the next run. Loops over `track` can be stopped between two items.
+"""Stops a stage gracefully on SIGTERM (a preempted worker, a cancelled run) or Ctrl-C.
 
-A stage also stops if the DVC process that started it was killed: else it would replace the outputs of the next run.
+The stage ends the current picture or batch, exits, and keeps its progress for the next run. Loops over `track` can be
+stopped between two items. A stage also stops if the DVC process that started it was killed: otherwise the stage would
+replace the outputs of the next run.
 """
 
 import os
@@ -9,11 +10,11 @@ import signal
 import sys
 from types import FrameType
 
-EXIT_CODE = 75  # sysexits.h, EX_TEMPFAIL: not done, to be run again
+EXIT_CODE = 75  # EX_TEMPFAIL in sysexits.h: not done, run it again
 
-PARENT = os.getppid()
+PARENT_PID = os.getppid()
 
-_asked = False
+_stop_requested = False
 
 
 class Stopped(BaseException):
@@ -21,22 +22,22 @@ class Stopped(BaseException):
 
 
 def install_handlers() -> None:
-    """Both signals now only set a flag, which `check` reads; a second Ctrl-C interrupts at once."""
-    signal.signal(signal.SIGTERM, _remember)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # set for a shell's background jobs: leave it
-        signal.signal(signal.SIGINT, _remember)
+    """Makes both signals only set a flag, which `check` reads; a second Ctrl-C interrupts at once."""
+    signal.signal(signal.SIGTERM, _request_stop)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell ignores SIGINT for background jobs
+        signal.signal(signal.SIGINT, _request_stop)
 
 
-def _remember(number: int, _: FrameType | None) -> None:
-    global _asked
+def _request_stop(number: int, _: FrameType | None) -> None:
+    global _stop_requested
     if number == signal.SIGINT:
         signal.signal(number, signal.default_int_handler)
-    if not _asked:
-        print("stopping after this step", file=sys.stderr, flush=True)
-    _asked = True
+    if not _stop_requested:
+        print("stopping after the current picture or batch", file=sys.stderr, flush=True)
+    _stop_requested = True
 
 
 def check() -> None:
     """Raises Stopped if the stage was asked to stop, or if its DVC process is gone."""
-    if _asked or ("DVC_STAGE" in os.environ and os.getppid() != PARENT):
+    if _stop_requested or ("DVC_STAGE" in os.environ and os.getppid() != PARENT_PID):
         raise Stopped

@@ -1,4 +1,4 @@
-"""The frame in which each stage runs: one-line errors, graceful stop, a receipt, progress bars."""
+"""Runs a stage as a program: one-line errors, graceful stop, a receipt (run record), progress bars."""
 
 import gc
 import os
@@ -24,7 +24,7 @@ OPEN_MAX = 10240  # macOS: sys/syslimits.h
 
 
 def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: bool = False) -> None:
-    """Run a stage's `main` and write its receipt. An error that the user can fix becomes one line and exit code 1.
+    """Runs a stage's `main` and writes its receipt. An error that the user can fix becomes one line and exit code 1.
 
     `with_arguments`: `main` parses the command's arguments itself, instead of `apply_arguments`.
     """
@@ -53,11 +53,11 @@ def run(main: Callable[[], None], with_receipt: bool = True, with_arguments: boo
 
 
 def open_many_files() -> int:
-    """Raise the limit of open files as far as the system allows; returns the new limit.
+    """Raises the limit of open files as far as the system allows. Returns the new limit.
 
     Each shard and each segment of the item store is an open file: the usual 1,024 are too few for a million pictures.
-    macOS reports an infinite limit but refuses it: the largest accepted value depends on the system, and is at least
-    OPEN_MAX.
+    macOS reports an infinite limit but does not accept it: the largest accepted value depends on the system, and is at
+    least OPEN_MAX.
     """
     current, maximum = (int(limit) for limit in resource.getrlimit(resource.RLIMIT_NOFILE))
     if current == maximum:
@@ -71,8 +71,10 @@ def open_many_files() -> int:
 
 
 def track(items: Iterable[Item], total: int, unit: str, done: int = 0) -> Iterator[Item]:
-    """Yield the items with a progress bar, which is hidden if stderr is no terminal (CI, logs). `done`: how many of
-    `total` were done before. Raises Stopped between two items."""
+    """Yields the items with a progress bar, which is hidden if stderr is not a terminal (CI, logs).
+
+    `done`: how many of the `total` items were done before. Raises Stopped between two items.
+    """
     for item in tqdm(items, total=total, initial=done, unit=f" {unit}", disable=None, leave=False, smoothing=0.1):
         signals.check()
         yield item

@@ -7,10 +7,13 @@ EXPERIMENTS = (".dvc", "tmp", "exps")
 
 
 def state_dir() -> Path:
-    """$UNFREEZE_HOME if set, else the project's .unfreeze; also for experiments with `--queue` or `--temp`, which DVC
-    runs in a temporary copy of the project."""
-    if named := os.environ.get("UNFREEZE_HOME"):
-        return Path(named)
+    """Returns $UNFREEZE_HOME if set, else the project's .unfreeze.
+
+    Experiments with `--queue` or `--temp`, which DVC runs in a temporary copy of the project, use the .unfreeze of the
+    project itself.
+    """
+    if home := os.environ.get("UNFREEZE_HOME"):
+        return Path(home)
     for folder in Path.cwd().parents:
         if folder.parts[-3:] == EXPERIMENTS:
             return folder.parents[2] / ".unfreeze"

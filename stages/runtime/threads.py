@@ -16,8 +16,10 @@ LOT_SIZE = 16  # items that one thread gets at a time
 
 
 def available_cpus(root: Path = Path("/")) -> int:
-    """OMP_NUM_THREADS if set, else the CPUs that this process may run on, but at most its cgroups' quota (a container's
-    share of the machine), rounded up."""
+    """Returns OMP_NUM_THREADS if set, else the number of CPUs that this process may use.
+
+    The number is at most the quota of the process's cgroups (a container's share of the machine), rounded up.
+    """
     requested = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if requested.isdecimal() and int(requested) > 0:
         return int(requested)
@@ -26,7 +28,7 @@ def available_cpus(root: Path = Path("/")) -> int:
 
 
 def cgroup_quotas(root: Path) -> Iterator[float]:
-    """The CPU quotas of the process's control groups and of their parents. `root`: of the file system."""
+    """Yields the CPU quotas of the process's control groups and of their parents, below the file system's `root`."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:  # macOS
@@ -45,19 +47,19 @@ def cgroup_quotas(root: Path) -> Iterator[float]:
 
 
 def _quota(folder: Path, is_v2: bool) -> float:
-    """Raises OSError if the group does not exist, ValueError if it has no limit."""
+    """Returns the quota in CPUs. Raises OSError if the group does not exist, ValueError if it has no limit."""
     if is_v2:
         quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
     else:
         quota, period = ((folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period"))
-    if int(quota) <= 0:  # v1's -1; v2 says `max`, which is no number
+    if int(quota) <= 0:  # -1 in v1; in v2 `max`, for which int() raises ValueError
         raise ValueError("no limit")
     return int(quota) / int(period)
 
 
 @contextmanager
 def threads() -> Iterator[Executor]:
-    """A pool with one thread per CPU. On exit, queued work is cancelled."""
+    """Yields a pool with one thread per CPU. On exit, queued work is cancelled."""
     pool = ThreadPoolExecutor(available_cpus())
     try:
         yield pool
@@ -66,14 +68,17 @@ def threads() -> Iterator[Executor]:
 
 
 def map_lots(pool: Executor, function: Callable[[T], R], items: Sequence[T], lot_size: int = LOT_SIZE) -> Iterator[R]:
-    """`pool.map` in lots of items: handing over one item takes longer than hashing a small file."""
+    """Returns what `pool.map` returns, but hands each thread a lot of `lot_size` items at a time.
+
+    Handing over a single item takes longer than hashing a small file.
+    """
     lots = (items[start : start + lot_size] for start in range(0, len(items), lot_size))
     results = pool.map(lambda lot: [function(item) for item in until_stopped(lot)], lots)
     return (result for lot in results for result in lot)
 
 
 def until_stopped(items: Sequence[T]) -> Iterator[T]:
-    """Yield the items; raises Stopped between two: a large picture can take a second, a whole lot too long."""
+    """Yields the items. Raises Stopped between two items: a large picture can take a second, a whole lot too long."""
     for item in items:
         signals.check()
         yield item

@@ -1,5 +1,5 @@
-"""A file of the item store: values one after the other, then a table (sha256 of the picture, offset, size, crc32;
-sorted by sha256), then a footer with the table's own crc32. A segment is never changed; checksums reveal damage.
+"""A segment is a file of the item store: values one after the other, then a table (sha256 of the picture, offset, size,
+crc32; sorted by sha256), then a footer with the crc32 of the table. Segments never change; checksums reveal damage.
 """
 
 import struct
@@ -19,7 +19,7 @@ MAGIC = b"unf1"
 
 
 class Segment:
-    """One file; only its table is in memory. Raises ValueError if the file is cut off or damaged, and OSError."""
+    """An open segment, of which only the table is in memory. Raises OSError, and ValueError if the file is damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.used = path, False
@@ -34,19 +34,19 @@ class Segment:
         self.table = np.frombuffer(table, ROW)
 
     def value(self, row: int) -> bytes | None:
-        """Returns None if the bytes are damaged."""
+        """Returns the value in a row of the table, or None if its bytes are damaged."""
         _, offset, size, crc = self.table[row]
         found = self.file.read(int(offset), int(size))
         return found if zlib.crc32(found) == crc else None
 
 
 def digests(sha256s: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """(n, 4): hex digests as big-endian numbers, which sort like the digests."""
+    """Returns hex digests as big-endian numbers, uint64 (n, 4), which sort like the digests."""
     return np.frombuffer(bytes.fromhex("".join(sha256s)), ">u8").reshape(-1, 4)
 
 
 def make_folder(folder: Path) -> None:
-    """Create the folder and its parents if missing. Raises OSError."""
+    """Creates the folder and its parents if they are missing. Raises OSError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:  # another process deleted it between mkdir and the check that it is a folder
@@ -54,7 +54,7 @@ def make_folder(folder: Path) -> None:
 
 
 def write_segment(folder: Path, sha256s: Sequence[str], values: Sequence[bytes]) -> Path:
-    """Write a segment atomically, and the folder if it was deleted; returns its path. Raises OSError."""
+    """Writes a segment atomically, and creates the folder if it was deleted. Returns the path. Raises OSError."""
     table = np.zeros(len(sha256s), ROW)
     table["sha256"] = digests(sha256s)
     table["size"] = [len(value) for value in values]

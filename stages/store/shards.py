@@ -1,7 +1,7 @@
-"""Packed store: one value a picture, in a few Arrow files, found by the picture's sha256.
+"""A packed store: a few Arrow files with one value per picture, found by the sha256 of the picture.
 
 The first bits of a picture's sha256 name its shard; rows are sorted by sha256. So an added picture rewrites one shard,
-and two pictures with equal bytes share one row. The index takes 48 bytes of memory a picture; values stay on disk.
+and two pictures with equal bytes share one row. The index takes 48 bytes of memory per picture; values stay on disk.
 Columns: `sha256` (32 bytes), `value` (binary, or a fixed-size list of float32).
 """
 
@@ -17,17 +17,17 @@ from stages.store.random_access import RandomAccessFile
 
 Digests = npt.NDArray[np.uint64]
 MAX_BYTES = 2**31 - 1  # of the values of a shard: Arrow counts them in 32 bits
-HOW_TO_REPAIR = "delete it, then `dvc checkout` brings it back, or `dvc repro` makes it anew"
-ITEMS_PER_SHARD = 1000  # about: the count of shards is a power of two, so that it seldom changes
+HOW_TO_REPAIR = "delete this file, then run `dvc checkout` to restore it, or `dvc repro` to compute it again"
+ITEMS_PER_SHARD = 1000  # on average, at most: the number of shards is a power of two, so that it seldom changes
 
 
 def shard_bits(n_items: int) -> int:
-    """How many leading bits of the sha256 name the shard."""
+    """Returns how many leading bits of the sha256 name the shard."""
     return max(0, (max(n_items, 1) - 1) // ITEMS_PER_SHARD).bit_length()
 
 
 def shards_of(sha256s: Iterable[str]) -> list[list[str]]:
-    """Distinct hex digests, grouped by shard and sorted within."""
+    """Returns distinct hex digests, grouped by shard and sorted within each shard."""
     unique = sorted(set(sha256s))
     bits = shard_bits(len(unique))
     groups: list[list[str]] = [[] for _ in range(1 << bits)]
@@ -42,9 +42,11 @@ def write_shards(
     value_type: pa.DataType,
     make: Callable[[list[str]], Iterable[bytes]],
 ) -> None:
-    """Write `make(digests of a shard)`, values in the same order, shard by shard: memory holds one shard at a time.
+    """Writes shard by shard the values that `make` returns for the digests of a shard, in the same order.
 
-    The value of a float32 list is given as its bytes. Raises StageError if a shard exceeds 2 GiB, Arrow's limit.
+    Memory holds one shard at a time.
+
+    `make` returns a float32 list as bytes. Raises StageError if a shard exceeds 2 GiB, Arrow's limit.
     """
     folder.mkdir(parents=True)
     groups = shards_of(sha256s)
@@ -60,11 +62,11 @@ def write_shards(
 
 
 def _array(values: list[bytes], kind: pa.DataType) -> pa.Array:
-    """An Arrow array, built without pa.array, which imports pandas: half a second a stage."""
+    """Returns an Arrow array, built without pa.array, because pa.array imports pandas, which takes half a second."""
     data = pa.py_buffer(b"".join(values))
     if pa.types.is_fixed_size_list(kind):
         n = len(values) * kind.list_size
-        if 4 * n != data.size:  # from_buffers does not check
+        if 4 * n != data.size:  # from_buffers does not check the size
             raise RuntimeError(f"{len(values)} vectors of {kind.list_size} in {data.size} bytes")
         flat = pa.Array.from_buffers(kind.value_type, n, [None, data])
         return pa.Array.from_buffers(kind, len(values), [None], children=[flat])
@@ -90,33 +92,33 @@ class Shards:
         self._files = [RandomAccessFile(path) for path in paths]
         opened = [_read_index(file, path) for file, path in zip(self._files, paths, strict=True)]
         self._digests = [digests for digests, _, _ in opened]
-        self._keys = [digests[:, 0].astype(np.uint64) for digests in self._digests]
+        self._first_bits = [digests[:, 0].astype(np.uint64) for digests in self._digests]
         self._starts = [starts for _, starts, _ in opened]
         self.width = opened[0][2]
-        """d of a vector store, else 0."""
+        """The length of the vectors in a vector store, else 0."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._keys))
+        return sum(map(len, self._first_bits))
 
     def sha256s(self) -> Iterator[str]:
-        """Every hex digest, in the order of the shards: ascending."""
+        """Returns every hex digest, in ascending order."""
         return (digest.tobytes().hex() for digests in self._digests for digest in digests)
 
     def locate(self, sha256: str) -> tuple[int, int]:
-        """(shard, row) of a hex digest. Raises KeyError if it is not stored."""
+        """Returns (shard, row) of a hex digest. Raises KeyError if it is not stored."""
         shard = int(sha256[:8], 16) >> (32 - self._bits)
-        row = int(np.searchsorted(self._keys[shard], np.uint64(int(sha256[:16], 16))))
+        row = int(np.searchsorted(self._first_bits[shard], np.uint64(int(sha256[:16], 16))))
         digests = self._digests[shard]
         if row >= len(digests) or digests[row].tobytes().hex() != sha256:
             raise KeyError(sha256)
         return shard, row
 
     def blob(self, sha256: str) -> bytes:
-        """The stored bytes of a binary store."""
+        """Returns the value of a picture in a binary store."""
         return self._read(*self.locate(sha256))
 
     def vectors(self, shard: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """float32 (n, d): rows of one shard of a vector store."""
+        """Returns rows of one shard of a vector store, float32 (n, width)."""
         found = b"".join(self._read(shard, int(row)) for row in rows)
         return np.frombuffer(found, np.float32).reshape(-1, self.width)
 
@@ -129,7 +131,7 @@ class Shards:
 
 
 def _read_index(file: RandomAccessFile, path: Path) -> tuple[Digests, npt.NDArray[np.int64], int]:
-    """Digests as big-endian numbers (n, 4); the offset of each value and the end of the last; vector width or 0.
+    """Returns digests as big-endian numbers (n, 4), offsets of the values and the end of the last, vector width or 0.
 
     The file is mapped into memory only during this call. Raises StageError.
     """
@@ -137,7 +139,7 @@ def _read_index(file: RandomAccessFile, path: Path) -> tuple[Digests, npt.NDArra
         mapped = pa.py_buffer(file.as_mmap())
         arrow = pa.ipc.open_file(mapped)
     except (ValueError, pa.ArrowInvalid) as error:
-        raise StageError(f"{path} is no whole file of a packed store: {HOW_TO_REPAIR}") from error
+        raise StageError(f"{path} is not a complete file of a packed store: {HOW_TO_REPAIR}") from error
     kind = arrow.schema.field("value").type
     is_vector = pa.types.is_fixed_size_list(kind)
     width = kind.list_size if is_vector else 0

@@ -39,7 +39,7 @@ class SingleLabel(Section):
     name: Literal["single_label"]
     classes: Annotated[list[str], Field(min_length=2), AfterValidator(_unique)]
 
-    shown: ClassVar[dict[str, str]] = {"accuracy": "accuracy", "log_loss": "valid_loss"}
+    main_metrics: ClassVar[dict[str, str]] = {"accuracy": "accuracy", "log_loss": "valid_loss"}
 
     @classmethod
     def of(cls, labels: Sequence[str]) -> Self:

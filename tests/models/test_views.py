@@ -40,8 +40,8 @@ def make(pictures: Pictures, n_views: int, key: int = 1) -> Views:
 
 
 def computed(views: Views) -> int:
-    views.complete()
-    return views.made()
+    views.compute_missing()
+    return views.n_computed()
 
 
 def test_a_view_is_what_the_body_says_of_the_picture_augmented_by_its_own_draws(views: Views) -> None:
@@ -75,7 +75,7 @@ def test_what_was_damaged_later_is_computed_again_and_counted(views: Views) -> N
     data[7] ^= 1
     segment.path.write_bytes(data)
     np.testing.assert_array_equal(views.take(0, shas), before)
-    assert views.made() == n + 1
+    assert views.n_computed() == n + 1
 
 
 def test_an_epoch_sees_one_view_of_every_picture(views: Views) -> None:

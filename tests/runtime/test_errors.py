@@ -48,7 +48,7 @@ def test_those_of_the_libraries_that_write_for_us(small_disk: Path) -> None:
 def test_what_another_stage_makes_is_named() -> None:
     error = FileNotFoundError(errno.ENOENT, "No such file", "data/split/train.csv")
     assert user_message(error, "lr_find") == (
-        "no data/split/train.csv, which another stage makes: run `dvc repro lr_find`, which runs that first"
+        "no data/split/train.csv, which another stage makes: run `dvc repro lr_find`, which runs that stage first"
     )
 
 
@@ -67,7 +67,7 @@ def test_an_operation_that_cannot_be_repeated_is_one_line() -> None:
         torch.set_deterministic_debug_mode("default")
     line = user_message(raised.value, "train_full") or ""
     assert line.startswith(
-        "the network uses put_, which gives other last bits each time on a GPU: take another backbone"
+        "the network uses put_, whose results on a GPU differ in the last bits each time: choose another backbone"
     )
 
 

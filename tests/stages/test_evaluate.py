@@ -55,7 +55,7 @@ def test_a_row_for_each_step_and_size() -> None:
         {"train_head": head, "augment": head.tail(1), "train_full": full},
         head_tta(0),
         {"accuracy_tta": 0.95, "log_loss_tta": 0.2},
-        SingleLabel.shown,
+        SingleLabel.main_metrics,
     )
     assert table["step"].tolist() == ["head", "augment", "full 128 px", "full 224 px", "kept: epoch 2", "TTA"]
     assert table["epochs"].tolist() == [2, 1, 2, 1, 0, 0]
@@ -68,7 +68,7 @@ def test_a_row_for_the_heads_tta_where_there_are_views() -> None:
     history = pd.DataFrame({"epoch": [1], "accuracy": [0.5], "valid_loss": [0.9]})
     names = ("train_head", "augment", "train_full")
     result = {"accuracy_tta": 0.95, "log_loss_tta": 0.2}
-    table = steps(dict.fromkeys(names, history), head_tta(4), result, SingleLabel.shown)
+    table = steps(dict.fromkeys(names, history), head_tta(4), result, SingleLabel.main_metrics)
     assert table["step"].tolist() == ["head", "augment", "head's TTA", "full", "TTA"]
     assert (table["accuracy"][2], table["log_loss"][2]) == (0.65, 0.75)
 

@@ -200,13 +200,13 @@ def test_remarks() -> None:
         "no valid picture of 1 of 3 classes (c): not measured",
         "duplicates in test and train: 1: see data/split/duplicates.csv",
         "duplicates in test and valid: 1: see data/split/duplicates.csv",
-        "3 duplicates among 8 pictures: lower split.max_distance if they differ: see data/split/duplicates.csv",
+        "3 duplicates among 8 pictures: reduce split.max_distance if they differ: see data/split/duplicates.csv",
         "duplicates with different labels: 1: see data/split/duplicates.csv",
     ]
     assert said(table(["a", "b"] * 20)) == []
     flood = copies(table(["a", "b"] * 20), [0, 2, 4], [7, 9, 11, 13])
     assert said(flood) == [
-        "5 duplicates among 40 pictures: lower split.max_distance if they differ: see data/split/duplicates.csv"
+        "5 duplicates among 40 pictures: reduce split.max_distance if they differ: see data/split/duplicates.csv"
     ]
 
 

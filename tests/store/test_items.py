@@ -47,7 +47,7 @@ def use(shas: Sequence[str], key: str = "one", params: ItemsParams = ROOM) -> li
     make_missing(items, shas, maker)
     assert load_or_make(items, shas, maker) == [made_of(sha) for sha in shas]
     items.close()
-    assert items.made == len(maker.made)
+    assert items.n_computed == len(maker.made)
     return maker.made
 
 
@@ -118,7 +118,7 @@ def test_merging_keeps_the_whole_one_of_two_copies(store: Path) -> None:
 
 def test_what_is_too_much_to_remember_is_said(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert use(SHAS[:100], params=ItemsParams(max_gib=1e-6)) == SHAS[:100]
-    assert "too small to remember 100 results that were just used" in capsys.readouterr().out
+    assert "too small to keep 100 values that this run used" in capsys.readouterr().out
     assert list(store.glob("*/*.seg")) == []
 
 
@@ -171,7 +171,9 @@ def test_a_full_disk_is_one_clear_line(store: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(module, "write_segment", full)
-    with pytest.raises(StageError, match="cannot be kept in .*: No space left on device; make room, set UNFREEZE_HOME"):
+    with pytest.raises(
+        StageError, match="cannot be stored in .*: No space left on device; make room there, set UNFREEZE"
+    ):
         use(SHAS[: n_before + 1])
     monkeypatch.undo()
     monkeypatch.setenv("UNFREEZE_HOME", str(store.parent))
@@ -182,7 +184,7 @@ def test_a_full_disk_is_one_clear_line(store: Path, monkeypatch: pytest.MonkeyPa
 def test_a_store_that_cannot_be_made_is_one_clear_line(store: Path) -> None:
     store.parent.mkdir(exist_ok=True)
     store.write_text("a file where the folder should be", encoding="utf-8")
-    with pytest.raises(StageError, match=r"cannot be kept in .*: \w.*; make room, set UNFREEZE_HOME"):
+    with pytest.raises(StageError, match=r"cannot be stored in .*: \w.*; make room there, set UNFREEZE_HOME"):
         use(SHAS[:1])
 
 
@@ -248,7 +250,7 @@ def test_a_folder_deleted_between_two_looks_of_mkdir_is_made_again(
 
 def test_a_store_that_leads_nowhere_is_an_error(store: Path) -> None:
     store.symlink_to(store.parent / "nowhere")
-    with pytest.raises(StageError, match="cannot be kept in .*: File exists"):
+    with pytest.raises(StageError, match="cannot be stored in .*: File exists"):
         Items("test", {"key": "one"}, ROOM)
 
 

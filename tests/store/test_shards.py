@@ -86,11 +86,11 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     (path,) = write(tmp_path / "s", shas).iterdir()
     whole, shards = path.read_bytes(), Shards(tmp_path / "s")
     path.write_bytes(whole[:100])
-    with pytest.raises(StageError, match="00000-of-00001.arrow was cut off: delete it, then `dvc checkout`"):
+    with pytest.raises(StageError, match="00000-of-00001.arrow was cut off: delete this file, then run `dvc checkout`"):
         shards.blob(shas[-1])
     for bad in (b"", b"garbage", whole[:-20]):
         path.write_bytes(bad)
-        with pytest.raises(StageError, match="is no whole file of a packed store: delete it"):
+        with pytest.raises(StageError, match="is not a complete file of a packed store: delete this file"):
             Shards(tmp_path / "s")
 
 

@@ -110,14 +110,14 @@ def test_metrics_are_scikit_learns() -> None:
             "mcc": matthews_corrcoef(y, said),
         }
     )
-    assert set(TASK.shown) <= set(TASK.metrics(p, y))
+    assert set(TASK.main_metrics) <= set(TASK.metrics(p, y))
 
 
 def test_baselines_are_what_one_answer_for_all_reaches_at_best() -> None:
     y = np.array([0, 0, 0, 1, 2, 2])
     shares = np.tile([3 / 6, 1 / 6, 2 / 6], (6, 1))
     found, best = TASK.baselines(y), TASK.metrics(shares, y)
-    assert found == pytest.approx({name: best[name] for name in TASK.shown})
+    assert found == pytest.approx({name: best[name] for name in TASK.main_metrics})
     assert TASK.baselines(np.zeros(4, np.int64)) == {"accuracy": 1, "log_loss": 0}
 
 

@@ -237,8 +237,8 @@ def test_it_is_said_how_many() -> None:
     table = pd.DataFrame({"sha256": ["a", "b", "c", "a"], "file": ["train/z.png", "b", "c", "train/y.png"]})
     notes = Notes({}, {"a": ["EXIF"], "b": ["EXIF", "text"]})
     assert list(remarks(notes, table)) == [
-        "3 pictures have metadata that cannot be read (EXIF of 3, text of 1; b is one): their pixels are used without "
-        "it"
+        "3 pictures have metadata that cannot be read (EXIF of 3, text of 1; b is one): the pixels are used without "
+        "the metadata"
     ]
     assert list(remarks(Notes({}, {}), table)) == []
     assert saved(PICTURE, "PNG")[:8] == PNG

@@ -54,14 +54,14 @@ class Views:
         draws = draw_each(self.transforms, resized_shas, [*self.key, view])
         return (vector.tobytes() for vector in activations(self.body, feed, draws))
 
-    def complete(self) -> None:
+    def compute_missing(self) -> None:
         """Compute the activations that the item store lacks."""
         for view, items in enumerate(self.collections):
             make_missing(items, self.picture, partial(self.make, view))
 
-    def made(self) -> int:
+    def n_computed(self) -> int:
         """How many activations were computed so far."""
-        return sum(items.made for items in self.collections)
+        return sum(items.n_computed for items in self.collections)
 
     def take(self, view: int, sha256s: Sequence[str]) -> npt.NDArray[np.float32]:
         """float32 (n, 2C)."""

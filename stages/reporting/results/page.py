@@ -72,7 +72,7 @@ def charts(facts: Facts) -> dict[str, list[Markup]]:
     return {
         "steps": [
             chart(lambda ax, column=column: draw.draw_steps(ax, facts.steps, column))  # type: ignore[misc]
-            for column in facts.predictions.task.shown
+            for column in facts.predictions.task.main_metrics
         ],
         "range_tests": [
             chart(

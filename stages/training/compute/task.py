@@ -57,7 +57,7 @@ class Task(Objective, Protocol):
         """The value of `task` in params.yaml and in a model file."""
 
     @property
-    def shown(self) -> Mapping[str, str]:
+    def main_metrics(self) -> Mapping[str, str]:
         """The main metrics, also for TTA: name, and its column of history.csv."""
 
     @classmethod
@@ -95,7 +95,7 @@ class Task(Objective, Protocol):
         """Columns of a Kaggle submission, except `id`."""
 
     def metrics(self, predictions: Array, y: Array) -> dict[str, float]:
-        """All metrics, without nesting: those of `shown` first."""
+        """All metrics, without nesting: those of `main_metrics` first."""
 
     def baselines(self, y: Array) -> dict[str, float]:
         """The same metrics for the best constant prediction."""
