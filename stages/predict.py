@@ -37,8 +37,8 @@ from stages.runtime.params import BatchSize, Count, Section, Seed
 from stages.runtime.stage import run
 from stages.runtime.threads import map_lots, threads
 from stages.tasks.registry import AnyTask
-from stages.training.compute.batches import stage_key
-from stages.training.compute.device import Compute, DeviceParams, Precision, compute_on, enough_memory
+from stages.training.compute.batches import stage_seed
+from stages.training.compute.device import Compute, DeviceParams, Precision, enough_memory, set_up_device
 from stages.training.compute.predict import Floats
 from stages.tta import over_views
 from stages.vision.batches.pictures import Pictures
@@ -161,10 +161,10 @@ def predict_all(
     depend only on the seed and the picture's own bytes, not on its position or the other pictures."""
     store, shas = InMemory((picture.sha256, picture.data) for picture in opened), [picture.sha256 for picture in opened]
     batch_size = compute.deterministic_batch_size(batch_size)
-    pictures = Pictures(store, shas, network.about, network.size_px, batch_size, compute)
+    pictures = Pictures(store, shas, network.backbone, network.size_px, batch_size, compute)
     views = []
     if about:
-        key = stage_key(about.seed, "predict")
+        key = stage_seed(about.seed, "predict")
         views = [draw_each(about.transforms, shas, [*key, view]) for view in range(n_aug)]
     return over_views(network, pictures, views, compute)[1]
 
@@ -228,9 +228,9 @@ def main() -> None:
         )
     precision = given.precision or (about.precision if about else "auto")
     device = DeviceParams(name=given.device, precision=precision, fast_depthwise=False)
-    compute = compute_on(device, seed=0, out=sys.stderr, strict=given.precision is not None)
-    smallest = compute.smallest_deterministic_batch()
-    network, task = compute.place(network), network.task
+    compute = set_up_device(device, seed=0, out=sys.stderr, strict=given.precision is not None)
+    smallest = compute.min_batch_size()
+    network, task = compute.to_device(network), network.task
     opening = partial(open_picture, given.max_megapixels * 1_000_000, network.resize)
     n_rejected = 0
     with ExitStack() as stack, enough_memory("--batch-size", batch_size, smallest):
