@@ -28,12 +28,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from stages.models.frozen.activations import activations
 from stages.models.networks.backbone import Body
-from stages.models.networks.depthwise import place
-from stages.models.networks.head import Head, HeadShape
+from stages.models.networks.depthwise import prepare_network
+from stages.models.networks.head import Head, HeadConfig
 from stages.models.networks.network import Network
 from stages.store.shards import Shards, write_shards
 from stages.tasks.single_label import SingleLabel
-from stages.training.compute.device import Compute, DeviceParams, compute_on
+from stages.training.compute.device import Compute, DeviceParams, set_up_device
 from stages.training.loop.freeze import train_mode
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
 from stages.training.loop.step import train_step
@@ -69,13 +69,13 @@ def a_second(work: Callable[[], object], n: int, compute: Compute) -> float:
 
 
 def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, Any]:
-    compute = compute_on(DeviceParams(name="auto", precision="auto", fast_depthwise=True), seed=0, out=sys.stderr)
+    compute = set_up_device(DeviceParams(name="auto", precision="auto", fast_depthwise=True), seed=0, out=sys.stderr)
     about = Backbone(
         name=name, sha256="", source="", mean=[0.5] * 3, std=[0.25] * 3, interpolation="bicubic", crop_pct=1.0
     )
     body = Body(name)
-    head = Head(HeadShape(n_features=body.n_features, task=TASK, hidden=512, dropout=(0.25, 0.5)))
-    network = place(Network(about, Resizing(size_px=340, jpeg_quality=95), body, head, args.size_px), compute)
+    head = Head(HeadConfig(n_features=body.n_features, task=TASK, hidden=512, dropout=(0.25, 0.5)))
+    network = prepare_network(Network(about, Resizing(size_px=340, jpeg_quality=95), body, head, args.size_px), compute)
     pictures = Pictures(shards, list(shards.sha256s()), about, args.size_px, args.batch_size, compute)
     targets = torch.arange(len(pictures)) % 2
     transforms = TransformsParams(kind="side_on", max_zoom=1.1, max_rotate_deg=10, max_lighting=0.05)

@@ -25,7 +25,7 @@ from stages.resize import resize
 from stages.runtime.folders import stage_folder
 from stages.runtime.params import load
 from stages.store.shards import Shards
-from stages.training.compute.device import DeviceParams, compute_on
+from stages.training.compute.device import DeviceParams, set_up_device
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.preprocessing import ResizeParams, Resizing
 
@@ -46,9 +46,9 @@ def in_turns(ours: Callable[[], object], limit: Callable[[], object], rounds: in
 
 def precompute_ratios(rounds: int) -> list[float]:
     params = load("precompute", PrecomputeParams)
-    compute = compute_on(load("device", DeviceParams), seed=0)
+    compute = set_up_device(load("device", DeviceParams), seed=0)
     about, body = load_backbone(stage_folder("backbone"))
-    compute.place(body)
+    compute.to_device(body)
     shards = Shards(stage_folder("resize") / "shards")
     feed = Pictures(shards, list(shards.sha256s())[:N_PICTURES], about, params.size_px, params.batch_size, compute)
     batch = next(iter(feed.batches())).x

@@ -29,8 +29,8 @@ from stages.runtime.params import BatchSize, Count, Seed, SizePx, load
 from stages.runtime.stage import run
 from stages.store.items import ItemsParams
 from stages.store.shards import Shards
-from stages.training.compute.batches import TrainFeed, stage_key
-from stages.training.compute.device import Compute, DeviceParams, compute_on, enough_memory
+from stages.training.compute.batches import TrainFeed, stage_seed
+from stages.training.compute.device import Compute, DeviceParams, enough_memory, set_up_device
 from stages.training.compute.predict import average, predict
 from stages.training.loop.checkpoint import Checkpoint
 from stages.training.loop.fit import mean_scores, measure
@@ -51,7 +51,7 @@ def tta(head: Head, valid: VectorFeed, views: Views, compute: Compute) -> pd.Dat
     """Returns one row: metrics of the head's predictions, averaged over the plain picture and its views."""
     n, n_batches = len(valid.sha256s), valid.n_batches()
     feed = ViewsFeed(views, valid.sha256s, valid.targets, valid.batch_size, [])
-    task = head.shape.task
+    task = head.config.task
     plain = predict(head, valid.plain(), n, n_batches, task, compute)
     augmented = [predict(head, feed.view(v, np.arange(n)), n, n_batches, task, compute) for v in range(len(views))]
     scores = mean_scores([measure(task, average(plain, augmented), valid.targets.numpy())])
@@ -60,22 +60,22 @@ def tta(head: Head, valid: VectorFeed, views: Views, compute: Compute) -> pd.Dat
 
 def main() -> None:
     seed = load("seed", Seed)
-    compute = compute_on(load("device", DeviceParams), seed)
+    compute = set_up_device(load("device", DeviceParams), seed)
     checkpoint = Checkpoint("augment", compute)
     params = load("augment", AugmentParams)
     size_px = load("precompute.size_px", SizePx)
     requested_batch_size = load("precompute.batch_size", BatchSize)
     body_batch_size = compute.deterministic_batch_size(requested_batch_size)
-    min_batch_size = compute.smallest_deterministic_batch()
-    transforms, augment_seed = load("transforms", TransformsParams), stage_key(seed, "augment")
+    min_batch_size = compute.min_batch_size()
+    transforms, augment_seed = load("transforms", TransformsParams), stage_seed(seed, "augment")
     backbone, body = load_backbone(stage_folder("backbone"))
-    head = compute.place(load_head(stage_folder("train_head") / "head.safetensors"))
-    task = head.shape.task
+    head = compute.to_device(load_head(stage_folder("train_head") / "head.safetensors"))
+    task = head.config.task
     (shas, targets), (valid_shas, valid_targets) = (
         (rows.sha256s, torch.from_numpy(task.parse(rows.labels, rows.ids)))
         for rows in (read_rows(stage_folder("split"), part) for part in ("train", "valid"))
     )
-    compute.place(body)
+    compute.to_device(body)
     pictures = Pictures(Shards(stage_folder("resize") / "shards"), shas, backbone, size_px, body_batch_size, compute)
     train_and_valid = replace(pictures, sha256s=list(dict.fromkeys([*shas, *valid_shas])))
     items = load("items", ItemsParams)
@@ -99,7 +99,7 @@ def main() -> None:
         history.write(folder)
         tta(head, valid, views, compute).to_csv(folder / "tta.csv", index=False)
     views.close()
-    checkpoint.forget()
+    checkpoint.delete()
     if params.views:
         n = len(views) * len(train_and_valid)
         # The number of computed values exceeds n if stored values were damaged and had to be computed again.

@@ -21,7 +21,7 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from stages.models.networks.backbone import Body, side_of
-from stages.models.pretrained.weights import Weights, load_weights, own_copy
+from stages.models.pretrained.weights import Weights, copy_tensor, load_weights
 from stages.runtime import signals
 from stages.runtime.errors import StageError
 from stages.runtime.folders import stage_folder
@@ -100,7 +100,7 @@ def from_hub(name: str, sha256: str | None) -> Weights:
             "there is internet and `dvc push` its output (then `dvc pull backbone` on this machine), or set "
             "backbone.weights_file to a file with the weights"
         ) from None
-    weights = {key: own_copy(tensor, tensor.dtype) for key, tensor in model.state_dict().items()}
+    weights = {key: copy_tensor(tensor, tensor.dtype) for key, tensor in model.state_dict().items()}
     found = hashlib.sha256(save(weights)).hexdigest()
     if sha256 not in (None, found):
         raise StageError(
@@ -155,7 +155,7 @@ def usable_body(name: str) -> Body:
         early, late = body.groups()
         if not early or not late:
             raise ValueError(f"{len(early)} early and {len(late)} late parameters")
-        if (problem := body.refuses(body.made_for_px)) is not None:
+        if (problem := body.size_problem(body.native_size_px)) is not None:
             raise ValueError(problem)
     except Exception as error:  # networks fail with many kinds of exception
         raise StageError(
@@ -168,7 +168,7 @@ def usable_body(name: str) -> Body:
 def print_limits(body: Body) -> None:
     """Prints that the run will lack Grad-CAM and the ONNX file if the network has no square feature map."""
     with torch.no_grad():
-        n_positions = body.eval().maps(torch.zeros(1, 3, body.made_for_px, body.made_for_px)).shape[2]
+        n_positions = body.eval().maps(torch.zeros(1, 3, body.native_size_px, body.native_size_px)).shape[2]
     if side_of(n_positions) is None:
         print(
             f"the last feature map of {body.name} has {n_positions} positions, which is not a square number: "
@@ -191,7 +191,7 @@ def check_sizes(body: Body, requested: dict[str, int | list[int]]) -> None:
     advice = ", ".join(f"{key}: {sizes[0] if len(sizes) == 1 else sizes}" for key, sizes in suggested.items())
     raise StageError(
         f"backbone.name is {body.name!r}, which does not accept pictures of {', '.join(map(str, rejected_sizes))} px "
-        f"({body.refuses(rejected_sizes[0])}): set {advice} (now {', '.join(map(str, rejected.values()))})"
+        f"({body.size_problem(rejected_sizes[0])}): set {advice} (now {', '.join(map(str, rejected.values()))})"
     )
 
 
@@ -202,7 +202,7 @@ def as_list(sizes: int | list[int]) -> list[int]:
 def fitting_size(body: Body, size_px: int) -> int:
     """Returns the first size that the network accepts: `size_px`, the nearest multiple of 32, or its default size."""
     sizes = (size_px, max(round(size_px / 32), 1) * 32)
-    return next((size for size in sizes if body.refuses(size) is None), body.made_for_px)
+    return next((size for size in sizes if body.size_problem(size) is None), body.native_size_px)
 
 
 def main() -> None:

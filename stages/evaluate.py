@@ -100,7 +100,7 @@ def plot(
 def main() -> None:
     valid, test = (pd.read_parquet(stage_folder("tta") / f"{part}.parquet") for part in ("valid", "test"))
     histories = {name: pd.read_csv(stage_folder(name) / "history.csv") for name in TRAININGS}
-    task = task_named(load("task", TaskName)).of_columns(valid)
+    task = task_named(load("task", TaskName)).from_columns(valid)
     result = metrics(valid, task)
     table = steps(histories, pd.read_csv(stage_folder("augment") / "tta.csv"), result, task.main_metrics)
     predicted = task.decode(task.read(valid, "tta"))

@@ -63,7 +63,7 @@ def largest_difference(network: Network, path: Path, resized: Shards, sha256s: l
     """Returns the largest difference between predictions of torch and of the ONNX file at `path`, both in float32."""
     compute = Compute(torch.device("cpu"), torch.float32)
     batch_size = compute.deterministic_batch_size(16)
-    pictures = Pictures(resized, sha256s, network.about, network.size_px, batch_size, compute)
+    pictures = Pictures(resized, sha256s, network.backbone, network.size_px, batch_size, compute)
     network.to(memory_format=torch.channels_last)
     torch_predictions = predict(network, pictures.batches(), len(pictures), pictures.n_batches(), network.task, compute)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -98,7 +98,7 @@ def add_onnx(network: Network, folder: Path, resized: Shards, sha256s: list[str]
         path.unlink(missing_ok=True)
         root_cause = list(causes(error))[-1]  # the exporter's own message is only general advice
         kind = str(error) if isinstance(error, StageError) else f"it cannot be written ({type(error).__name__})"
-        reason = f"{network.about.name} cannot be exported to ONNX: {kind}"
+        reason = f"{network.backbone.name} cannot be exported to ONNX: {kind}"
         detail = "" if isinstance(error, StageError) else one_line(f": {type(root_cause).__name__}: {root_cause}")[:300]
         print(
             f"export: no model.onnx and no classify.py: {reason}{detail}. "
@@ -137,7 +137,7 @@ def describe(
     network: Network, params: ExportParams, train: Rows, valid: Rows, predictions: pd.DataFrame, history: pd.DataFrame
 ) -> dict[str, Any]:
     """Returns the content of model.json, without metrics and ONNX."""
-    backbone, task = network.about, network.task
+    backbone, task = network.backbone, network.task
     in_train, in_valid = task.counts(train.labels), task.counts(valid.labels)
     return {
         "task": task.model_dump(),

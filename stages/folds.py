@@ -78,7 +78,7 @@ def vote(folds: Sequence[RunResult]) -> pd.DataFrame:
 
 
 def task_of(table: pd.DataFrame) -> AnyTask:
-    return task_named(load("task", TaskName)).of_columns(table)
+    return task_named(load("task", TaskName)).from_columns(table)
 
 
 def plot(rows: pd.DataFrame, path: Path) -> None:

@@ -17,8 +17,8 @@ from stages.runtime.params import Seed, TrainBatchSize, load
 from stages.runtime.stage import run
 from stages.store.shards import Shards
 from stages.tasks.registry import TaskName, task_named
-from stages.training.compute.batches import stage_key
-from stages.training.compute.device import DeviceParams, compute_on
+from stages.training.compute.batches import stage_seed
+from stages.training.compute.device import DeviceParams, set_up_device
 from stages.training.loop.lr_finder import RangeTestParams, range_test
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
 from stages.training.loop.vector_feed import VectorFeed
@@ -30,12 +30,12 @@ class LrFindParams(RangeTestParams):
 
 def main() -> None:
     params, seed = load("lr_find", LrFindParams), load("seed", Seed)
-    compute = compute_on(load("device", DeviceParams), seed)
+    compute = set_up_device(load("device", DeviceParams), seed)
     train, shards = read_rows(stage_folder("split"), "train"), Shards(stage_folder("precompute") / "shards")
-    task = task_named(load("task", TaskName)).of(train.labels)
-    head = compute.place(new_head(load("head", HeadParams), shards.width, task, seed))
+    task = task_named(load("task", TaskName)).from_labels(train.labels)
+    head = compute.to_device(new_head(load("head", HeadParams), shards.width, task, seed))
     targets = torch.from_numpy(task.parse(train.labels, train.ids))
-    feed = VectorFeed(shards, train.sha256s, targets, params.batch_size, compute.device, stage_key(seed, "lr_find"))
+    feed = VectorFeed(shards, train.sha256s, targets, params.batch_size, compute.device, stage_seed(seed, "lr_find"))
     optimizer = make_optimizer(load("optimizer", OptimizerParams), [list(head.parameters())], [params.lr_start])
     with outputs(stage_folder("lr_find")) as folder:
         write_curve(

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from stages.models.frozen.activations import activations, contents, depends_on
+from stages.models.frozen.activations import activation_dependencies, activations, resized_sha256s
 from stages.models.networks.backbone import load_backbone, weights_sha256
 from stages.runtime import receipt
 from stages.runtime.folders import stage_folder
@@ -20,7 +20,7 @@ from stages.runtime.params import BatchSize, Section, SizePx, load
 from stages.runtime.stage import run
 from stages.store.items import Items, ItemsParams, load_or_make, make_missing
 from stages.store.shards import Shards, write_shards
-from stages.training.compute.device import DeviceParams, compute_on, enough_memory
+from stages.training.compute.device import DeviceParams, enough_memory, set_up_device
 from stages.vision.batches.pictures import Pictures
 
 
@@ -31,17 +31,21 @@ class PrecomputeParams(Section):
 
 def main() -> None:
     params = load("precompute", PrecomputeParams)
-    compute = compute_on(load("device", DeviceParams), seed=0)
+    compute = set_up_device(load("device", DeviceParams), seed=0)
     backbone, body = load_backbone(stage_folder("backbone"))
     body.check_size(params.size_px, "precompute.size_px")
-    compute.place(body)
+    compute.to_device(body)
     resized = Shards(stage_folder("resize") / "shards")
     batch_size = compute.deterministic_batch_size(params.batch_size)
-    min_batch_size = compute.smallest_deterministic_batch()
+    min_batch_size = compute.min_batch_size()
     feed = Pictures(resized, list(resized.sha256s()), backbone, params.size_px, batch_size, compute)
-    content = contents(resized, feed.sha256s)
+    content = resized_sha256s(resized, feed.sha256s)
     picture = {content: sha for sha, content in content.items()}
-    items = Items("precompute", depends_on(feed, weights_sha256(stage_folder("backbone"))), load("items", ItemsParams))
+    items = Items(
+        "precompute",
+        activation_dependencies(feed, weights_sha256(stage_folder("backbone"))),
+        load("items", ItemsParams),
+    )
 
     def make(resized_shas: Sequence[str]) -> Iterator[bytes]:
         part = replace(feed, sha256s=[picture[sha] for sha in resized_shas])

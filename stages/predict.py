@@ -40,8 +40,8 @@ from stages.runtime.params import BatchSize, Count, Section, Seed
 from stages.runtime.stage import run
 from stages.runtime.threads import map_lots, threads
 from stages.tasks.registry import AnyTask
-from stages.training.compute.batches import stage_key
-from stages.training.compute.device import Compute, DeviceParams, Precision, compute_on, enough_memory
+from stages.training.compute.batches import stage_seed
+from stages.training.compute.device import Compute, DeviceParams, Precision, enough_memory, set_up_device
 from stages.training.compute.predict import Floats
 from stages.tta import predict_views
 from stages.vision.batches.pictures import Pictures
@@ -173,10 +173,10 @@ def predict_all(
     store = PicturesInMemory((picture.sha256, picture.data) for picture in opened)
     shas = [picture.sha256 for picture in opened]
     batch_size = compute.deterministic_batch_size(batch_size)
-    pictures = Pictures(store, shas, network.about, network.size_px, batch_size, compute)
+    pictures = Pictures(store, shas, network.backbone, network.size_px, batch_size, compute)
     views = []
     if settings:
-        predict_seed = stage_key(settings.seed, "predict")
+        predict_seed = stage_seed(settings.seed, "predict")
         views = [draw_each(settings.transforms, shas, [*predict_seed, view]) for view in range(n_aug)]
     return predict_views(network, pictures, views, compute)[1]
 
@@ -240,9 +240,9 @@ def main() -> None:
         )
     precision = args.precision or (settings.precision if settings else "auto")
     device = DeviceParams(name=args.device, precision=precision, fast_depthwise=False)
-    compute = compute_on(device, seed=0, out=sys.stderr, strict=args.precision is not None)
-    min_batch_size = compute.smallest_deterministic_batch()
-    network, task = compute.place(network), network.task
+    compute = set_up_device(device, seed=0, out=sys.stderr, strict=args.precision is not None)
+    min_batch_size = compute.min_batch_size()
+    network, task = compute.to_device(network), network.task
     opening = partial(open_picture, args.max_megapixels * 1_000_000, network.resize)
     n_rejected = 0
     with ExitStack() as stack, enough_memory("--batch-size", batch_size, min_batch_size):

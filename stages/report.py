@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from stages.dataset.tables.split_tables import read_rows
-from stages.models.networks.depthwise import place
+from stages.models.networks.depthwise import prepare_network
 from stages.models.networks.network import load_network
 from stages.reporting.results import page
 from stages.reporting.results.galleries import Gallery, cropper, data_uri, galleries
@@ -28,7 +28,7 @@ from stages.runtime.params import Seed, load, load_for_report
 from stages.runtime.stage import run
 from stages.store.shards import Shards
 from stages.tasks.registry import TaskName, task_named
-from stages.training.compute.device import DeviceParams, compute_on
+from stages.training.compute.device import DeviceParams, set_up_device
 
 TRAININGS = ("train_head", "augment", "train_full")
 VERSIONS = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
@@ -41,12 +41,12 @@ def galleries_and_model(
     """Returns (galleries of valid pictures, description of the model)."""
     # The CPU suffices for a few dozen pictures; flows/ hides GPUs from stages outside the pool gpu. `strict=False`
     # replaces a precision that the CPU lacks.
-    compute = compute_on(load("device", DeviceParams).model_copy(update={"name": "cpu"}), seed, strict=False)
-    network = place(load_network(stage_folder("train_full") / "model.safetensors"), compute).eval()
+    compute = set_up_device(load("device", DeviceParams).model_copy(update={"name": "cpu"}), seed, strict=False)
+    network = prepare_network(load_network(stage_folder("train_full") / "model.safetensors"), compute).eval()
     rows, shards = read_rows(stage_folder("split"), "valid"), Shards(stage_folder("resize") / "shards")
     shown = galleries(predictions, rows.ids, rows.sha256s, network, shards, compute, worst_first, seed)
     model = {
-        "backbone": network.about.name,
+        "backbone": network.backbone.name,
         "size_px": network.size_px,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
@@ -79,7 +79,7 @@ def receipts() -> list[dict[str, Any]]:
 def main() -> None:
     seed = load("seed", Seed)
     valid = pd.read_parquet(stage_folder("tta") / "valid.parquet")
-    task = task_named(load("task", TaskName)).of_columns(valid)
+    task = task_named(load("task", TaskName)).from_columns(valid)
     predictions = Predictions.of(valid, "tta", task)
     train = pd.read_csv(stage_folder("split") / "train.csv", dtype=str, keep_default_na=False)
     n_train = task.counts(train["label"].tolist())

@@ -13,7 +13,7 @@ import torch
 from pydantic import AfterValidator, Field
 
 from stages.dataset.tables.split_tables import read_rows
-from stages.models.networks.depthwise import place
+from stages.models.networks.depthwise import prepare_network
 from stages.models.networks.network import N_GROUPS, load_network, save_network
 from stages.runtime.errors import StageError
 from stages.runtime.folders import stage_folder
@@ -21,8 +21,8 @@ from stages.runtime.outputs import outputs
 from stages.runtime.params import CycleCount, Fraction, Rate, Section, Seed, SizePx, TrainBatchSize, load
 from stages.runtime.stage import run
 from stages.store.shards import Shards
-from stages.training.compute.batches import stage_key
-from stages.training.compute.device import DeviceParams, compute_on, enough_memory
+from stages.training.compute.batches import stage_seed
+from stages.training.compute.device import DeviceParams, enough_memory, set_up_device
 from stages.training.loop.best_weights import BestWeights, Keep
 from stages.training.loop.checkpoint import Checkpoint
 from stages.training.loop.fit import fit
@@ -99,13 +99,13 @@ def epoch_zero() -> dict[str, float]:
 
 def main() -> None:
     seed = load("seed", Seed)
-    compute = compute_on(load("device", DeviceParams), seed)
+    compute = set_up_device(load("device", DeviceParams), seed)
     checkpoint = Checkpoint("train_full", compute)
     params = load("train_full", TrainFullParams)
     network, plan = load_network(stage_folder("unfreeze") / "model.safetensors"), phases(params)
     for size_px, _ in plan:
         network.body.check_size(size_px, "train_full.size_px")
-    place(network, compute)
+    prepare_network(network, compute)
     train_only(network.groups(), [lr > 0 for lr in params.lrs])
     transforms, optimizer_params = load("transforms", TransformsParams), load("optimizer", OptimizerParams)
     resized = Shards(stage_folder("resize") / "shards")
@@ -120,15 +120,15 @@ def main() -> None:
     after_epoch()
     checkpoint.extra_state["keeper"] = best_weights
     for number, (size_px, phase) in enumerate(plan):
-        if checkpoint.is_past(number):
+        if checkpoint.start_phase(number):
             continue
         network.size_px = size_px
         train, valid = (
             PictureFeed(
-                Pictures(resized, rows.sha256s, network.about, size_px, params.batch_size, compute),
+                Pictures(resized, rows.sha256s, network.backbone, size_px, params.batch_size, compute),
                 torch.from_numpy(network.task.parse(rows.labels, rows.ids)),
                 transforms,
-                stage_key(seed, "train_full"),
+                stage_seed(seed, "train_full"),
             )
             for rows in parts
         )
@@ -142,7 +142,7 @@ def main() -> None:
     with outputs(stage_folder("train_full")) as folder:
         save_network(network, folder / "model.safetensors")
         history.write(folder)
-    checkpoint.forget()
+    checkpoint.delete()
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from stages.runtime.params import Seed, load
 from stages.runtime.stage import run
 from stages.store.shards import Shards
 from stages.tasks.registry import TaskName, task_named
-from stages.training.compute.batches import stage_key
-from stages.training.compute.device import DeviceParams, compute_on
+from stages.training.compute.batches import stage_seed
+from stages.training.compute.device import DeviceParams, set_up_device
 from stages.training.loop.checkpoint import Checkpoint
 from stages.training.loop.fit_head import FitHeadParams, fit_head
 from stages.training.loop.optimizer import OptimizerParams
@@ -26,13 +26,13 @@ from stages.training.loop.vector_feed import VectorFeed
 
 def main() -> None:
     seed = load("seed", Seed)
-    compute = compute_on(load("device", DeviceParams), seed)
+    compute = set_up_device(load("device", DeviceParams), seed)
     checkpoint = Checkpoint("train_head", compute)
     params = load("train_head", FitHeadParams)
     shards = Shards(stage_folder("precompute") / "shards")
     rows = [read_rows(stage_folder("split"), part) for part in ("train", "valid")]
-    task, head_seed = task_named(load("task", TaskName)).of(rows[0].labels), stage_key(seed, "train_head")
-    head = compute.place(new_head(load("head", HeadParams), shards.width, task, seed))
+    task, head_seed = task_named(load("task", TaskName)).from_labels(rows[0].labels), stage_seed(seed, "train_head")
+    head = compute.to_device(new_head(load("head", HeadParams), shards.width, task, seed))
     train, valid = (
         VectorFeed(shards, part.sha256s, targets, params.batch_size, compute.device, head_seed)
         for part, targets in ((part, torch.from_numpy(task.parse(part.labels, part.ids))) for part in rows)
@@ -41,7 +41,7 @@ def main() -> None:
     with outputs(stage_folder("train_head")) as folder:
         save_head(head, folder / "head.safetensors")
         history.write(folder)
-    checkpoint.forget()
+    checkpoint.delete()
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from stages.runtime.params import BatchSize, Count, Section, Seed, load
 from stages.runtime.stage import run
 from stages.store.shards import Shards
 from stages.tasks.registry import AnyTask
-from stages.training.compute.batches import stage_key
-from stages.training.compute.device import Compute, DeviceParams, compute_on, enough_memory
+from stages.training.compute.batches import stage_seed
+from stages.training.compute.device import Compute, DeviceParams, enough_memory, set_up_device
 from stages.training.compute.predict import Floats, average, predict
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import Draws, TransformsParams, draw
@@ -59,19 +59,19 @@ def as_table(rows: Rows, task: AnyTask, plain: Floats, averaged: Floats) -> pd.D
 
 def main() -> None:
     params, seed = load("tta", TtaParams), load("seed", Seed)
-    compute = compute_on(load("device", DeviceParams), seed)
-    network = compute.place(load_network(stage_folder("train_full") / "model.safetensors"))
+    compute = set_up_device(load("device", DeviceParams), seed)
+    network = compute.to_device(load_network(stage_folder("train_full") / "model.safetensors"))
     transforms = load("transforms", TransformsParams)
-    task, shards, tta_seed = network.task, Shards(stage_folder("resize") / "shards"), stage_key(seed, "tta")
+    task, shards, tta_seed = network.task, Shards(stage_folder("resize") / "shards"), stage_seed(seed, "tta")
     # With this batch size the results equal those of stages.predict, whose batches contain other pictures.
     batch_size = compute.deterministic_batch_size(params.batch_size)
-    min_batch_size = compute.smallest_deterministic_batch()
+    min_batch_size = compute.min_batch_size()
     parts = {part: read_rows(stage_folder("split"), part) for part in ("valid", "test")}
     n = sum(len(rows.ids) for rows in parts.values())
     receipt.note(items=n, computed=n)
     with outputs(stage_folder("tta")) as folder, enough_memory("tta.batch_size", params.batch_size, min_batch_size):
         for part, rows in parts.items():
-            pictures = Pictures(shards, rows.sha256s, network.about, network.size_px, batch_size, compute)
+            pictures = Pictures(shards, rows.sha256s, network.backbone, network.size_px, batch_size, compute)
             empty = np.empty((0, task.n_outputs), np.float32)
             plain, averaged = (
                 tta(network, pictures, transforms, params.n_aug, tta_seed, compute) if rows.ids else (empty, empty)

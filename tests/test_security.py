@@ -63,7 +63,7 @@ def test_code_in_a_weights_file_is_not_run(tmp_path: Path, how: str, suffix: str
 def test_weights_with_another_sha256_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights.pth"
     torch.save({}, path)
-    monkeypatch.setattr("stages.models.pretrained.weights.read", lambda path: pytest.fail("read"))
+    monkeypatch.setattr("stages.models.pretrained.weights.read_file", lambda path: pytest.fail("read"))
     with pytest.raises(StageError, match="has sha256"):
         use_weights(path, sha256="0" * 64)
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from stages import ingest, predict, resize
 from stages.dataset.reading.input_files import InputFile
 from stages.models.networks.backbone import Body
-from stages.models.networks.head import Head, HeadShape
+from stages.models.networks.head import Head, HeadConfig
 from stages.models.networks.network import Network, load_network, save_network
 from stages.runtime.errors import StageError
 from stages.runtime.params import load
@@ -23,7 +23,7 @@ from stages.store.shards import Shards
 from stages.tasks.single_label import SingleLabel
 from stages.vision.batches.preprocessing import ResizeParams, Resizing, resizing
 from stages.vision.files.resized import resized
-from tests.models.test_network import ABOUT
+from tests.models.test_network import BACKBONE
 from tests.test_bad_pictures import JPEG
 from tests.vision.test_metadata import DAMAGED_EXIF, chunk, png
 
@@ -99,8 +99,8 @@ def test_prediction_does_what_resize_did(prepare: Callable[..., None], tmp_path:
     ingest.main()
     resize.main()
     how = resizing(load("resize", ResizeParams), Path("data/ingest/depth.json"))
-    head = Head(HeadShape(n_features=512, hidden=8, dropout=(0.25, 0.5), task=SingleLabel.of(["a", "b"])))
-    save_network(Network(ABOUT, how, Body(ABOUT.name), head, 32), tmp_path / "model.safetensors")
+    head = Head(HeadConfig(n_features=512, hidden=8, dropout=(0.25, 0.5), task=SingleLabel.from_labels(["a", "b"])))
+    save_network(Network(BACKBONE, how, Body(BACKBONE.name), head, 32), tmp_path / "model.safetensors")
     network = load_network(tmp_path / "model.safetensors")
     assert network.resize == Resizing(size_px=SIDE, jpeg_quality=95, depth=(0, 4095))
     shards = Shards(Path("data/resize/shards"))

@@ -65,7 +65,7 @@ def test_terminated_then_killed_then_left_alone(project: Project, stage: str) ->
     killed.communicate()
 
     out = project.run("python", "-m", f"stages.{stage}").stdout
-    assert "goes on in epoch" in out
+    assert "resuming from a checkpoint: epoch" in out
     assert "\nepoch 2 " not in out
     assert contents(project.folder / "data" / stage) == expected
     assert not list(checkpoints.iterdir())

@@ -1,4 +1,4 @@
-"""The available tasks. `task` in params.yaml and the task in a model file select one; other code does not ask which."""
+"""The available tasks. `task` in params.yaml or in a model file selects a task; all other code works with any task."""
 
 import json
 from collections.abc import Sequence
@@ -17,17 +17,18 @@ def task_named(name: str) -> type[AnyTask]:
     return TASKS[name]
 
 
-def check_known(about: str, keys: Sequence[str], path: Path) -> None:
-    """Checks the task at `keys` of `about`, the JSON metadata of the model file at `path`.
+def check_task_known(config_json: str, keys: Sequence[str], path: Path) -> None:
+    """Checks the task at `keys` of `config_json`, the metadata of the model file at `path`.
 
-    Raises StageError if it is missing or not known here."""
-    value: object = json.loads(about)
+    Raises StageError if the task is missing, or if this version does not know the task.
+    """
+    task_name: object = json.loads(config_json)
     for key in (*keys, "name"):
-        value = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(value, str):
-        raise StageError(f"{path} does not say what its task is: this version did not write it; train it anew")
-    if value not in TASKS:
+        task_name = task_name.get(key) if isinstance(task_name, dict) else None
+    if not isinstance(task_name, str):
+        raise StageError(f"{path} does not contain the name of its task, as files of this version do: train it again")
+    if task_name not in TASKS:
         raise StageError(
-            f"{path} is a model of the task `{value}`, and this version knows {', '.join(TASKS)}: use it with the "
-            "version that trained it, or train it anew"
+            f"{path} is a model of the task `{task_name}`, and this version knows only {', '.join(TASKS)}: use the "
+            "version of the program that trained the model, or train it again"
         )

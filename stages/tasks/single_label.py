@@ -1,6 +1,7 @@
-"""Single labels: each item has one of two or more classes. Cross entropy, softmax.
+"""The task of single labels: each item has one of two or more classes. It uses softmax and cross entropy.
 
-Functions import torch themselves, as `split` and `evaluate`, which need only labels and metrics, do not load it.
+torch is imported within the functions that use it, so that `split` and `evaluate`, which need only labels and metrics,
+do not load it.
 """
 
 import math
@@ -31,9 +32,9 @@ def _unique(classes: list[str]) -> list[str]:
 
 
 class SingleLabel(Section):
-    """Targets int64 (n,), predictions probabilities (n, classes). Model files store its fields.
+    """Targets are class indices, int64 (n,); predictions are probabilities (n, classes). Model files store the fields.
 
-    `classes`: in the order of every probability vector.
+    `classes`: the names of the classes, in the order of every probability vector.
     """
 
     name: Literal["single_label"]
@@ -42,11 +43,11 @@ class SingleLabel(Section):
     main_metrics: ClassVar[dict[str, str]] = {"accuracy": "accuracy", "log_loss": "valid_loss"}
 
     @classmethod
-    def of(cls, labels: Sequence[str]) -> Self:
+    def from_labels(cls, labels: Sequence[str]) -> Self:
         return cls(name="single_label", classes=sorted(set(labels)))
 
     @classmethod
-    def of_columns(cls, columns: Iterable[object]) -> Self:
+    def from_columns(cls, columns: Iterable[object]) -> Self:
         names = [str(column) for column in columns]
         classes = [name.removeprefix("plain:") for name in names if name.startswith("plain:")]
         return cls(name="single_label", classes=classes)
@@ -85,8 +86,11 @@ class SingleLabel(Section):
         weight: "torch.Tensor | None" = None,
         label_smoothing: float = 0.0,
     ) -> "torch.Tensor":
-        """Cross entropy. `label_smoothing`: share of the target spread over all classes (Szegedy et al. 2016, arXiv
-        1512.00567)."""
+        """Returns the cross entropy.
+
+        `label_smoothing`: the share of the target that is spread over all classes (Szegedy et al. 2016, arXiv
+        1512.00567).
+        """
         from torch.nn import functional as F
 
         if weight is None:
@@ -100,22 +104,25 @@ class SingleLabel(Section):
         return F.softmax(outputs.float(), dim=1)
 
     def losses(self, predictions: Array, y: Array) -> Floats:
-        """-ln p(truth), p clipped at its type's epsilon as scikit-learn does: the mean is scikit-learn's log loss."""
-        picked = predictions[np.arange(len(y)), y].clip(np.finfo(predictions.dtype).eps, 1)
-        losses: Floats = -np.log(picked.astype(np.float64))
+        """Returns -ln(p) of each item, where p is the probability of its true class.
+
+        As in scikit-learn, p is at least the epsilon of its dtype, so the mean is scikit-learn's log loss.
+        """
+        p_true = predictions[np.arange(len(y)), y].clip(np.finfo(predictions.dtype).eps, 1)
+        losses: Floats = -np.log(p_true.astype(np.float64))
         return losses
 
     def scores(self, predictions: Array, y: Array) -> dict[str, Array]:
         return {"accuracy": predictions.argmax(1) == y}
 
     def decode(self, predictions: Array) -> list[str]:
-        return [self.classes[place] for place in predictions.argmax(1)]
+        return [self.classes[position] for position in predictions.argmax(1)]
 
     def columns(self, prefix: str, predictions: Array) -> dict[str, Array]:
-        return {f"{prefix}:{name}": predictions[:, place] for place, name in enumerate(self.classes)}
+        return {f"{prefix}:{name}": predictions[:, position] for position, name in enumerate(self.classes)}
 
     def read(self, table: pd.DataFrame, prefix: str) -> Floats:
-        """Rows scaled to sum to 1 in float64."""
+        """Returns the predictions in float64. Each row is scaled to sum to 1."""
         values = table[[f"{prefix}:{name}" for name in self.classes]].to_numpy(np.float64)
         scaled: Floats = values / values.sum(axis=1, keepdims=True)
         return scaled
@@ -125,14 +132,15 @@ class SingleLabel(Section):
         return columns | self.columns("probability", predictions)
 
     def submission(self, predictions: Array) -> dict[str, Floats]:
-        """One probability per class; rows scaled to sum to 1 in float64, to 6 places."""
+        """Returns one column of probabilities per class. Each row is scaled to sum to 1 in float64, then rounded to 6
+        decimals."""
         values = predictions.astype(np.float64)
         values = (values / values.sum(axis=1, keepdims=True)).round(6)
-        return {name: values[:, place] for place, name in enumerate(self.classes)}
+        return {name: values[:, position] for position, name in enumerate(self.classes)}
 
     def metrics(self, predictions: Array, y: Array) -> dict[str, float]:
-        """scikit-learn's metrics. Means over classes include only classes that occur in `y`."""
-        from sklearn.metrics import f1_score, log_loss, matthews_corrcoef, recall_score  # takes a second
+        """Returns scikit-learn's metrics. Means over classes include only classes that occur in `y`."""
+        from sklearn.metrics import f1_score, log_loss, matthews_corrcoef, recall_score  # this import takes a second
 
         predicted, present = predictions.argmax(1), np.unique(y)
         values = {
@@ -145,7 +153,8 @@ class SingleLabel(Section):
         return {name: float(value) for name, value in values.items()}
 
     def baselines(self, y: Array) -> dict[str, float]:
-        """Accuracy of always predicting the most common class, log loss of always predicting the class shares."""
+        """Returns the accuracy of always predicting the most common class, and the log loss of always predicting the
+        shares of the classes."""
         shares = np.bincount(y) / len(y)
         present = shares[shares > 0]
         return {"accuracy": float(shares.max()), "log_loss": float(-(present * np.log(present)).sum())}
@@ -153,6 +162,6 @@ class SingleLabel(Section):
     def facts(self, predictions: Array) -> dict[str, Any]:
         return {"confidence": {"mean_probability_of_class_named": round(float(predictions.max(axis=1).mean()), 6)}}
 
-    def explained(self, outputs: "torch.Tensor") -> "torch.Tensor":
-        """The likeliest class."""
+    def output_to_explain(self, outputs: "torch.Tensor") -> "torch.Tensor":
+        """Returns the index of the class with the highest probability."""
         return outputs.argmax(1)

@@ -27,4 +27,4 @@ def test_a_part_is_read_as_text_in_its_order(tmp_path: Path, monkeypatch: pytest
     )
     rows = read_rows(Path("data/split"), "train")
     assert rows == Rows(["007", "1e3", "002", "003"], ["NA", "1.0", "", "NA"], ["ab", "cd", "12", "34"])
-    assert SingleLabel.of(rows.labels).classes == ["", "1.0", "NA"]
+    assert SingleLabel.from_labels(rows.labels).classes == ["", "1.0", "NA"]

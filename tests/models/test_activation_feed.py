@@ -16,9 +16,9 @@ from tests.models.test_network import CPU
 
 def epoch(project: Project, kind: str, batch_size: int, number: int = 0) -> tuple[list[Batch], torch.Tensor]:
     """(batches, targets) of one epoch; target i is i."""
-    network = CPU.place(load_network(project.folder / "data/unfreeze/model.safetensors")).eval()
+    network = CPU.to_device(load_network(project.folder / "data/unfreeze/model.safetensors")).eval()
     shards = Shards(project.folder / "data/resize/shards")
-    pictures = Pictures(shards, list(shards.sha256s()), network.about, 32, 8, CPU)
+    pictures = Pictures(shards, list(shards.sha256s()), network.backbone, 32, 8, CPU)
     params = TransformsParams.model_validate(
         {"kind": kind, "max_zoom": 1.1, "max_rotate_deg": 10.0, "max_lighting": 0.05}
     )
@@ -29,9 +29,9 @@ def epoch(project: Project, kind: str, batch_size: int, number: int = 0) -> tupl
 
 
 def test_without_augmentation_they_are_the_stored_ones_whatever_the_batch_size(reproduced: Project) -> None:
-    network = CPU.place(load_network(reproduced.folder / "data/unfreeze/model.safetensors")).eval()
+    network = CPU.to_device(load_network(reproduced.folder / "data/unfreeze/model.safetensors")).eval()
     shards = Shards(reproduced.folder / "data/resize/shards")
-    pictures = Pictures(shards, list(shards.sha256s()), network.about, 32, 8, CPU)
+    pictures = Pictures(shards, list(shards.sha256s()), network.backbone, 32, 8, CPU)
     stored = np.stack([*activations(network.body, pictures)])
     for batch_size in (5, 8, 20):
         batches, targets = epoch(reproduced, "none", batch_size)

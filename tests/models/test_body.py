@@ -26,11 +26,11 @@ def test_trying_a_size_leaves_no_trace(name: str) -> None:
     part = next(iter(body.net.children())).eval()
     before = {key: tensor.clone() for key, tensor in body.state_dict().items()}
     state = torch.get_rng_state()
-    assert body.refuses(body.made_for_px) is None
+    assert body.size_problem(body.native_size_px) is None
     assert (body.training, part.training) == (True, False)
     assert all(torch.equal(tensor, before[key]) for key, tensor in body.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
-    body(torch.randn(2, 3, body.made_for_px, body.made_for_px)).sum().backward()  # of no inference tensors
+    body(torch.randn(2, 3, body.native_size_px, body.native_size_px)).sum().backward()  # of no inference tensors
 
 
 def test_a_class_token_has_no_place() -> None:

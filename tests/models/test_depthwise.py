@@ -8,7 +8,7 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
-from stages.models.networks.depthwise import DepthwiseConv2d, DepthwiseConv2dSame, place, replace_depthwise
+from stages.models.networks.depthwise import DepthwiseConv2d, DepthwiseConv2dSame, prepare_network, replace_depthwise
 from stages.training.compute.device import Compute
 from tests.conftest import BODY
 
@@ -99,7 +99,7 @@ def test_a_network_keeps_its_names_its_order_and_torchs_random_numbers() -> None
     ],
 )
 def test_only_where_it_is_asked_for_and_helps(compute: Compute, replaced: bool) -> None:
-    net = place(nn.Sequential(nn.Conv2d(8, 8, 3, groups=8)), compute)
+    net = prepare_network(nn.Sequential(nn.Conv2d(8, 8, 3, groups=8)), compute)
     assert (type(net[0]) is DepthwiseConv2d) == replaced
 
 

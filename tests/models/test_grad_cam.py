@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from stages.models.networks.backbone import Body, pool
 from stages.models.networks.head import Head, HeadParams, new_head
-from stages.models.serving.grad_cam import Explained
+from stages.models.serving.grad_cam import GradCam
 from stages.runtime.errors import StageError
 from stages.tasks.single_label import SingleLabel
 from tests.conftest import BODY
@@ -15,7 +15,7 @@ from tests.conftest import BODY
 
 def trained_head(n_features: int) -> Head:
     """With statistics that are not those of a fresh BatchNorm."""
-    head = new_head(HeadParams(hidden=16, dropout=0.5), n_features, SingleLabel.of(["a", "b", "c"]), seed=1)
+    head = new_head(HeadParams(hidden=16, dropout=0.5), n_features, SingleLabel.from_labels(["a", "b", "c"]), seed=1)
     with torch.no_grad():
         for layer in head:
             if isinstance(layer, nn.BatchNorm1d):
@@ -41,7 +41,7 @@ def test_it_is_the_papers(name: str) -> None:
     head, size = trained_head(body.n_features), 224 if name.startswith("vit") else 64
     images = torch.randn(2, 3, size, size)
     with torch.inference_mode():
-        probabilities, heat = Explained(body, head)(images)
+        probabilities, heat = GradCam(body, head)(images)
         assert torch.equal(probabilities, F.softmax(head(body(images)), dim=1))
     for one, image in zip(heat, images, strict=True):
         expected = by_autograd(body, head, image[None])
@@ -59,7 +59,7 @@ def test_heat_is_of_the_class_that_is_named() -> None:
     assert maps.grad is not None
     heat = F.relu((maps.grad.mean(2, keepdim=True) * maps).sum(1))
     with torch.inference_mode():
-        _, said = Explained(body, head)(image, torch.tensor([least]))
+        _, said = GradCam(body, head)(image, torch.tensor([least]))
     torch.testing.assert_close(said.flatten(1), (heat / heat.max()).detach(), rtol=1e-3, atol=1e-4)
 
 
@@ -77,7 +77,7 @@ def test_a_network_that_looks_at_the_left_half_lights_the_left_half() -> None:
     images = torch.rand(16, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     with torch.inference_mode():
-        _, heat = Explained(body, trained_head(6))(images)  # type: ignore[arg-type]
+        _, heat = GradCam(body, trained_head(6))(images)  # type: ignore[arg-type]
     assert heat.shape == (16, 8, 8)
     assert (heat[..., 4:] == 0).all()
     lit = heat[..., :4].amax((1, 2)) > 0
@@ -95,6 +95,7 @@ class Strip(LeftHalf):
 def test_a_map_that_is_no_square_is_refused_in_a_line() -> None:
     body: object = Strip()
     with pytest.raises(
-        StageError, match=r"^no Grad-CAM: the network's last feature map has 6 positions, which is not a square$"
+        StageError,
+        match=r"^no Grad-CAM: the network's last feature map has 6 positions, which is no square number$",
     ):
-        Explained(body, trained_head(6))(torch.rand(1, 3, 64, 64))  # type: ignore[arg-type]
+        GradCam(body, trained_head(6))(torch.rand(1, 3, 64, 64))  # type: ignore[arg-type]

@@ -15,11 +15,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.models.networks.backbone import Body
 from stages.models.networks.head import HeadParams, load_head, new_head, save_head
-from stages.models.networks.network import Network, load_network, save_network, shape_of
+from stages.models.networks.network import Network, load_network, network_config, save_network
 from stages.runtime.errors import StageError
 from stages.tasks.single_label import SingleLabel
 from stages.training.compute.batches import Batch
-from stages.training.compute.device import Compute, DeviceParams, compute_on
+from stages.training.compute.device import Compute, DeviceParams, set_up_device
 from stages.training.compute.predict import predict
 from stages.training.loop.freeze import train_mode, train_only
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
@@ -27,9 +27,11 @@ from stages.training.loop.step import train_step
 from stages.vision.batches.preprocessing import Backbone, Resizing
 from tests.conftest import BODY
 
-TASK = SingleLabel.of(["a", "b", "c"])
+TASK = SingleLabel.from_labels(["a", "b", "c"])
 CPU = Compute(torch.device("cpu"), torch.float32)
-ABOUT = Backbone(name=BODY, sha256="", source="", mean=[0.5] * 3, std=[0.5] * 3, interpolation="bicubic", crop_pct=1.0)
+BACKBONE = Backbone(
+    name=BODY, sha256="", source="", mean=[0.5] * 3, std=[0.5] * 3, interpolation="bicubic", crop_pct=1.0
+)
 
 
 @pytest.fixture
@@ -37,12 +39,12 @@ def network() -> Network:
     torch.manual_seed(1)
     body = Body(BODY)
     head = new_head(HeadParams(hidden=16, dropout=[0.25, 0.5]), body.n_features, TASK, seed=1)
-    return CPU.place(Network(ABOUT, Resizing(size_px=340, jpeg_quality=95), body, head, 32))
+    return CPU.to_device(Network(BACKBONE, Resizing(size_px=340, jpeg_quality=95), body, head, 32))
 
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    return CPU.place(torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    return CPU.to_device(torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
 
 
 def state(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -148,30 +150,33 @@ def test_other_families_pool_to_two_numbers_a_channel(name: str) -> None:
 
 def test_saved_and_loaded_says_the_same(network: Network, images: torch.Tensor, tmp_path: Path) -> None:
     save_network(network, tmp_path / "model.safetensors")
-    again = CPU.place(load_network(tmp_path / "model.safetensors"))
-    assert (again.size_px, again.about, again.head.shape) == (32, ABOUT, network.head.shape)
+    again = CPU.to_device(load_network(tmp_path / "model.safetensors"))
+    assert (again.size_px, again.backbone, again.head.config) == (32, BACKBONE, network.head.config)
     with torch.inference_mode():
         assert torch.equal(again.eval()(images), network.eval()(images))
     save_head(network.head, tmp_path / "head.safetensors")
-    assert load_head(tmp_path / "head.safetensors").shape == network.head.shape
+    assert load_head(tmp_path / "head.safetensors").config == network.head.config
 
 
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        ({"name": "regression"}, "is a model of the task `regression`, and this version knows single_label: use it "),
-        ({}, "does not say what its task is: this version did not write it; train it anew"),
-        (None, "does not say what its task is: this version did not write it; train it anew"),
+        (
+            {"name": "regression"},
+            "is a model of the task `regression`, and this version knows only single_label: use the ",
+        ),
+        ({}, "does not contain the name of its task, as files of this version do: train it again"),
+        (None, "does not contain the name of its task, as files of this version do: train it again"),
     ],
 )
 def test_a_file_of_an_unknown_task_is_refused_in_one_line(
     network: Network, tmp_path: Path, task: object, reason: str
 ) -> None:
     path = tmp_path / "any.safetensors"
-    shape: dict[str, Any] = shape_of(network).model_dump()
-    shape["head"]["task"] = task
-    for key, load, about in (("network", load_network, shape), ("head", load_head, shape["head"])):
-        save_file({"weight": torch.zeros(1)}, path, metadata={key: json.dumps(about)})
+    config: dict[str, Any] = network_config(network).model_dump()
+    config["head"]["task"] = task
+    for key, load, part in (("network", load_network, config), ("head", load_head, config["head"])):
+        save_file({"weight": torch.zeros(1)}, path, metadata={key: json.dumps(part)})
         with pytest.raises(StageError, match=re.escape(f"{path} {reason}")) as caught:
             load(path)
         assert "\n" not in str(caught.value)
@@ -218,6 +223,6 @@ def test_the_optimisers_get_what_params_say(network: Network) -> None:
 def test_to_choose_the_device_seeds_what_dropout_draws_from() -> None:
     drawn = []
     for seed in (3, 3, 4):
-        compute_on(DeviceParams(name="cpu", precision="float32", fast_depthwise=True), seed)
+        set_up_device(DeviceParams(name="cpu", precision="float32", fast_depthwise=True), seed)
         drawn.append(torch.rand(4).tolist())
     assert drawn[0] == drawn[1] != drawn[2]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.models.frozen.activations import activations, contents
+from stages.models.frozen.activations import activations, resized_sha256s
 from stages.models.frozen.views import Views, ViewsFeed
 from stages.models.networks.network import load_network
 from stages.store.items import ItemsParams
@@ -31,11 +31,11 @@ def views(reproduced: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def load() -> Pictures:
     network = load_network(Path("data/unfreeze/model.safetensors"))
     shards = Shards(Path("data/resize/shards"))
-    return Pictures(shards, list(shards.sha256s()), network.about, 32, 8, CPU)
+    return Pictures(shards, list(shards.sha256s()), network.backbone, 32, 8, CPU)
 
 
 def make(pictures: Pictures, n_views: int, key: int = 1) -> Views:
-    body = CPU.place(load_network(Path("data/unfreeze/model.safetensors"))).eval().body
+    body = CPU.to_device(load_network(Path("data/unfreeze/model.safetensors"))).eval().body
     return Views(body, pictures, SIDE_ON, n_views, [key], ItemsParams(max_gib=1.0), "weights")
 
 
@@ -48,7 +48,7 @@ def test_a_view_is_what_the_body_says_of_the_picture_augmented_by_its_own_draws(
     assert computed(views) == 2 * len(views.pictures)
     shas = views.pictures.sha256s[5:16]
     some = replace(views.pictures, sha256s=shas)
-    draws = draw_each(SIDE_ON, list(contents(some.store, shas).values()), [1, 1])
+    draws = draw_each(SIDE_ON, list(resized_sha256s(some.store, shas).values()), [1, 1])
     torch.testing.assert_close(
         torch.from_numpy(views.take(1, shas)), torch.from_numpy(np.stack([*activations(views.body, some, draws)]))
     )

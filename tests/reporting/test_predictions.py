@@ -10,7 +10,7 @@ from stages.reporting.results.scores import by_class, calibration, confused, con
 from stages.tasks.single_label import SingleLabel
 
 CLASSES = ["cat", "dog", "pug"]
-TASK, TWO = SingleLabel.of(CLASSES), SingleLabel.of(["a", "b"])
+TASK, TWO = SingleLabel.from_labels(CLASSES), SingleLabel.from_labels(["a", "b"])
 ROWS = [  # truth, probabilities
     ("cat", [0.90, 0.05, 0.05]),  # 0 right
     ("cat", [0.60, 0.30, 0.10]),  # 1 right

@@ -82,10 +82,10 @@ def test_memory_that_is_too_small_says_which_batch_size_to_try() -> None:
             raise error
     with (
         pytest.raises(StageError, match=r"tta.batch_size = 16: try a smaller size_px$"),
-        enough_memory("tta.batch_size", 16, smallest=16),
+        enough_memory("tta.batch_size", 16, min_batch_size=16),
     ):  # 8 would be padded to 16 again
         raise torch.OutOfMemoryError
-    with pytest.raises(StageError, match=r"= 24: try 16, or"), enough_memory("tta.batch_size", 24, smallest=16):
+    with pytest.raises(StageError, match=r"= 24: try 16, or"), enough_memory("tta.batch_size", 24, min_batch_size=16):
         raise torch.OutOfMemoryError
     with pytest.raises(RuntimeError, match="shape"), enough_memory("train_full.batch_size", 32):
         raise RuntimeError("shape mismatch")

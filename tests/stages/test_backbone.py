@@ -75,7 +75,7 @@ def test_the_offline_packages_fit_their_networks(
     net = timm.create_model(f"tf_efficientnet_{name}", num_classes=0, global_pool="")
     net.load_state_dict(weights)
     assert hashlib.sha256(save(weights)).hexdigest() == PACKAGES[f"tf_efficientnet_{name}"]
-    assert "not needed, the classifier: classifier.bias, classifier.weight" in capsys.readouterr().out
+    assert "not using the classifier: classifier.bias, classifier.weight" in capsys.readouterr().out
 
 
 def lite_name(name: str, lengths: list[int]) -> str:
@@ -211,7 +211,7 @@ def test_all_differences_are_listed(tmp_path: Path) -> None:
     size = state["bn1.bias"].shape[0]
     for words in (
         "missing 1: conv_stem.weight;", "surplus 2: blocks.0.0.fc.weight, extra.weight;",
-        f"others 2: bn1.weight is float32 (3, 5), not float32 ({size},), bn1.bias is int8 ({size},), not float32",
+        f"different 2: bn1.weight is float32 (3, 5), not float32 ({size},), bn1.bias is int8 ({size},), not float32",
     ):  # fmt: skip
         assert words in str(refused.value)
 
@@ -224,10 +224,10 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_the_classifier_is_not_needed_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     state = random_weights()
     assert_same(use_saved(tmp_path, state), state)
-    assert "not needed, the classifier: classifier.bias, classifier.weight" in capsys.readouterr().out
+    assert "not using the classifier: classifier.bias, classifier.weight" in capsys.readouterr().out
     lightning = {f"net.backbone.{name}": tensor for name, tensor in state.items() if "classifier" not in name}
     assert_same(use_saved(tmp_path, {"state_dict": lightning | {"net.head.mlp.0.weight": torch.zeros(2)}}), state)
-    assert "not needed, the classifier: state_dict.net.head.mlp.0.weight" in capsys.readouterr().out
+    assert "not using the classifier: state_dict.net.head.mlp.0.weight" in capsys.readouterr().out
     with pytest.raises(StageError, match=r"surplus 1: state_dict\.criterion\.weight"):
         use_saved(tmp_path, {"state_dict": lightning | {"criterion.weight": torch.zeros(2)}})
 
@@ -263,8 +263,8 @@ def test_weights_under_any_usual_name(tmp_path: Path, key: str, capsys: pytest.C
     others = {"epoch": 3, "optimizer": optimizer.state_dict(), "best": 0.9, "args": {"lr": [0.1]}}
     assert_same(use_saved(tmp_path, others | {key: state}), state)
     said = capsys.readouterr().out
-    assert f"the weights below `{key}`" in said
-    assert "left aside: optimizer" in said
+    assert f"using the weights in `{key}`" in said
+    assert "not using: optimizer" in said
 
 
 def test_learn_save_of_fastai(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_metrics_of_known_predictions() -> None:
             "tta:b": [0.2, 0.4, 0.3, 0.8],
         }
     )
-    assert metrics(valid, SingleLabel.of_columns(valid)) == pytest.approx(
+    assert metrics(valid, SingleLabel.from_columns(valid)) == pytest.approx(
         {
             "accuracy": 0.5,
             "log_loss": -np.log([0.9, 0.2, 0.4, 0.9]).mean(),

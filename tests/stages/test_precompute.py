@@ -16,10 +16,10 @@ from tests.models.test_network import CPU
 
 def test_head_on_stored_activations_equals_the_whole_network_on_the_picture(reproduced: Project) -> None:
     """In float32, through the same body: what `train_head` learns is what the network will say."""
-    network = CPU.place(load_network(reproduced.folder / "data/unfreeze/model.safetensors")).eval()
+    network = CPU.to_device(load_network(reproduced.folder / "data/unfreeze/model.safetensors")).eval()
     resized = Shards(reproduced.folder / "data/resize/shards")
     shas = sorted(resized.sha256s())
-    pictures = Pictures(resized, shas, network.about, 32, 8, CPU)
+    pictures = Pictures(resized, shas, network.backbone, 32, 8, CPU)
     vectors = np.stack([*activations(network.body, pictures)])
     with torch.inference_mode():
         on_vectors = network.head(torch.from_numpy(vectors))
@@ -33,7 +33,9 @@ def test_the_stage_stores_one_vector_a_distinct_picture(reproduced: Project) -> 
     assert list(stored.sha256s()) == list(resized.sha256s())
     network = load_network(reproduced.folder / "data/unfreeze/model.safetensors").eval()
     shas = list(resized.sha256s())
-    float32 = np.stack([*activations(CPU.place(network.body), Pictures(resized, shas, network.about, 32, 8, CPU))])
+    float32 = np.stack(
+        [*activations(CPU.to_device(network.body), Pictures(resized, shas, network.backbone, 32, 8, CPU))]
+    )
     where = [stored.locate(sha) for sha in shas]
     kept = np.stack([stored.vectors(shard, np.array([row]))[0] for shard, row in where])
     cosine = (kept * float32).sum(1) / np.linalg.norm(kept, axis=1) / np.linalg.norm(float32, axis=1)
@@ -50,9 +52,9 @@ def test_what_is_said_of_a_picture_does_not_depend_on_its_place_and_neighbours(
     torch.set_num_threads(threads)
     try:
         network = load_network(reproduced.folder / "data/unfreeze/model.safetensors").eval()
-        body, shards = CPU.place(network.body), Shards(reproduced.folder / "data/resize/shards")
+        body, shards = CPU.to_device(network.body), Shards(reproduced.folder / "data/resize/shards")
         shas = list(shards.sha256s())
-        feed = Pictures(shards, shas, network.about, size_px, CPU.deterministic_batch_size(batch_size), CPU)
+        feed = Pictures(shards, shas, network.backbone, size_px, CPU.deterministic_batch_size(batch_size), CPU)
         among = dict(zip(shas, activations(body, feed), strict=True))
         for some in (shas[::-1], shas[7:], shas[-1:]):
             for sha, vector in zip(some, activations(body, replace(feed, sha256s=some)), strict=True):

@@ -21,11 +21,11 @@ NONE = TransformsParams(kind="none", max_zoom=1.0, max_rotate_deg=0.0, max_light
 
 def looked(folder: Path, model: str) -> dict[str, float]:
     """Valid loss and accuracy of a stored network, on the pictures."""
-    network = CPU.place(load_network(folder / model))
+    network = CPU.to_device(load_network(folder / model))
     valid = pd.read_csv(folder / "data/split/valid.csv")
     targets = torch.from_numpy(network.task.parse(valid["label"].tolist(), valid["id"].tolist()))
     shards = Shards(folder / "data/resize/shards")
-    pictures = Pictures(shards, valid["sha256"].tolist(), network.about, network.size_px, 8, CPU)
+    pictures = Pictures(shards, valid["sha256"].tolist(), network.backbone, network.size_px, 8, CPU)
     return validate(network, PictureFeed(pictures, targets, NONE, [0]), network.task, CPU)
 
 

@@ -20,13 +20,13 @@ def pictures(reproduced: Project) -> Pictures:
 
     network = load_network(reproduced.folder / "data/train_full/model.safetensors")
     shards = Shards(reproduced.folder / "data/resize/shards")
-    return Pictures(shards, sorted(shards.sha256s())[:11], network.about, network.size_px, 4, CPU)
+    return Pictures(shards, sorted(shards.sha256s())[:11], network.backbone, network.size_px, 4, CPU)
 
 
 def test_n_aug_0_is_plain_and_n_aug_5_is_two_copies_and_five_views(reproduced: Project, pictures: Pictures) -> None:
     from stages.models.networks.network import load_network
 
-    network = CPU.place(load_network(reproduced.folder / "data/train_full/model.safetensors"))
+    network = CPU.to_device(load_network(reproduced.folder / "data/train_full/model.safetensors"))
     plain, averaged = tta(network, pictures, SIDE_ON, 0, [1], CPU)
     assert plain.shape == (11, 3)
     np.testing.assert_array_equal(plain, averaged)

@@ -16,7 +16,7 @@ from stages.tasks.single_label import SingleLabel
 from stages.training.compute.task import Task
 
 LABELS, IDS = ["dog", "cat", "dog", "pug"], ["a", "b", "c", "d"]
-TASK: Task = SingleLabel.of(LABELS)  # mypy: it keeps the contract
+TASK: Task = SingleLabel.from_labels(LABELS)  # mypy: it keeps the contract
 P = np.array([[0.2, 0.7, 0.1], [0.5, 0.3, 0.2], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]], np.float32)
 
 
@@ -25,7 +25,7 @@ def outputs() -> torch.Tensor:
 
 
 def test_classes_are_sorted_and_targets_are_their_places() -> None:
-    task = SingleLabel.of(LABELS)
+    task = SingleLabel.from_labels(LABELS)
     assert task.classes == ["cat", "dog", "pug"]
     y = task.parse(LABELS, IDS)
     assert (y.tolist(), y.dtype.name, task.n_outputs) == ([1, 0, 1, 2], "int64", 3)
@@ -48,11 +48,11 @@ def test_classes_that_tell_nothing_apart_are_refused(classes: object) -> None:
 
 
 def test_it_comes_back_from_a_file_and_from_the_columns_of_a_table() -> None:
-    task = SingleLabel.of(["tta:odd", "id", "plain:odd"])
+    task = SingleLabel.from_labels(["tta:odd", "id", "plain:odd"])
     assert SingleLabel.model_validate_json(task.model_dump_json()) == task
     table = pd.DataFrame({"id": ["x"], "label": ["id"]} | task.columns("plain", P[:1]) | task.columns("tta", P[1:2]))
     assert list(table)[2:5] == ["plain:id", "plain:plain:odd", "plain:tta:odd"]
-    assert SingleLabel.of_columns(table) == task
+    assert SingleLabel.from_columns(table) == task
     for kind, row in (("plain", P[0]), ("tta", P[1])):
         read = task.read(table, kind)
         assert read.dtype.name == "float64"
@@ -87,7 +87,7 @@ def test_predictions_are_probabilities_and_the_losses_are_of_each() -> None:
     np.testing.assert_allclose(losses, -np.log([0.7, 0.5, 0.3, 0.8]), rtol=1e-6)
     assert losses.dtype.name == "float64"
     assert TASK.scores(P, y)["accuracy"].tolist() == [True, True, False, True]
-    assert TASK.explained(torch.from_numpy(P)).tolist() == [1, 0, 0, 2]
+    assert TASK.output_to_explain(torch.from_numpy(P)).tolist() == [1, 0, 0, 2]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -134,4 +134,4 @@ def test_what_predict_writes_and_a_submission() -> None:
 
 def test_the_registry_finds_a_task_by_the_name_in_its_files() -> None:
     assert [task_named(name) for name in TASKS] == [SingleLabel]
-    assert TASKS[SingleLabel.of(LABELS).name] is SingleLabel
+    assert TASKS[SingleLabel.from_labels(LABELS).name] is SingleLabel

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from stages.runtime.errors import StageError
-from stages.training.compute.batches import Batch, shuffled
+from stages.training.compute.batches import Batch, shuffled_order
 from stages.training.compute.predict import average, predict
 from stages.training.compute.task import Array, Floats64, Objective
 from stages.training.loop.fit import fit, validate
@@ -55,7 +55,7 @@ class NumbersFeed:
         return 3
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
-        for rows in shuffled(20, 8, [0, epoch])[8 * done :].reshape(-1, 8):
+        for rows in shuffled_order(20, 8, [0, epoch])[8 * done :].reshape(-1, 8):
             yield Batch(self.x[rows], rows, 0, 2 * self.x[rows])
 
     def plain(self) -> Iterator[Batch]:

@@ -14,7 +14,7 @@ from stages.training.compute.batches import Batch
 from stages.training.compute.device import Compute
 from stages.training.loop import checkpoint
 from stages.training.loop.best_weights import BestWeights
-from stages.training.loop.checkpoint import Checkpoint, Position, Stateful, seal
+from stages.training.loop.checkpoint import Checkpoint, Position, Stateful, append_checksum
 from stages.training.loop.fit import fit
 from stages.training.loop.history import History
 from stages.training.loop.optimizer import OptimizerParams, make_optimizer
@@ -76,20 +76,20 @@ def train(
 ) -> tuple[dict[str, torch.Tensor], History]:
     """Two phases with `BestWeights`, as in train_full."""
     torch.manual_seed(5)
-    model, history = CPU.place(small_network()), History()
+    model, history = CPU.to_device(small_network()), History()
     best_weights = BestWeights(model, "best", {1, 2, 3, 4}, history)
     saved = Checkpoint("toy", compute)
     saved.extra_state["keeper"] = best_weights
     params = OptimizerParams.model_validate({"name": optimizer_name, "momentum": 0.9, "weight_decay": 0.01})
     for phase in range(2):
-        if saved.is_past(phase):
+        if saved.start_phase(phase):
             continue
         optimizer = make_optimizer(params, [list(model.parameters())], [0.01])
         scheduled = make_schedule(SCHEDULES[schedule], N_BATCHES)
         fit(model, feed, feed, TASK, optimizer, scheduled, EPOCHS, compute, False, 0.1, history, best_weights, saved)
     last = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     best_weights.restore()
-    saved.forget()
+    saved.delete()
     return last | {f"kept {name}": tensor for name, tensor in model.state_dict().items()}, history
 
 
@@ -190,9 +190,9 @@ def test_with_a_damaged_one_training_begins_anew(
     }
     path.write_bytes(contents[damage])
     if damage == "a pickle":
-        seal(path)
+        append_checksum(path)
     went_on, history_on = train("adamw", "sgdr", TensorFeed())
-    assert "is damaged: training begins anew" in capsys.readouterr().out
+    assert "is damaged: training starts from the beginning" in capsys.readouterr().out
     assert not (tmp_path / "made").exists()
     assert history_on == history
     assert all(torch.equal(went_on[name], tensor) for name, tensor in expected.items())
@@ -214,7 +214,7 @@ def test_where_it_cannot_be_written_training_goes_on_and_says_so(
 
     monkeypatch.setattr(torch, "save", full)
     _, history_on = train("adamw", "sgdr", TensorFeed())
-    assert "no checkpoint: .unfreeze/checkpoints/toy-" in capsys.readouterr().out
+    assert "no checkpoint was saved: .unfreeze/checkpoints/toy-" in capsys.readouterr().out
     assert history_on == history
     assert not list(Path(".unfreeze/checkpoints").iterdir())
 
@@ -238,7 +238,7 @@ def test_who_edits_params_during_a_training_loses_no_checkpoint() -> None:
     saved, here = Checkpoint("toy", CPU), Position(0, 0, 1)
     saved.resume(here, {})
     write_params(seed=2)
-    assert not saved.is_past(1)
+    assert not saved.start_phase(1)
     saved.save(here, {})
     write_params(seed=1)
     assert Checkpoint("toy", CPU).loaded is not None
@@ -250,7 +250,7 @@ def test_nobody_goes_on_where_inputs_change_while_the_stage_reads_them(capsys: p
     saved = Checkpoint("toy", CPU)
     assert saved.loaded is not None
     write_params(seed=2)
-    assert not saved.is_past(0)
+    assert not saved.start_phase(0)
     here = Position(0, 0, 1)
     assert saved.resume(here, {}) is here
     assert "another input changed" in capsys.readouterr().out
@@ -336,6 +336,6 @@ def test_an_input_that_changes_while_it_is_read_is_noticed(
 def test_who_touches_an_input_loses_no_checkpoint(folder: Path) -> None:
     saved = Checkpoint("toy", CPU)
     os.utime(folder / "dep.txt", ns=(1, 1))
-    assert not saved.is_past(0)
+    assert not saved.start_phase(0)
     saved.save(saved.resume(Position(0, 0, 1), {}), {})
     assert Checkpoint("toy", CPU).loaded is not None

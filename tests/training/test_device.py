@@ -14,8 +14,8 @@ from stages.training.compute.device import (
     Precision,
     batch_and_threads,
     choose_precision,
-    compute_on,
-    unused_nvidia_card,
+    nvidia_card_warning,
+    set_up_device,
 )
 from tests.conftest import ROOT
 
@@ -23,7 +23,7 @@ T4, A100 = (7, 5), (8, 0)
 
 
 @pytest.mark.parametrize(
-    ("asked", "capability", "cpu_has_bfloat16", "chosen"),
+    ("requested", "capability", "cpu_has_bfloat16", "chosen"),
     [
         ("auto", None, True, torch.bfloat16),
         ("auto", None, False, torch.float32),
@@ -36,23 +36,23 @@ T4, A100 = (7, 5), (8, 0)
     ],
 )
 def test_precision(
-    asked: Precision, capability: tuple[int, int] | None, cpu_has_bfloat16: bool, chosen: torch.dtype
+    requested: Precision, capability: tuple[int, int] | None, cpu_has_bfloat16: bool, chosen: torch.dtype
 ) -> None:
-    assert choose_precision(asked, capability, cpu_has_bfloat16) is chosen
+    assert choose_precision(requested, capability, cpu_has_bfloat16) is chosen
 
 
 @pytest.mark.parametrize(
-    ("asked", "capability", "message"),
+    ("requested", "capability", "message"),
     [
-        ("bfloat16", T4, "compute capability 7.5, and bfloat16 begins with 8.0: set it to float16 or float32"),
-        ("float16", None, "float16, which is for GPUs: set it to auto, float32 or bfloat16"),
+        ("bfloat16", T4, "compute capability 7.5, and bfloat16 needs 8.0 or higher: set it to float16 or float32"),
+        ("float16", None, "float16, which is supported on GPUs only, and the device is the CPU: set it to auto, "),
     ],
 )
 def test_a_precision_that_the_device_lacks_is_refused(
-    asked: Precision, capability: tuple[int, int] | None, message: str
+    requested: Precision, capability: tuple[int, int] | None, message: str
 ) -> None:
     with pytest.raises(StageError, match=message):
-        choose_precision(asked, capability, cpu_has_bfloat16=True)
+        choose_precision(requested, capability, cpu_has_bfloat16=True)
 
 
 def test_what_is_set_for_cuda() -> None:
@@ -79,25 +79,25 @@ def test_a_card_that_torch_cannot_use_is_said(
     """`tmp_path` stands for the root of a machine's file system, and its bin/ for PATH."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert unused_nvidia_card(tmp_path) is None
+    assert nvidia_card_warning(tmp_path) is None
     for name in ("proc/driver/nvidia/version", "dev/nvidia0", "bin/nvidia-smi"):
         path = tmp_path / name
         path.parent.mkdir(parents=True)
         path.touch(mode=0o755)
-        assert "has an NVIDIA card, but torch" in (unused_nvidia_card(tmp_path) or "")
+        assert "has an NVIDIA card, but torch" in (nvidia_card_warning(tmp_path) or "")
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hidden on purpose
-        assert unused_nvidia_card(tmp_path) is None
+        assert nvidia_card_warning(tmp_path) is None
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
         path.unlink()
         path.parent.rmdir()
-    monkeypatch.setattr("stages.training.compute.device.unused_nvidia_card", lambda: "a card")
+    monkeypatch.setattr("stages.training.compute.device.nvidia_card_warning", lambda: "a card")
     for name, n_warnings in (("auto", 1), ("cpu", 0)):
-        compute_on(DeviceParams.model_validate({"name": name, "precision": "float32", "fast_depthwise": True}), 0)
+        set_up_device(DeviceParams.model_validate({"name": name, "precision": "float32", "fast_depthwise": True}), 0)
         assert capsys.readouterr().out.count("warning: a card\n") == n_warnings * (not torch.cuda.is_available())
 
 
 def test_the_choice_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    compute_on(DeviceParams(name="cpu", precision="bfloat16", fast_depthwise=True), 0)
+    set_up_device(DeviceParams(name="cpu", precision="bfloat16", fast_depthwise=True), 0)
     n = torch.get_num_threads()
     assert capsys.readouterr().out == f"device: cpu ({n} threads), precision: bfloat16\n"
 
@@ -108,14 +108,14 @@ def test_no_more_threads_than_the_machine_gives(monkeypatch: pytest.MonkeyPatch)
     torch.set_num_threads(96)
     try:
         monkeypatch.setattr("stages.training.compute.device.available_cpus", lambda: 2)
-        compute_on(DeviceParams(name="cpu", precision="float32", fast_depthwise=True), 0)
+        set_up_device(DeviceParams(name="cpu", precision="float32", fast_depthwise=True), 0)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
-    ("asked", "available", "size", "threads"),
+    ("requested", "available", "size", "threads"),
     [
         (16, 1, 16, 1),
         (16, 2, 16, 2),  # as ever
@@ -128,28 +128,28 @@ def test_no_more_threads_than_the_machine_gives(monkeypatch: pytest.MonkeyPatch)
         (17, 1, 32, 1),
     ],
 )
-def test_a_deterministic_batch_is_at_most_twice_what_was_asked(
-    asked: int, available: int, size: int, threads: int
+def test_a_deterministic_batch_is_at_most_twice_what_was_requested(
+    requested: int, available: int, size: int, threads: int
 ) -> None:
-    assert batch_and_threads(asked, available) == (size, threads)
+    assert batch_and_threads(requested, available) == (size, threads)
 
 
 def test_it_is_so_for_every_size_and_number_of_threads() -> None:
     for available in range(1, 130):
-        for asked in range(1, 300, 7):
-            size, threads = batch_and_threads(asked, available)
-            assert asked <= size <= max(2 * asked, 16)
+        for requested in range(1, 300, 7):
+            size, threads = batch_and_threads(requested, available)
+            assert requested <= size <= max(2 * requested, 16)
             assert 1 <= threads <= available
 
 
 @pytest.mark.parametrize("available", [2, 3, 5, 7, 63])
-@pytest.mark.parametrize("asked", [16, 48, 120])
-def test_the_same_picture_everywhere_in_a_batch_gives_the_same_bits(asked: int, available: int) -> None:
+@pytest.mark.parametrize("requested", [16, 48, 120])
+def test_the_same_picture_everywhere_in_a_batch_gives_the_same_bits(requested: int, available: int) -> None:
     """SiLU's exp is another one in torch's vectors than in what they leave over."""
     before = torch.get_num_threads()
     torch.set_num_threads(available)
     try:
-        size = Compute(torch.device("cpu"), torch.float32).deterministic_batch_size(asked)
+        size = Compute(torch.device("cpu"), torch.float32).deterministic_batch_size(requested)
         for n_channels, places in ((40, 25), (16, 64), (32, 169), (112, 49), (24, 36), (96, 49), (192, 36)):
             one = torch.randn(1, n_channels * places, generator=torch.Generator().manual_seed(places))
             found = torch.nn.functional.silu(one.repeat(size, 1))

@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 
 from stages.models.networks.network import Network
 from stages.runtime.errors import StageError
-from stages.training.compute.batches import Batch, shuffled
+from stages.training.compute.batches import Batch, shuffled_order
 from stages.training.compute.device import Compute
 from stages.training.loop.fit import check_loss, fit
 from stages.training.loop.history import History
@@ -35,14 +35,14 @@ class TensorFeed:
         return 3
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
-        return self._batches(shuffled(24, 8, [0, epoch])[8 * done :])
+        return self._batches(shuffled_order(24, 8, [0, epoch])[8 * done :])
 
     def plain(self) -> Iterator[Batch]:
         return self._batches(np.arange(24))
 
     def _batches(self, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[Batch]:
         for rows in order.reshape(-1, 8):
-            yield Batch(CPU.place(self.x[rows]), rows, 0, self.targets[rows])
+            yield Batch(CPU.to_device(self.x[rows]), rows, 0, self.targets[rows])
 
 
 def run(network: Network, lr: float = 1e-3, compute: Compute = CPU) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -51,7 +51,7 @@ def run(network: Network, lr: float = 1e-3, compute: Compute = CPU) -> tuple[pd.
     optimizer = make_optimizer(OptimizerParams(name="adamw", momentum=0.9, weight_decay=0.01), groups, [lr] * 3)
     feed = TensorFeed()
     history = fit(network, feed, feed, TASK, optimizer, make_schedule(SGDR, 3), 8, compute, bn_freeze=False)
-    return pd.DataFrame(history.epochs), pd.DataFrame(history.steps)
+    return pd.DataFrame(history.epochs), pd.DataFrame(history.iterations)
 
 
 def test_it_learns_and_writes_down_every_rate(network: Network) -> None:
@@ -73,7 +73,7 @@ def test_same_seed_same_bits(network: Network) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_rates_and_last_good_loss(network: Network) -> None:
-    with pytest.raises(StageError, match=r"the loss is nan at step \d.*learning rates \[.*last good loss was \d"):
+    with pytest.raises(StageError, match=r"the loss is nan at iteration \d.*learning rates \[.*last good loss was \d"):
         run(network, lr=1e30)
 
 
@@ -101,21 +101,21 @@ def test_log_loss_is_scikit_learns() -> None:
 
 
 def test_every_item_is_seen_and_all_batches_are_full() -> None:
-    order = shuffled(21, 8, [1, 2])
+    order = shuffled_order(21, 8, [1, 2])
     assert len(order) == 24
     assert sorted(set(order[:21])) == list(range(21))
     np.testing.assert_array_equal(order[21:], order[:3])
-    assert (order != shuffled(21, 8, [1, 3])).any()
+    assert (order != shuffled_order(21, 8, [1, 3])).any()
 
 
 def history_of(*losses: float) -> History:
-    return History(steps=[{"step": step, "lr": 0.1, "loss": loss} for step, loss in enumerate(losses)])
+    return History(iterations=[{"step": step, "lr": 0.1, "loss": loss} for step, loss in enumerate(losses)])
 
 
 def test_a_loss_that_explodes_stops_with_step_rates_and_last_good_loss() -> None:
     losses = [0.9] * 60 + [900.0] * 4
     with pytest.raises(
-        StageError, match=r"the loss is 900 at step 64 \(epoch 3\), .* \[0.1\]; the last good loss was 0.9"
+        StageError, match=r"the loss is 900 at iteration 64 \(epoch 3\), .* \[0.1\]; the last good loss was 0.9"
     ):
         check_loss(900.0, [0.1], 2, history_of(*losses), uninformed_loss=math.log(3))
 

@@ -33,10 +33,10 @@ def test_curves_hold_the_epochs_and_a_few_steps() -> None:
     whole = history(3, 60)
     so_far = History()
     curves = live.Curves("toy", so_far, 60)
-    for step in whole.steps:
-        so_far.steps.append(step)
-        curves.step()
-        if len(so_far.steps) % 60 == 0:
+    for step in whole.iterations:
+        so_far.iterations.append(step)
+        curves.after_batch()
+        if len(so_far.iterations) % 60 == 0:
             so_far.epochs.append(whole.epochs[len(so_far.epochs)])
             curves.draw()
     assert curve("accuracy").to_dict("list") == {"step": [1, 2, 3], "accuracy": [0, 0.125, 0.25]}
@@ -87,7 +87,7 @@ def test_files_are_laid_out_as_dvclives() -> None:
 
 def test_a_loss_that_is_no_number_can_be_shown() -> None:
     so_far = history(0, 1)
-    so_far.steps.append({"step": 0, "lr": 0.1, "loss": float("nan")})
+    so_far.iterations.append({"step": 0, "lr": 0.1, "loss": float("nan")})
     live.Curves("toy", so_far, 1)
     assert (live.FOLDER / "toy/plots/metrics/batch/loss.tsv").read_text(encoding="utf-8") == "step\tloss\n0\tnan\n"
 

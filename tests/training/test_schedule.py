@@ -60,7 +60,7 @@ def test_a_network_is_worth_saving_where_the_rate_has_come_down(changes: dict[st
 def test_each_layer_group_keeps_its_own_peak() -> None:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1e-4, 1e-3, 1e-2)]
     optimizer = SGD(groups, momentum=0.9)
-    schedule = make_schedule(sgdr(2), steps_per_epoch=10)(optimizer)
+    schedule = make_schedule(sgdr(2), iterations_per_epoch=10)(optimizer)
     for _ in range(10):
         optimizer.step()
         schedule.step()
@@ -73,7 +73,9 @@ def test_each_layer_group_keeps_its_own_peak() -> None:
 
 def test_one_cycle_rises_then_falls_with_momentum_opposite() -> None:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
-    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1, cycle_len=10), steps_per_epoch=10)(optimizer)
+    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1, cycle_len=10), iterations_per_epoch=10)(
+        optimizer
+    )
     seen = []
     for _ in range(100):
         seen.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["momentum"]))
@@ -91,7 +93,7 @@ def test_one_cycle_rises_then_falls_with_momentum_opposite() -> None:
 @pytest.mark.parametrize("steps", range(1, 9))
 def test_one_cycle_of_few_steps_starts_low_and_keeps_to_its_peak(steps: int) -> None:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.5)
-    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1), steps_per_epoch=steps)(optimizer)
+    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1), iterations_per_epoch=steps)(optimizer)
     lrs, momenta = [], []
     for _ in range(steps):
         lrs.append(optimizer.param_groups[0]["lr"])
@@ -105,7 +107,7 @@ def test_one_cycle_of_few_steps_starts_low_and_keeps_to_its_peak(steps: int) -> 
 
 def one_cycle_values(optimizer: Optimizer, key: str, steps: int) -> list[Any]:
     """What the optimiser's group holds under `key` before each step of one cycle."""
-    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1), steps_per_epoch=steps)(optimizer)
+    schedule = make_schedule(sgdr(1, schedule="one_cycle", n_cycles=1), iterations_per_epoch=steps)(optimizer)
     values = []
     for _ in range(steps):
         values.append(optimizer.param_groups[0][key])
@@ -123,7 +125,7 @@ def test_one_cycle_keeps_momentum_within_0_and_99_hundredths(momentum: float, lo
 
 def test_the_hold_is_kept_by_sgdr() -> None:
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-    make_schedule(sgdr(1, hold_pct=0.1), steps_per_epoch=20)(optimizer)
+    make_schedule(sgdr(1, hold_pct=0.1), iterations_per_epoch=20)(optimizer)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.001)
 
 

@@ -23,7 +23,7 @@ def test_pixels(reproduced: Project, interpolation: str) -> None:
     shards = Shards(reproduced.folder / "data/resize/shards")
     shas = list(shards.sha256s())[:3]
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
-    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").about.model_copy(
+    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").backbone.model_copy(
         update={"mean": mean, "std": std, "interpolation": interpolation, "crop_pct": 1.0}
     )
     (batch,) = Pictures(shards, shas, about, 40, 4, CPU).batches()
@@ -45,7 +45,7 @@ class Blobs(dict[str, bytes]):
 
 
 def test_a_grey_picture_is_kept_grey_and_seen_as_if_it_were_kept_in_colour(reproduced: Project) -> None:
-    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").about
+    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").backbone
     noise = np.random.default_rng(0).integers(0, 256, (90, 130), np.uint8)
     grey, blobs = Image.fromarray(noise).resize((260, 180)), Blobs()
     for mode in ("L", "RGB"):
@@ -59,7 +59,7 @@ def test_a_grey_picture_is_kept_grey_and_seen_as_if_it_were_kept_in_colour(repro
 
 
 def test_the_crop_is_the_share_that_the_backbone_wants(reproduced: Project) -> None:
-    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").about
+    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").backbone
     gradient, blobs, seen = np.tile(np.arange(200, dtype=np.uint8), (200, 1)), Blobs(), []
     buffer = io.BytesIO()
     Image.fromarray(gradient).save(buffer, "JPEG", quality=100)
@@ -76,7 +76,7 @@ def test_each_epoch_has_an_order_and_an_augmentation_of_its_own(reproduced: Proj
     shards = Shards(reproduced.folder / "data/resize/shards")
     shas = list(shards.sha256s())[:16]
     transforms = TransformsParams(kind="side_on", max_zoom=1.1, max_rotate_deg=10, max_lighting=0.05)
-    pictures = Pictures(shards, shas, network.about, 40, 8, CPU)
+    pictures = Pictures(shards, shas, network.backbone, 40, 8, CPU)
     feed = PictureFeed(pictures, torch.zeros(16, dtype=torch.int64), transforms, [0])
 
     def pixels(epoch: int) -> tuple[list[int], torch.Tensor]:

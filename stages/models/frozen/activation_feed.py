@@ -1,4 +1,4 @@
-"""A feed of activations of newly augmented pictures."""
+"""A feed of activations whose pictures are augmented anew in each epoch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import torch
 
 from stages.models.networks.backbone import Body
-from stages.training.compute.batches import Batch, shuffled
+from stages.training.compute.batches import Batch, shuffled_order
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import TransformsParams, draw
 
 
 @dataclass(frozen=True)
 class AugmentedActivations:
-    """Activations of the frozen body on augmented pictures: float32 (batch_size, 2C).
+    """Batches of the frozen body's activations of augmented pictures: float32 (batch_size, 2C).
 
-    The body's batches (`pictures.batch_size`) are as small as memory requires, the head's (`batch_size`) as large as
-    its BatchNorms need.
+    The body's batches (`pictures.batch_size`) are as small as memory requires. The head's batches (`batch_size`) are as
+    large as the head's BatchNorms need.
     """
 
     body: Body
@@ -24,18 +24,19 @@ class AugmentedActivations:
     targets: torch.Tensor
     transforms: TransformsParams
     batch_size: int
-    key: list[int]
+    seed: list[int]
 
     def n_batches(self) -> int:
         return -(-len(self.pictures) // self.batch_size)
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
-        n, key, compute = len(self.pictures), [*self.key, epoch], self.pictures.compute
-        order, position = shuffled(n, self.batch_size, key), done * self.batch_size
-        # Start at a batch of the body: on some devices a result depends on its position in the batch.
+        n, seed, compute = len(self.pictures), [*self.seed, epoch], self.pictures.compute
+        order, position = shuffled_order(n, self.batch_size, seed), done * self.batch_size
+        # Start at the beginning of a batch of the body: on some devices a picture's result depends on its position in
+        # the batch.
         start = position - position % self.pictures.batch_size
         buffered, skip = torch.empty(0, self.body.n_features, device=compute.device), position - start
-        for batch in self.pictures.batches(order[start:], draw(self.transforms, n, [*key, 1])):
+        for batch in self.pictures.batches(order[start:], draw(self.transforms, n, [*seed, 1])):
             with torch.no_grad(), compute.autocast():
                 pooled = self.body(batch.x)
             buffered = torch.cat([buffered, pooled[skip : len(batch.rows) - batch.padding]])

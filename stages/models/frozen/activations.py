@@ -1,4 +1,4 @@
-"""Activations of the frozen body, and the key under which the item store keeps them: all that they depend on."""
+"""Activations of the frozen body, and everything that they depend on, from which the item store makes its keys."""
 
 import hashlib
 from collections.abc import Iterator
@@ -21,15 +21,16 @@ from stages.vision.batches.transforms import Draws
 
 
 def activations(body: Body, feed: Pictures, draws: Draws | None = None) -> Iterator[npt.NDArray[np.float32]]:
-    """float32 (2C,) of each picture in the feed's order, augmented by `draws` or plain."""
+    """Yields the activations of each picture, float32 (2C,), in the feed's order. Pictures are augmented by `draws`, or
+    not augmented if this is None."""
     for batch in feed.batches(draws=draws):
         with torch.inference_mode(), feed.compute.autocast():
             pooled = body(batch.x)
         yield from pooled[: len(batch.rows) - batch.padding].float().cpu().numpy()
 
 
-def depends_on(feed: Pictures, weights_sha256: str) -> dict[str, Any]:
-    """All that a picture's activations depend on besides its resized form."""
+def activation_dependencies(feed: Pictures, weights_sha256: str) -> dict[str, Any]:
+    """Returns everything that a picture's activations depend on, except the resized picture itself."""
     return {
         "size_px": feed.size_px, "batch_size": feed.batch_size,
         "preprocessing": feed.about.model_dump(exclude={"source"}), "compute": feed.compute.describe(),
@@ -38,6 +39,6 @@ def depends_on(feed: Pictures, weights_sha256: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def contents(resized: Store, sha256s: list[str]) -> dict[str, str]:
-    """Maps a picture's sha256 to that of its resized form, which is the body's input."""
+def resized_sha256s(resized: Store, sha256s: list[str]) -> dict[str, str]:
+    """Maps the sha256 of each picture to the sha256 of the resized picture, which is the body's input."""
     return {sha: hashlib.sha256(resized.blob(sha)).hexdigest() for sha in until_stopped(sha256s)}

@@ -1,9 +1,11 @@
-"""Depthwise convolutions on the CPU in bfloat16, with a backward pass that oneDNN has kernels for.
+"""Depthwise convolutions on the CPU in bfloat16, with a backward pass for which oneDNN has fast kernels.
 
-Autograd's backward pass takes up to 260 times as long as the forward pass (672 channels of 8 x 8, 5 x 5, stride 2, 24
-pictures: 60 ms against 0.23): for the gradient of the input if the
-stride is not 1 (float32 is fast there), and for that of weights larger than 3 x 3 (slow in float32 too; in 3 x 3 blocks
-1.2 to 4.4 times as fast as that).
+Autograd's backward pass takes up to 260 times as long as the forward pass (24 pictures, 672 channels of 8 x 8, kernel
+5 x 5, stride 2: 60 ms against 0.23 ms). Two gradients are slow, and are computed differently here:
+
+- the gradient of the input, if the stride is not 1: it is computed in float32, which is fast;
+- the gradient of weights larger than 3 x 3, which is slow in float32 too: it is computed in blocks of 3 x 3, which is
+  1.2 to 4.4 times as fast as float32.
 """
 
 import itertools
@@ -62,7 +64,8 @@ class _Depthwise(torch.autograd.Function):
 def _weight_gradient(
     grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: Ints, padding: Ints, dilation: Ints
 ) -> torch.Tensor:
-    """float32, in the shape of `weight`. Each block of the kernel gets its own window of the padded input."""
+    """Returns the gradient, float32, in the shape of `weight`. Each block of the kernel is computed from its own window
+    of the padded input."""
     padded, out = F.pad(x, (padding[1], padding[1], padding[0], padding[0])), torch.empty_like(weight)
     only_weight = [False, True, False]
     for top, left in itertools.product(_starts(weight.shape[2]), _starts(weight.shape[3])):
@@ -80,7 +83,7 @@ def _weight_gradient(
 
 
 def _starts(size: int) -> list[int]:
-    """Start of each block that covers a kernel of `size`: 0 for 3; 0, 2 for 5; 0, 3, 4 for 7."""
+    """Returns where the blocks that cover a kernel of `size` start: [0] for 3, [0, 2] for 5, [0, 3, 4] for 7."""
     return [*range(0, size - BLOCK, BLOCK), max(size - BLOCK, 0)]
 
 
@@ -98,7 +101,7 @@ class _FastBackward(nn.Conv2d):
         return result
 
     def padded(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
-        """The padded input, and the padding left for the convolution."""
+        """Returns the padded input, and the padding that the convolution itself still has to add."""
         return x, self.padding
 
 
@@ -116,19 +119,19 @@ class DepthwiseConv2dSame(_FastBackward, Conv2dSame):
 REPLACEMENTS: dict[type[nn.Module], type[_FastBackward]] = {nn.Conv2d: DepthwiseConv2d, Conv2dSame: DepthwiseConv2dSame}
 
 
-def place(network: Model, compute: Compute) -> Model:
-    """Moves the network to its device; with `device.fast_depthwise`, on the CPU and in bfloat16, replaces depthwise
-    layers by faster ones."""
-    placed = compute.place(network)
+def prepare_network(network: Model, compute: Compute) -> Model:
+    """Moves the network to the device. If `device.fast_depthwise` is set, the device is the CPU and the precision is
+    bfloat16, also replaces depthwise layers by faster layers."""
+    network = compute.to_device(network)
     if compute.fast_depthwise and compute.device.type == "cpu" and compute.precision is torch.bfloat16:
-        replace_depthwise(placed)
-    return placed
+        replace_depthwise(network)
+    return network
 
 
 def replace_depthwise(module: nn.Module) -> None:
     """Replaces each depthwise layer in `module` by a fast one with the same parameters and name.
 
-    Layers of classes not in `REPLACEMENTS` stay: they may do more than a convolution.
+    Layers of classes that are not in `REPLACEMENTS` are left as they are, because they may do more than a convolution.
     """
     for parent in list(module.modules()):
         for name, layer in list(parent.named_children()):
@@ -138,8 +141,8 @@ def replace_depthwise(module: nn.Module) -> None:
 
 def _is_depthwise(layer: nn.Conv2d) -> bool:
     has_hooks = bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
-    plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and not has_hooks
-    return 1 < layer.groups == layer.in_channels and plain
+    is_plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and not has_hooks
+    return 1 < layer.groups == layer.in_channels and is_plain
 
 
 def _replacement(layer: nn.Conv2d) -> nn.Conv2d:
@@ -152,7 +155,7 @@ def _replacement(layer: nn.Conv2d) -> nn.Conv2d:
         layer.dilation,  # type: ignore[arg-type]
         layer.groups,
         bias=layer.bias is not None,
-        device="meta",  # initialising weights would take time, and numbers from torch's global generator
+        device="meta",  # no memory for weights, which would be initialised from torch's global generator
     )
     new.weight, new.bias = layer.weight, layer.bias
     return new.train(layer.training)

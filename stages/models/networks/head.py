@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from stages.runtime.params import Fraction, Positive, Section
-from stages.tasks.registry import AnyTask, check_known
+from stages.tasks.registry import AnyTask, check_task_known
 
 
 class HeadParams(Section):
@@ -18,8 +18,8 @@ class HeadParams(Section):
     dropout: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | Fraction
 
 
-class HeadShape(Section):
-    """All that is needed to build a head, including its task; stored in the head's file."""
+class HeadConfig(Section):
+    """Everything except the weights that is needed to build a head. The head's file contains both."""
 
     n_features: Positive
     hidden: Positive
@@ -28,29 +28,30 @@ class HeadShape(Section):
 
 
 class Head(nn.Sequential):
-    """Features (n, 2C) to the task's outputs (n, n_outputs)."""
+    """Computes the task's outputs (n, n_outputs) from features (n, 2C), where C is the body's number of channels."""
 
-    def __init__(self, shape: HeadShape) -> None:
+    def __init__(self, config: HeadConfig) -> None:
         super().__init__(
-            nn.BatchNorm1d(shape.n_features),
-            nn.Dropout(shape.dropout[0]),
-            nn.Linear(shape.n_features, shape.hidden),
+            nn.BatchNorm1d(config.n_features),
+            nn.Dropout(config.dropout[0]),
+            nn.Linear(config.n_features, config.hidden),
             nn.ReLU(),
-            nn.BatchNorm1d(shape.hidden),
-            nn.Dropout(shape.dropout[1]),
-            nn.Linear(shape.hidden, shape.task.n_outputs),
+            nn.BatchNorm1d(config.hidden),
+            nn.Dropout(config.dropout[1]),
+            nn.Linear(config.hidden, config.task.n_outputs),
         )
-        self.shape = shape
+        self.config = config
 
 
 def new_head(params: HeadParams, n_features: int, task: AnyTask, seed: int) -> Head:
-    """A new head with Kaiming-normal weights from its own generator, and zero biases.
+    """Returns a new head. Its weights are Kaiming-normal, drawn with a separate random generator, seeded with `seed`;
+    its biases are zero.
 
-    `dropout` is one number for both layers (0.7's `ps=0.5`) or a pair.
+    `params.dropout` is one number for both layers (fast.ai 0.7's `ps=0.5`) or a pair.
     """
     first, last = params.dropout if isinstance(params.dropout, list) else [params.dropout] * 2
-    shape = HeadShape(n_features=n_features, hidden=params.hidden, dropout=(first, last), task=task)
-    head = Head(shape)
+    config = HeadConfig(n_features=n_features, hidden=params.hidden, dropout=(first, last), task=task)
+    head = Head(config)
     generator = torch.Generator().manual_seed(seed)
     for layer in head:
         if isinstance(layer, nn.Linear):
@@ -60,17 +61,19 @@ def new_head(params: HeadParams, n_features: int, task: AnyTask, seed: int) -> H
 
 
 def save_head(head: Head, path: Path) -> None:
-    """Weights and shape in one safetensors file."""
+    """Writes the weights and the `HeadConfig` to one safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
-    save_file(tensors, path, metadata={"head": head.shape.model_dump_json()})
+    save_file(tensors, path, metadata={"head": head.config.model_dump_json()})
 
 
 def load_head(path: Path) -> Head:
-    """The head that `save_head` wrote, on the CPU. Raises StageError if its task is not known here."""
+    """Returns the head that `save_head` wrote, on the CPU.
+
+    Raises StageError if this version does not know the head's task.
+    """
     with safe_open(path, framework="pt") as file:
-        about = file.metadata()["head"]
-        check_known(about, ["task"], path)
-        shape = HeadShape.model_validate_json(about)
-        head = Head(shape)
+        config_json = file.metadata()["head"]
+        check_task_known(config_json, ["task"], path)
+        head = Head(HeadConfig.model_validate_json(config_json))
         head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
     return head

@@ -9,20 +9,23 @@ from safetensors.torch import save_file
 from torch import nn
 
 from stages.models.networks.backbone import Body
-from stages.models.networks.head import Head, HeadShape
+from stages.models.networks.head import Head, HeadConfig
 from stages.runtime.params import SizePx
-from stages.tasks.registry import AnyTask, check_known
+from stages.tasks.registry import AnyTask, check_task_known
 from stages.vision.batches.preprocessing import Backbone, Resizing
 
 N_GROUPS = 3
 
 
 class Network(nn.Module):
-    """Normalised images (n, 3, h, w) to outputs (n, n_outputs). `size_px`: picture side in its last training."""
+    """Computes outputs (n, n_outputs) from normalised images (n, 3, h, w).
 
-    def __init__(self, about: Backbone, resize: Resizing, body: Body, head: Head, size_px: int) -> None:
+    `backbone`: the description of the pretrained body. `size_px`: the side of the pictures in the last training.
+    """
+
+    def __init__(self, backbone: Backbone, resize: Resizing, body: Body, head: Head, size_px: int) -> None:
         super().__init__()
-        self.about, self.resize, self.body, self.head, self.size_px = about, resize, body, head, size_px
+        self.backbone, self.resize, self.body, self.head, self.size_px = backbone, resize, body, head, size_px
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = self.head(self.body(images))
@@ -31,42 +34,47 @@ class Network(nn.Module):
     @property
     def task(self) -> AnyTask:
         """The task that the network was trained for."""
-        return self.head.shape.task
+        return self.head.config.task
 
     def groups(self) -> list[list[nn.Parameter]]:
-        """[early body, late body, head]."""
+        """Returns the parameters of the early body, the late body and the head."""
         return [*self.body.groups(), list(self.head.parameters())]
 
 
-class NetworkShape(BaseModel):
-    """What is needed besides the weights to build a network; stored with them."""
+class NetworkConfig(BaseModel):
+    """Everything except the weights that is needed to build a network. The model file contains both."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: Backbone
     resize: Resizing
-    head: HeadShape
+    head: HeadConfig
     size_px: SizePx
 
 
-def shape_of(network: Network) -> NetworkShape:
-    return NetworkShape(backbone=network.about, resize=network.resize, head=network.head.shape, size_px=network.size_px)
+def network_config(network: Network) -> NetworkConfig:
+    return NetworkConfig(
+        backbone=network.backbone, resize=network.resize, head=network.head.config, size_px=network.size_px
+    )
 
 
 def save_network(network: Network, path: Path) -> None:
-    """Weights and `NetworkShape` in one safetensors file."""
+    """Writes the weights and the `NetworkConfig` to one safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    shape = shape_of(network)
-    # One key: safetensors writes several keys in an order that changes between processes.
-    save_file(tensors, path, metadata={"network": shape.model_dump_json()})
+    # The metadata has only one key, because safetensors writes several in an order that changes between processes.
+    save_file(tensors, path, metadata={"network": network_config(network).model_dump_json()})
 
 
 def load_network(path: Path) -> Network:
-    """The network that `save_network` wrote, on the CPU. Raises StageError if its task is not known here."""
+    """Returns the network that `save_network` wrote, on the CPU.
+
+    Raises StageError if this version does not know the network's task.
+    """
     with safe_open(path, framework="pt") as file:
-        about = file.metadata()["network"]
-        check_known(about, ["head", "task"], path)
-        shape = NetworkShape.model_validate_json(about)
-        network = Network(shape.backbone, shape.resize, Body(shape.backbone.name), Head(shape.head), shape.size_px)
+        config_json = file.metadata()["network"]
+        check_task_known(config_json, ["head", "task"], path)
+        config = NetworkConfig.model_validate_json(config_json)
+        body, head = Body(config.backbone.name), Head(config.head)
+        network = Network(config.backbone, config.resize, body, head, config.size_px)
         network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dict)
     return network

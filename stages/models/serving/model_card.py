@@ -10,35 +10,38 @@ from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 TEMPLATE = Path(__file__).with_name("model_card.md.j2")
-# Names in Hugging Face's `evaluate`; other metrics keep our name.
+# The names of metrics in Hugging Face's library `evaluate`. Other metrics have the same name as in model.json.
 METRIC_TYPES = {"accuracy": "accuracy", "macro_f1": "f1", "mcc": "matthews_correlation"}
 
 
 def card(about: dict[str, Any]) -> str:
-    """The model card's text; `about`: the content of model.json."""
+    """Returns the text of the model card. `about` is the content of model.json."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=True)
     environment.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
-    numbers = numbers_of(about["metrics"])
+    numbers = numeric_metrics(about["metrics"])
     facts = Markup(front_matter(about, numbers))  # noqa: S704 (YAML, not HTML)
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(about, front=facts, numbers=numbers)
     return f"{text}\n"
 
 
-def quoted(facts: Any) -> Any:
-    """Quotes all strings: Hugging Face reads YAML 1.1, where an unquoted `no` is false."""
+def quote_strings(facts: Any) -> Any:
+    """Quotes all strings, because Hugging Face reads YAML 1.1, where an unquoted `no` is false."""
     if isinstance(facts, dict):
-        return {key: quoted(value) for key, value in facts.items()}
+        return {key: quote_strings(value) for key, value in facts.items()}
     if isinstance(facts, list):
-        return [quoted(value) for value in facts]
+        return [quote_strings(value) for value in facts]
     return DoubleQuotedScalarString(facts) if isinstance(facts, str) else facts
 
 
-def numbers_of(metrics: dict[str, Any]) -> dict[str, float]:
+def numeric_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
 
 
 def front_matter(about: dict[str, Any], numbers: dict[str, float]) -> str:
-    """The YAML between the dashes. The licence is that of the training data, which binds the model too."""
+    """Returns the YAML between the lines of dashes.
+
+    The model's licence is the licence of the training data, which also applies to the model.
+    """
     onnx = [] if "missing" in about["onnx"] else ["onnx"]
     facts = {
         "license": about["data"]["license"],
@@ -69,5 +72,5 @@ def front_matter(about: dict[str, Any], numbers: dict[str, float]) -> str:
         ],
     }
     yaml, stream = YAML(typ="rt"), io.StringIO()
-    yaml.dump(quoted(facts), stream)
+    yaml.dump(quote_strings(facts), stream)
     return stream.getvalue().strip()

@@ -1,6 +1,6 @@
-"""The network as an ONNX graph: uint8 RGB squares to probabilities and the Grad-CAM of the likeliest class.
+"""Exports the network as an ONNX graph, which computes probabilities and Grad-CAM heat maps from uint8 RGB squares.
 
-torch.onnx traces with torch's compiler, which no other stage loads: see stages/runtime/lazy_torch.py.
+torch.onnx needs torch's compiler, which no other stage loads: see stages/runtime/lazy_torch.py.
 """
 
 import logging
@@ -14,22 +14,23 @@ import torch
 from torch import nn
 
 from stages.models.networks.network import Network
-from stages.models.serving.grad_cam import Explained
+from stages.models.serving.grad_cam import GradCam
 
 INPUT, OUTPUTS = "pixels", ["probabilities", "heat"]
 
 
 class UInt8Network(nn.Module):
-    """RGB squares, uint8 (n, 3, s, s), to (probabilities (n, classes), heat (n, h, w)); includes normalisation."""
+    """Normalises RGB squares, uint8 (n, 3, s, s). Returns probabilities (n, classes), and heat maps (n, h, w) that show
+    where the class with the highest probability was seen."""
 
     mean: torch.Tensor
     std: torch.Tensor
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.explained = Explained(network.body, network.head)
+        self.explained = GradCam(network.body, network.head)
         for name in ("mean", "std"):
-            values = torch.tensor(getattr(network.about, name)).view(1, 3, 1, 1)
+            values = torch.tensor(getattr(network.backbone, name)).view(1, 3, 1, 1)
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,11 +39,11 @@ class UInt8Network(nn.Module):
 
 
 def write_onnx(network: Network, path: Path) -> None:
-    """Writes a float32 graph for any number of pictures of `network.size_px`; the same network gives the same bytes."""
+    """Writes a float32 graph for any number of pictures of `network.size_px`. The same network gives the same bytes."""
     module = UInt8Network(network).eval()
-    # Two pictures: the exporter would treat a dimension of 1 as a constant.
+    # The example has two pictures, because the exporter would treat a dimension of 1 as a constant.
     example = torch.zeros(2, 3, network.size_px, network.size_px, dtype=torch.uint8)
-    with torch.no_grad(), warnings.catch_warnings(), no_log():
+    with torch.no_grad(), warnings.catch_warnings(), logging_disabled():
         warnings.simplefilter("ignore")  # the exporter warns about its own code
         program = torch.onnx.export(
             module,
@@ -62,14 +63,14 @@ def write_onnx(network: Network, path: Path) -> None:
 
 
 @contextmanager
-def no_log() -> Iterator[None]:
-    """Disables logging: the exporter logs the errors that it raises."""
-    before = logging.root.manager.disable
+def logging_disabled() -> Iterator[None]:
+    """Disables logging for a `with` block, because the exporter also logs the errors that it raises."""
+    previous_level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(previous_level)
 
 
 def remove_debug_info(model: onnx.ModelProto) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from stages.models.networks.network import Network
-from stages.models.serving.grad_cam import Explained
+from stages.models.serving.grad_cam import GradCam
 from stages.reporting.results.overlay import overlay
 from stages.reporting.results.predictions import Predictions
 from stages.runtime.errors import StageError
@@ -72,13 +72,13 @@ def galleries(
     """`ids` and `sha256s` in the order of `predictions`; `network` on the device of `compute`, in eval mode."""
     chosen = list(choose(predictions, worst_first, seed))
     wrong = sorted({row for _, _, rows in chosen for row in rows if not predictions.correct[row]})
-    pictures = Pictures(shards, [sha256s[row] for row in wrong], network.about, network.size_px, BATCH_SIZE, compute)
+    pictures = Pictures(shards, [sha256s[row] for row in wrong], network.backbone, network.size_px, BATCH_SIZE, compute)
     try:
         heats = dict(zip(wrong, heat(network, pictures, predictions.predicted[wrong]), strict=True))
     except StageError as error:  # affects only Grad-CAM, not the rest of the report
         print(error, flush=True)
         heats = {}
-    crop = cropper(shards, network.about.crop_pct)
+    crop = cropper(shards, network.backbone.crop_pct)
 
     def shown(row: int) -> Shown:
         square_ = crop(sha256s[row])
@@ -91,7 +91,7 @@ def galleries(
 
 def heat(network: Network, pictures: Pictures, labels: np.ndarray) -> Iterator[np.ndarray]:
     """Grad-CAM of each picture for its class in `labels` (n,): float32 (h, w)."""
-    explained = Explained(network.body, network.head)
+    explained = GradCam(network.body, network.head)
     with torch.inference_mode():
         for batch in pictures.batches() if len(pictures) else ():
             with pictures.compute.autocast():

@@ -15,7 +15,7 @@ class Batch(NamedTuple):
     """A batch that a feed yields.
 
     `x` (n, ...): the network's inputs, on the device. `rows` (n,): positions of the items in the feed's list; the last
-    `padding` of them are repeats. `y` (n, ...): the targets, on the device; None for prediction.
+    `padding` rows repeat an item. `y` (n, ...): the targets, on the device; None for prediction.
     """
 
     x: torch.Tensor
@@ -24,18 +24,20 @@ class Batch(NamedTuple):
     y: torch.Tensor | None = None
 
     def targets(self) -> torch.Tensor:
-        """`y`. Raises TypeError if it is None."""
+        """Returns `y`. Raises TypeError if `y` is None."""
         if self.y is None:
-            raise TypeError("this feed has no targets: it can be predicted, but neither trained nor measured on")
+            raise TypeError(
+                "this feed has no targets: it can be used for prediction only, not for training or validation"
+            )
         return self.y
 
 
 class TrainFeed(Protocol):
-    """Yields shuffled batches, with another order and augmentation in each epoch. Batches have targets."""
+    """Yields shuffled batches; order and augmentation differ between epochs. Batches have targets."""
 
     def n_batches(self) -> int: ...
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, except the first `done`."""
+        """Yield the batches of an epoch, without the first `done` batches."""
 
 
 class ValidFeed(Protocol):
@@ -45,13 +47,15 @@ class ValidFeed(Protocol):
     def plain(self) -> Iterator[Batch]: ...
 
 
-def shuffled(n: int, batch_size: int, key: list[int]) -> Order:
-    """A permutation of n, extended from its start to a whole number of batches: all batches have the same shape, and
-    every item occurs in every epoch."""
-    order = np.random.default_rng(key).permutation(n)
+def shuffled_order(n: int, batch_size: int, seed: list[int]) -> Order:
+    """Returns a permutation of range(n), followed by as many of its first items as fill the last batch.
+
+    All batches thus have the same shape, and every item occurs in every epoch.
+    """
+    order = np.random.default_rng(seed).permutation(n)
     return np.resize(order, -(-n // batch_size) * batch_size)
 
 
-def stage_key(seed: int, stage: str) -> list[int]:
-    """A seed per stage: the random streams of two stages differ though the stages share `seed`."""
+def stage_seed(seed: int, stage: str) -> list[int]:
+    """Returns a stage's own seed, so that the random numbers of two stages differ although they share `seed`."""
     return [seed, zlib.crc32(stage.encode())]

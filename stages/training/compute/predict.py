@@ -1,4 +1,4 @@
-"""Predictions from batches."""
+"""Predicts batches, and averages the predictions of augmented views (TTA)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ Floats = npt.NDArray[np.float32]
 def predict(
     model: nn.Module, batches: Iterator[Batch], n: int, n_batches: int, task: Objective, compute: Compute
 ) -> Floats:
-    """The task's predictions, float32 (n, ...), in the order of the batches, without padding. Leaves the model in eval
-    mode."""
+    """Returns the task's predictions, float32 (n, ...), in the order of the batches, without padding. Leaves the model
+    in eval mode."""
     parts = [predicted for predicted, _ in predict_batches(model, batches, n_batches, task, compute)]
     result: Floats = np.concatenate(parts)
     if len(result) != n:
@@ -34,7 +34,7 @@ def predict_batches(
     """Yield (predictions without padding, batch). Leaves the model in eval mode."""
     model.eval()
     for batch in track(batches, n_batches, "batches"):
-        with torch.inference_mode():  # not around the yield: the caller's code would be in inference mode too
+        with torch.inference_mode():  # not around the yield, where the caller's code would run in inference mode too
             with compute.autocast():
                 outputs = model(batch.x)
             predicted = task.predict(outputs).cpu().numpy()
@@ -42,8 +42,10 @@ def predict_batches(
 
 
 def average(plain: Floats, augmented: Sequence[Floats]) -> Floats:
-    """TTA: the mean of predictions (probabilities, not their logarithms); as in 0.7, of the augmented ones and
-    ceil(n_aug / 4) copies of the plain one."""
+    """Returns the mean for test-time augmentation, of predictions (probabilities, not their logarithms).
+
+    As in fast.ai 0.7, it is the mean of the augmented predictions and ceil(n_aug / 4) copies of the plain prediction.
+    """
     if not augmented:
         return plain
     views = [plain] * math.ceil(len(augmented) / 4) + [*augmented]

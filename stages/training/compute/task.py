@@ -1,4 +1,6 @@
-"""The interface of a task: `Objective` is what training needs, `Task` the rest. `stages/tasks` implements it.
+"""The interface of a task: `Objective` is the part that training needs, `Task` adds the rest.
+
+`stages/tasks` implements the interface.
 
 Targets and predictions are NumPy arrays with one row per item; outputs and batches of targets are tensors.
 """
@@ -26,8 +28,8 @@ class Objective(Protocol):
 
     @property
     def uninformed_loss(self) -> float:
-        """The loss of a prediction without information on the item: a training compares its loss with it to see that it
-        explodes."""
+        """The loss of a prediction that uses no information on the item. A training whose loss is far above this value
+        is stopped, because the loss has exploded."""
 
     def loss(
         self,
@@ -36,17 +38,23 @@ class Objective(Protocol):
         weight: "torch.Tensor | None" = None,
         label_smoothing: float = 0.0,
     ) -> "torch.Tensor":
-        """Mean over the batch, a float32 scalar. `outputs` (n, n_outputs) of any float type; `weight` (n,): of the
-        items in that mean, equal by default. Raises StageError if the task does not support label smoothing."""
+        """Returns the mean loss of the batch, a float32 scalar.
+
+        `outputs` (n, n_outputs) of any float type. `weight` (n,): the weights of the items in the mean, equal by
+        default. Raises StageError if the task does not support label smoothing.
+        """
 
     def predict(self, outputs: "torch.Tensor") -> "torch.Tensor":
-        """Outputs to predictions, float32 (n, ...): probabilities, numbers, ... TTA averages these."""
+        """Converts outputs to predictions, float32 (n, ...): probabilities, numbers, ... TTA averages predictions."""
 
     def losses(self, predictions: Array, y: Array) -> Floats64:
-        """float64 (n,): the loss of each item, without smoothing. The mean is `valid_loss`; errors are ranked by it."""
+        """Returns the loss of each item, float64 (n,), without label smoothing.
+
+        The mean of these losses is `valid_loss`, and the report shows the errors with the highest losses.
+        """
 
     def scores(self, predictions: Array, y: Array) -> dict[str, Array]:
-        """Other scores of each item, (n,) each; their means are columns of history.csv."""
+        """Returns other scores of each item, (n,) each. The means of these scores are columns of history.csv."""
 
 
 class Task(Objective, Protocol):
@@ -61,47 +69,50 @@ class Task(Objective, Protocol):
         """The main metrics, also for TTA: name, and its column of history.csv."""
 
     @classmethod
-    def of(cls, labels: Sequence[str]) -> Self:
-        """The task for these labels of the training set."""
+    def from_labels(cls, labels: Sequence[str]) -> Self:
+        """Returns the task for these labels of the training set."""
 
     @classmethod
-    def of_columns(cls, columns: Iterable[object]) -> Self:
-        """The task for a table of predictions with these columns: see `columns`."""
+    def from_columns(cls, columns: Iterable[object]) -> Self:
+        """Returns the task for a table of predictions with these columns, which the method `columns` made."""
 
     @staticmethod
     def strata(labels: Sequence[str]) -> list[str]:
-        """The stratum of each label; a stratified split gives train and valid the same share of each stratum."""
+        """Returns the stratum of each label. A stratified split gives train and valid equal shares of each stratum."""
 
     @staticmethod
     def counts(labels: Sequence[str]) -> dict[str, int]:
-        """Number of labels of each class, sorted; train must have at least one of each. Empty for a regression."""
+        """Returns the number of labels of each class, sorted by class; an empty dict for a regression.
+
+        Train must have at least one label of each class.
+        """
 
     def parse(self, labels: Sequence[str], ids: Sequence[str]) -> Array:
-        """Labels to targets (n, ...). Raises StageError, with row and id, for an unknown label."""
+        """Converts labels to targets (n, ...). Raises StageError, with row and id, for an unknown label."""
 
     def decode(self, predictions: Array) -> list[str]:
-        """Predictions to labels."""
+        """Converts predictions to labels."""
 
     def columns(self, prefix: str, predictions: Array) -> dict[str, Array]:
-        """Predictions to columns of a table: `plain:<class>`, `tta:<class>`."""
+        """Converts predictions to columns of a table, named `<prefix>:<class>`; the prefix is `plain` or `tta`."""
 
     def read(self, table: "pd.DataFrame", prefix: str) -> Floats64:
-        """Predictions from the columns with that prefix."""
+        """Returns the predictions in the table's columns with that prefix."""
 
     def answer(self, predictions: Array) -> dict[str, Any]:
-        """Columns that `stages.predict` writes."""
+        """Returns the columns that `stages.predict` writes."""
 
     def submission(self, predictions: Array) -> dict[str, Floats64]:
-        """Columns of a Kaggle submission, except `id`."""
+        """Returns the columns of a Kaggle submission, except `id`."""
 
     def metrics(self, predictions: Array, y: Array) -> dict[str, float]:
         """All metrics, without nesting: those of `main_metrics` first."""
 
     def baselines(self, y: Array) -> dict[str, float]:
-        """The same metrics for the best constant prediction."""
+        """Returns the main metrics of the best constant prediction."""
 
     def facts(self, predictions: Array) -> dict[str, Any]:
-        """Facts on the predictions for model.json, in addition to the metrics."""
+        """Returns facts on the predictions for model.json, in addition to the metrics."""
 
-    def explained(self, outputs: "torch.Tensor") -> "torch.Tensor":
-        """int64 (n,): the index of the output that Grad-CAM explains."""
+    def output_to_explain(self, outputs: "torch.Tensor") -> "torch.Tensor":
+        """Returns the index of the output that Grad-CAM explains, int64 (n,)."""

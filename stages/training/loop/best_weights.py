@@ -1,4 +1,4 @@
-"""Keeps the weights of the best epoch, or of the last."""
+"""Keeps the weights of the best epoch, or of the last epoch."""
 
 from typing import Any, Literal
 
@@ -11,40 +11,44 @@ Keep = Literal["best", "last"]
 
 
 class BestWeights:
-    """Keeps a copy of the weights at the end of a cycle: of the last one (`last`), or of the one with the lowest valid
-    loss, epoch 0 included (`best`).
+    """Keeps a copy of the weights at the end of a cycle: of the last cycle if `keep` is `last`; of the cycle with the
+    lowest valid loss if it is `best`. For `best`, the weights before the first epoch (epoch 0) count as a cycle.
 
-    The course saves by hand after each training step, so that a bad one loses nothing; `best` replaces that. Epochs in
-    the middle of a cycle do not count: the rate is high there, and a low loss is chance and does not last under TTA.
-    The best epoch is chosen on valid, so its valid scores are slightly too optimistic.
+    In the fast.ai course, weights are saved by hand after each training, so that a bad training can be undone; `best`
+    replaces this. Epochs in the middle of a cycle are not considered: the learning rate is high there, and a low loss
+    is due to chance and is not confirmed by TTA. The best epoch is chosen by the valid loss, so its valid scores are
+    slightly too optimistic.
+
+    `cycle_ends`: the epochs at the end of a cycle.
     """
 
-    def __init__(self, model: nn.Module, keep: Keep, ends: set[int], history: History) -> None:
-        self.model, self.keep, self.ends, self.history = model, keep, ends | {0}, history
-        self.kept: int | None = None
+    def __init__(self, model: nn.Module, keep: Keep, cycle_ends: set[int], history: History) -> None:
+        self.model, self.keep, self.cycle_ends, self.history = model, keep, cycle_ends | {0}, history
+        self.kept_row: int | None = None
         self.weights: dict[str, torch.Tensor] = {}
 
     def __call__(self) -> None:
-        """Call after each epoch; adds the column `kept` to the history: 1 in one row, 0 in the others."""
+        """Call this after each epoch. Adds the column `kept` to the history: 1 in the row of the kept epoch, 0 in all
+        other rows."""
         rows = self.history.epochs
         row = rows[-1]
         row["kept"] = 0
-        if row["epoch"] not in self.ends:
+        if row["epoch"] not in self.cycle_ends:
             return
-        if self.kept is None or self.keep == "last" or row["valid_loss"] < rows[self.kept]["valid_loss"]:
-            if self.kept is not None:
-                rows[self.kept]["kept"] = 0
-            self.kept = len(rows) - 1
+        if self.kept_row is None or self.keep == "last" or row["valid_loss"] < rows[self.kept_row]["valid_loss"]:
+            if self.kept_row is not None:
+                rows[self.kept_row]["kept"] = 0
+            self.kept_row = len(rows) - 1
             self.weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        rows[self.kept]["kept"] = 1
+        rows[self.kept_row]["kept"] = 1
 
     def restore(self) -> dict[str, float]:
-        """Put the kept weights back; returns the row of their epoch."""
+        """Load the kept weights into the model. Returns the history's row of their epoch."""
         self.model.load_state_dict(self.weights)
-        return self.history.epochs[self.kept or 0]
+        return self.history.epochs[self.kept_row or 0]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": self.kept, "weights": self.weights}
+        return {"kept_row": self.kept_row, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.kept, self.weights = state["kept"], state["weights"]
+        self.kept_row, self.weights = state["kept_row"], state["weights"]

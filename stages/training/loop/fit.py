@@ -1,4 +1,4 @@
-"""The training loop: one for the head on activations, the head on pictures and the whole network."""
+"""The training loop, which trains a head on activations as well as a whole network on pictures."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -23,7 +23,9 @@ from stages.training.loop.history import History
 from stages.training.loop.live import Curves
 from stages.training.loop.step import train_step
 
-EXPLOSION_FACTOR = 50  # times the uninformed loss and that of the first steps; below 10 some trainings recover
+# A training stops if its loss exceeds both the loss of the first iterations and the uninformed loss by this factor. A
+# factor below 10 would also stop some trainings that recover.
+EXPLOSION_FACTOR = 50
 
 
 @dataclass
@@ -45,12 +47,13 @@ class Training:
     curves: Curves | None = None
 
     def epoch(self, position: Position) -> dict[str, float]:
-        """Train from `position` to the end of its epoch, then validate; returns the epoch's row of the history.
+        """Train from `position` to the end of its epoch, then validate. Returns the epoch's row of the history.
 
-        Raises StageError or Stopped."""
+        Raises StageError if the loss is not finite or explodes, and Stopped if the stage is asked to stop.
+        """
         try:
             self._batches(position)
-            losses = [step["loss"] for step in self.history.steps[-self.train.n_batches() :]]
+            losses = [row["loss"] for row in self.history.iterations[-self.train.n_batches() :]]
             row = {"epoch": position.epoch + 1, "train_loss": float(np.mean(losses))}
             return row | validate(self.model, self.valid, self.task, self.compute)
         except Stopped:
@@ -69,15 +72,15 @@ class Training:
             )
             check_loss(loss, lrs, epoch, self.history, self.task.uninformed_loss)
             self.schedule.step()
-            self.history.steps.append({"step": len(self.history.steps), "lr": lrs[-1], "loss": loss})
+            self.history.iterations.append({"step": len(self.history.iterations), "lr": lrs[-1], "loss": loss})
             if self.curves:
-                self.curves.step()
+                self.curves.after_batch()
             position.batch += 1
             if self.checkpoint and self.checkpoint.is_due():
                 self.save(position)
 
     def parts(self) -> dict[str, Stateful]:
-        """The objects whose state a checkpoint holds."""
+        """Returns the objects whose state a checkpoint contains."""
         parts: dict[str, Stateful] = {
             "model": self.model,
             "optimizer": self.optimizer,
@@ -106,30 +109,34 @@ def fit(
     after_epoch: Callable[[], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> History:
-    """Train for whole epochs and validate after each. `history` is continued, for progressive resizing. If `checkpoint`
-    holds a training that was stopped in the middle of an epoch, it resumes there.
+    """Train for whole epochs and validate after each epoch.
+
+    If `history` is given, epochs are appended to it, as progressive resizing does. If `checkpoint` contains a training
+    that was stopped, even in the middle of an epoch, the training resumes from there.
 
     `train_loss` includes label smoothing, `valid_loss` does not.
 
     Raises:
-        StageError: the loss is not finite or explodes; the message names the step, rates and last good loss.
+        StageError: the loss is not finite or explodes; the message contains the iteration, the learning rates and the
+            last good loss.
         Stopped: the stage was asked to stop; the checkpoint is written.
     """
     history = History() if history is None else history
-    first = max((int(row["epoch"]) for row in history.epochs), default=0)
+    start_epoch = max((int(row["epoch"]) for row in history.epochs), default=0)
     training = Training(
         model, train, valid, task, optimizer, make_schedule(optimizer), compute, bn_freeze, label_smoothing, history,
         checkpoint, compute.grad_scaler(),
     )  # fmt: skip
-    position = Position(checkpoint.phase if checkpoint else 0, epoch=first, last=first + epochs)
+    position = Position(checkpoint.phase if checkpoint else 0, epoch=start_epoch, end_epoch=start_epoch + epochs)
     if checkpoint:
         position = checkpoint.resume(position, training.parts())
         training.curves = Curves(checkpoint.stage, history, train.n_batches())
-    while position.epoch < position.last:
+    while position.epoch < position.end_epoch:
         row = training.epoch(position)
         if not math.isfinite(row["valid_loss"]):
             raise StageError(
-                f"the valid loss is {row['valid_loss']} after epoch {row['epoch']:.0f}: lower the rates in params.yaml"
+                f"the valid loss is {row['valid_loss']} after epoch {row['epoch']:.0f}: reduce the learning rates in "
+                "params.yaml"
             )
         history.epochs.append(row)
         print(
@@ -140,28 +147,28 @@ def fit(
         if training.curves:
             training.curves.draw()
         position.epoch, position.batch = position.epoch + 1, 0
-    training.save(position)  # the rest of the stage may take long too
+    training.save(position)  # so that a stage that is stopped after this call need not train again
     return history
 
 
 def check_loss(loss: float, lrs: list[float], epoch: int, history: History, uninformed_loss: float) -> None:
-    """Raises StageError if the loss is not finite, or if the mean of the last 20 losses is far above both that of the
-    first 20 and `uninformed_loss`."""
-    losses = [step["loss"] for step in history.steps[-19:]] + [loss]
-    at_first = [step["loss"] for step in history.steps[:20]]
-    bound = EXPLOSION_FACTOR * max(uninformed_loss, float(np.mean(at_first or [loss])))
-    if math.isfinite(loss) and (len(history.steps) < 40 or np.mean(losses) <= bound):
+    """Raises StageError if the loss is not finite, or if the mean of the last 20 losses is more than `EXPLOSION_FACTOR`
+    times both `uninformed_loss` and the mean of the first 20 losses."""
+    losses = [row["loss"] for row in history.iterations]
+    iteration, first_losses, last_losses = len(losses), losses[:20], [*losses[-19:], loss]
+    bound = EXPLOSION_FACTOR * max(uninformed_loss, float(np.mean(first_losses or [loss])))
+    if math.isfinite(loss) and (iteration < 40 or np.mean(last_losses) <= bound):
         return
-    good = next((step["loss"] for step in reversed(history.steps) if step["loss"] <= bound), None)
-    last_good = "no step was good" if good is None else f"the last good loss was {good:.4f}"
+    good_loss = next((past_loss for past_loss in reversed(losses) if past_loss <= bound), None)
+    last_good = "no earlier loss was good" if good_loss is None else f"the last good loss was {good_loss:.4f}"
     raise StageError(
-        f"the loss is {loss:.6g} at step {len(history.steps)} (epoch {epoch + 1}), learning rates {lrs}; {last_good}: "
-        "lower the rates in params.yaml"
+        f"the loss is {loss:.6g} at iteration {iteration} (epoch {epoch + 1}), learning rates {lrs}; {last_good}: "
+        "reduce the learning rates in params.yaml"
     )
 
 
 def validate(model: nn.Module, valid: ValidFeed, task: Objective, compute: Compute) -> dict[str, float]:
-    """`valid_loss` and the task's scores, of predictions without augmentation."""
+    """Returns `valid_loss` and the task's mean scores of predictions without augmentation."""
     return mean_scores(
         measure(task, predicted, batch.targets().cpu().numpy()[: len(predicted)])
         for predicted, batch in predict_batches(model, valid.plain(), valid.n_batches(), task, compute)
@@ -169,11 +176,11 @@ def validate(model: nn.Module, valid: ValidFeed, task: Objective, compute: Compu
 
 
 def measure(task: Objective, predictions: Array, y: Array) -> dict[str, Array]:
-    """Loss and scores of each item, (n,); their means are columns of history.csv."""
+    """Returns the loss and the scores of each item, (n,) each. The means of these are columns of history.csv."""
     return {"valid_loss": task.losses(predictions, y)} | task.scores(predictions, y)
 
 
 def mean_scores(parts: Iterable[dict[str, Array]]) -> dict[str, float]:
-    """Means over the items of all `parts`."""
+    """Returns the mean of each score over the items of all `parts`."""
     batches = list(parts)
     return {name: float(np.concatenate([batch[name] for batch in batches]).mean()) for name in batches[0]}

@@ -1,4 +1,4 @@
-"""Training the head alone, on stored activations or on those of freshly augmented pictures."""
+"""Trains the head alone, on stored activations or on activations of newly augmented pictures."""
 
 from torch import nn
 

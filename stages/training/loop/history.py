@@ -1,4 +1,4 @@
-"""The history of a training: losses, scores and rates."""
+"""The history of a training: losses, scores and learning rates."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +11,18 @@ Rows = list[dict[str, float]]
 
 @dataclass
 class History:
-    """One row per epoch (`epochs`) and one row per iteration (`steps`)."""
+    """One row per epoch (`epochs`) and one row per iteration (`iterations`)."""
 
     epochs: Rows = field(default_factory=list)
-    steps: Rows = field(default_factory=list)
+    iterations: Rows = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
-        """history.csv (epochs) and rates.csv (steps)."""
+        """Writes history.csv (epochs) and rates.csv (iterations)."""
         pd.DataFrame(self.epochs).round(6).to_csv(folder / "history.csv", index=False)
-        pd.DataFrame(self.steps).round(8).to_csv(folder / "rates.csv", index=False)
+        pd.DataFrame(self.iterations).round(8).to_csv(folder / "rates.csv", index=False)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs, "steps": self.steps}
+        return {"epochs": self.epochs, "iterations": self.iterations}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epochs[:], self.steps[:] = state["epochs"], state["steps"]
+        self.epochs[:], self.iterations[:] = state["epochs"], state["iterations"]

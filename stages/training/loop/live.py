@@ -1,8 +1,9 @@
-"""Live curves of a training, in .unfreeze/live/<stage>/, for another root in live/<root>/<stage>/: not an output.
+"""Live curves of a training, in .unfreeze/live/<stage>/, or in .unfreeze/live/<root>/<stage>/ for another root.
 
-Each curve is a file, plots/metrics/*.tsv (step and value); metrics.json has the latest values: DVCLive's layout, which
-DVC, its extension for VS Code and `python -m flows.live` read. A training that resumes from a checkpoint rewrites the
-files from its history, so that no row is there twice. UNFREEZE_LIVE=off switches the curves off.
+The curves are not an output of the stage. Each curve is a file, plots/metrics/*.tsv, with a column `step` (the number
+of an epoch or of an iteration) and a column of values; metrics.json contains the latest values. This is DVCLive's
+layout, which DVC, its extension for VS Code and `python -m flows.live` read. A training that resumes from a checkpoint
+rewrites the files from its history, so that no row occurs twice. UNFREEZE_LIVE=off turns the curves off.
 """
 
 import csv
@@ -18,13 +19,13 @@ from stages.runtime.folders import run_name
 from stages.training.loop.history import History
 
 FOLDER = Path(".unfreeze/live")
-NO_CURVE = ("epoch", "size_px", "kept")  # columns of an epoch's row that are not drawn
-POINTS = 20  # of the curves of loss and rate in each epoch
+UNPLOTTED_COLUMNS = ("epoch", "size_px", "kept")  # These columns of history.csv have no curve.
+POINTS_PER_EPOCH = 20  # The curves of loss and learning rate have about this many points in each epoch.
 Point = tuple[int, float]
 
 
 class CurveFiles:
-    """The files of one training; earlier ones are deleted. Raises OSError."""
+    """The files of one training. Creating this object deletes the files of an earlier training. Raises OSError."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.latest = folder, dict[str, Any]()
@@ -33,7 +34,7 @@ class CurveFiles:
         (folder / "metrics.json").unlink(missing_ok=True)
 
     def add(self, name: str, points: list[Point]) -> None:
-        """Append points to a curve; a slash in the name makes a folder."""
+        """Append points to a curve. A slash in the curve's name makes a folder."""
         if not points:
             return
         path = self.folder / f"plots/metrics/{name}.tsv"
@@ -52,7 +53,7 @@ class CurveFiles:
         self.latest["step"] = points[-1][0]
 
     def write_latest(self) -> None:
-        """Write metrics.json atomically: it may be read at the same time."""
+        """Write metrics.json atomically, because other programs may read it at the same time."""
         new = self.folder / "metrics.json.tmp"
         new.write_text(json.dumps(self.latest, indent=4) + "\n", encoding="utf-8")
         new.replace(self.folder / "metrics.json")
@@ -62,8 +63,8 @@ class Curves:
     """The curves of one training. The first OSError is printed and ends the drawing, but not the training."""
 
     def __init__(self, stage: str, history: History, n_batches: int) -> None:
-        self.history, self.every = history, max(n_batches // POINTS, 1)
-        self.n_steps = self.n_epochs = 0
+        self.history, self.interval = history, max(n_batches // POINTS_PER_EPOCH, 1)
+        self.n_iterations = self.n_epochs = 0  # that are drawn
         self.files: CurveFiles | None = None
         if os.environ.get("UNFREEZE_LIVE") != "off":
             self._try(lambda: setattr(self, "files", CurveFiles(FOLDER / run_name(stage))))
@@ -75,25 +76,26 @@ class Curves:
             files = self.files
             self._try(lambda: self._draw(files))
 
-    def step(self) -> None:
-        """Call after each batch; draws every few batches."""
-        if len(self.history.steps) - self.n_steps >= self.every:
+    def after_batch(self) -> None:
+        """Call this after each batch. Draws every few batches."""
+        if len(self.history.iterations) - self.n_iterations >= self.interval:
             self.draw()
 
     def _draw(self, files: CurveFiles) -> None:
-        steps, epochs = self.history.steps[self.n_steps :: self.every], self.history.epochs[self.n_epochs :]
-        for key in ("loss", "lr"):
-            files.add(f"batch/{key}", [(int(row["step"]), row[key]) for row in steps])
-        names = dict.fromkeys(key for row in epochs for key in row if key not in NO_CURVE)
-        for key in names:
-            files.add(key, [(int(row["epoch"]), row[key]) for row in epochs if key in row])
-        self.n_steps += len(steps) * self.every
+        iterations = self.history.iterations[self.n_iterations :: self.interval]
+        epochs = self.history.epochs[self.n_epochs :]
+        for column in ("loss", "lr"):
+            files.add(f"batch/{column}", [(int(row["step"]), row[column]) for row in iterations])
+        columns = dict.fromkeys(column for row in epochs for column in row if column not in UNPLOTTED_COLUMNS)
+        for column in columns:
+            files.add(column, [(int(row["epoch"]), row[column]) for row in epochs if column in row])
+        self.n_iterations += len(iterations) * self.interval
         self.n_epochs = len(self.history.epochs)
         files.write_latest()
 
     def _try(self, write: Callable[[], None]) -> None:
         try:
             write()
-        except OSError as error:  # only the curves are lost
+        except OSError as error:
             self.files = None
             print(f"no live curves: {type(error).__name__}: {error}", file=sys.stderr)

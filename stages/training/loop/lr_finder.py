@@ -1,4 +1,4 @@
-"""The learning-rate range test (Smith 2015, arXiv 1506.01186) as fast.ai 0.7 does it."""
+"""The learning-rate range test (Smith 2015, arXiv 1506.01186) as in fast.ai 0.7."""
 
 import copy
 import math
@@ -36,18 +36,19 @@ class RangeTestParams(Section):
 
 
 @contextmanager
-def state_restored(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
-    """On exit, also after an error, restores weights, buffers, modes, optimiser and torch's random state."""
+def preserve_state(model: nn.Module, optimizer: Optimizer) -> Iterator[None]:
+    """At the end of the `with` block, also after an error, restores the model's weights, buffers and modes, the
+    optimiser's state and torch's random state."""
     weights = copy.deepcopy(model.state_dict())
     modes = {module: module.training for module in model.modules()}
-    optimiser = copy.deepcopy(optimizer.state_dict())
+    optimizer_state = copy.deepcopy(optimizer.state_dict())
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
         try:
             yield
         finally:
             model.load_state_dict(weights)
-            optimizer.load_state_dict(optimiser)
+            optimizer.load_state_dict(optimizer_state)
             optimizer.zero_grad(set_to_none=True)
             for module, training in modes.items():
                 module.training = training
@@ -62,38 +63,40 @@ def range_test(
     compute: Compute,
     bn_freeze: bool,
 ) -> pd.DataFrame:
-    """Loss at rates that grow geometrically, until it exceeds 4x the best or is not finite: columns lr, loss, smoothed.
+    """Trains with learning rates that grow geometrically, until the smoothed loss exceeds 4 times its minimum or the
+    loss is not finite. Returns a table with the columns lr, loss and smoothed.
 
-    `lr` is the last group's; the others keep their ratio to it. `smoothed` is the bias-corrected moving average of the
-    losses, with 0.7's beta of 0.98 for 100 iterations and the same share of the range for fewer.
+    `lr` is the learning rate of the last layer group; the rates of the other groups keep their ratio to it. `smoothed`
+    is the bias-corrected moving average of the losses. Its beta is fast.ai 0.7's 0.98 for 100 iterations or more. For
+    fewer iterations beta is smaller, so that the average covers the same share of the range.
 
     Raises:
-        StageError: the first loss, which no rate has touched yet, is not finite.
+        StageError: the first loss, before any update of the weights, is not finite.
     """
     beta = min(0.98, 0.98 ** (100 / params.n_iterations))
     ratios = [group["lr"] / optimizer.param_groups[-1]["lr"] for group in optimizer.param_groups]
     growth = (params.lr_end / params.lr_start) ** (1 / max(params.n_iterations - 1, 1))
     rows: list[dict[str, float]] = []
-    average, best, scaler = 0.0, math.inf, compute.grad_scaler()
-    with state_restored(model, optimizer):
+    average, lowest, scaler = 0.0, math.inf, compute.grad_scaler()
+    with preserve_state(model, optimizer):
         train_mode(model, bn_freeze)
         batches = _endless(feed)
-        for step in track(range(params.n_iterations), params.n_iterations, "rates"):
-            lr = params.lr_start * growth**step
+        for iteration in track(range(params.n_iterations), params.n_iterations, "rates"):
+            lr = params.lr_start * growth**iteration
             for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
                 group["lr"] = lr * ratio
             loss = train_step(model, next(batches), task, optimizer, compute, scaler=scaler)
-            if step == 0 and not math.isfinite(loss):
+            if iteration == 0 and not math.isfinite(loss):
                 raise StageError(
-                    f"the loss is {loss} before the first step of the range test: what the network came with is not "
-                    "finite. Lower the rates of the trainings before (train_head.lr, augment.lr), or set "
-                    "device.precision to float32"
+                    f"the loss is {loss} before the first iteration of the range test: the network's weights or "
+                    "outputs are not finite. Reduce the learning rates of the earlier trainings (train_head.lr, "
+                    "augment.lr), or set device.precision to float32"
                 )
             average = beta * average + (1 - beta) * loss
-            smoothed = average / (1 - beta ** (step + 1))
-            if not math.isfinite(loss) or smoothed > 4 * best:
+            smoothed = average / (1 - beta ** (iteration + 1))
+            if not math.isfinite(loss) or smoothed > 4 * lowest:
                 break
-            best = min(best, smoothed)
+            lowest = min(lowest, smoothed)
             rows.append({"lr": lr, "loss": loss, "smoothed": smoothed})
     return pd.DataFrame(rows, columns=["lr", "loss", "smoothed"])
 
@@ -106,10 +109,12 @@ def _endless(feed: TrainFeed) -> Iterator[Batch]:
 
 
 def suggest(curve: pd.DataFrame) -> dict[str, float | None]:
-    """`lr_min` where the smoothed loss is lowest, `lr` one order below: there the loss still falls.
+    """Returns `lr_min`, the learning rate with the lowest smoothed loss, and `lr`, a tenth of `lr_min`, where the loss
+    still falls.
 
-    The first tenth is left out: an average of a few noisy losses can be lowest there by chance (0.7 skips 10 points).
-    No `lr` where that would lie below the range: the loss did not fall, as with a network that has learned already.
+    The first tenth of the curve is ignored, because there an average of a few noisy losses can be lowest by chance
+    (fast.ai 0.7 skips 10 points). `lr` is None if it would be below the tested range: then the loss did not fall, for
+    example because the network is already trained.
     """
     settled = curve.iloc[len(curve) // 10 :]
     lr_min = float(settled["lr"].iloc[int(np.argmin(settled["smoothed"]))])

@@ -1,4 +1,4 @@
-"""Optimisers with one rate per layer group. Section `optimizer` of params.yaml."""
+"""Optimisers with one learning rate per layer group. Section `optimizer` of params.yaml."""
 
 from typing import Literal
 
@@ -15,14 +15,15 @@ class OptimizerParams(Section):
 
 
 def make_optimizer(params: OptimizerParams, groups: list[list[nn.Parameter]], lrs: list[float]) -> Optimizer:
-    """SGD with momentum (fast.ai 0.7) or Adam with decoupled weight decay (the later course; Loshchilov & Hutter 2019).
+    """Returns SGD with momentum, as in fast.ai 0.7, or Adam with decoupled weight decay (Loshchilov & Hutter 2019), as
+    in the later fast.ai course.
 
-    `momentum` is Adam's first beta. Its second beta and eps are fastai's: with torch's eps of 1e-8 weights with hardly
-    any gradient move as fast as the others, which breaks a pretrained body within an epoch (EfficientNet-Lite0).
-    Groups with rate 0 are left out: freeze them.
+    `momentum` is Adam's first beta. Adam's second beta and eps are the values of fastai: with torch's eps of 1e-8,
+    weights with very small gradients move as fast as all other weights, which ruins a pretrained body within an epoch
+    (EfficientNet-Lite0). The optimiser does not contain groups with a learning rate of 0: freeze these groups.
     """
-    trained = [{"params": group, "lr": lr} for group, lr in zip(groups, lrs, strict=True) if lr > 0]
+    trained_groups = [{"params": group, "lr": lr} for group, lr in zip(groups, lrs, strict=True) if lr > 0]
     if params.name == "sgd":
-        return SGD(trained, momentum=params.momentum, weight_decay=params.weight_decay)
+        return SGD(trained_groups, momentum=params.momentum, weight_decay=params.weight_decay)
     betas = (params.momentum, 0.99)
-    return AdamW(trained, betas=betas, eps=1e-5, weight_decay=params.weight_decay, fused=True)
+    return AdamW(trained_groups, betas=betas, eps=1e-5, weight_decay=params.weight_decay, fused=True)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, stepped once an iteration: SGDR by a pure function, 1cycle by torch."""
+"""Learning-rate schedules that change the rate after each iteration: SGDR, and 1cycle as torch implements it."""
 
 import math
 from collections.abc import Callable
@@ -22,56 +22,68 @@ class ScheduleParams(Section):
 
 
 def total_epochs(n_cycles: int, cycle_len: int, cycle_mult: int) -> int:
-    """Epochs of all cycles: n_cycles=3, cycle_len=1, cycle_mult=2 is 1 + 2 + 4 = 7. Raises StageError
-    if there are too many."""
+    """Returns the number of epochs of all cycles: 1 + 2 + 4 = 7 for n_cycles=3, cycle_len=1, cycle_mult=2.
+
+    Raises StageError if there are more than `MAX_EPOCHS`.
+    """
     total: int = sum(cycle_len * cycle_mult**cycle for cycle in range(n_cycles))
     if total > MAX_EPOCHS:
-        asked = f"n_cycles {n_cycles}, cycle_len {cycle_len} and cycle_mult {cycle_mult}"
-        raise StageError(f"{asked} are more than {MAX_EPOCHS:,} epochs: lower one in params.yaml")
+        requested = f"n_cycles {n_cycles}, cycle_len {cycle_len} and cycle_mult {cycle_mult}"
+        raise StageError(f"{requested} give more than {MAX_EPOCHS:,} epochs: reduce one of them in params.yaml")
     return total
 
 
 def cycle_ends(params: ScheduleParams) -> list[int]:
-    """Epochs (1-based) at the end of a cycle, when the rate is low: worth saving (0.7's cycle_save_name)."""
+    """Returns the epochs (1-based) at the end of a cycle.
+
+    The learning rate is low there, so the weights are worth saving (as fast.ai 0.7 does with `cycle_save_name`).
+    """
     cycles = range(1, params.n_cycles + 1) if params.schedule == "sgdr" else [params.n_cycles]
     return [total_epochs(n_cycles, params.cycle_len, params.cycle_mult) for n_cycles in cycles]
 
 
-def sgdr_factor(step: int, cycle_len: int, cycle_mult: int, hold_pct: float = 0.0) -> float:
-    """Share of the peak rate at iteration `step` (0-based): SGDR (Loshchilov & Hutter 2017, eq. 5), lr_min = 0.
+def sgdr_factor(iteration: int, cycle_len: int, cycle_mult: int, hold_pct: float = 0.0) -> float:
+    """Returns the learning rate at `iteration` (0-based), as a share of the peak rate.
 
-    `cycle_len` is in iterations; the first step of every cycle is exactly 1. For the first `hold_pct` of cycle one
-    the rate is 1/100 of the peak: fast.ai 0.7 holds 0.05, the paper 0. The cycle is found by subtraction: a floating
-    log misses restarts (243 = 3**5).
+    The schedule is SGDR (Loshchilov & Hutter 2017, eq. 5) with lr_min = 0. `cycle_len` is in iterations; the first
+    iteration of every cycle has exactly the peak rate. In the first `hold_pct` of the first cycle the rate is 1/100 of
+    the peak; fast.ai 0.7 has a `hold_pct` of 0.05, the paper of 0.
+
+    The cycle is found by repeated subtraction. A logarithm in floating point would be slightly off at some restarts,
+    for example log(243, 3) is not exactly 5.
     """
-    if step < hold_pct * cycle_len:
+    if iteration < hold_pct * cycle_len:
         return 0.01
-    while step >= cycle_len:
-        step -= cycle_len
+    while iteration >= cycle_len:
+        iteration -= cycle_len
         cycle_len *= cycle_mult
-    return (1 + math.cos(math.pi * step / cycle_len)) / 2
+    return (1 + math.cos(math.pi * iteration / cycle_len)) / 2
 
 
-def make_schedule(params: ScheduleParams, steps_per_epoch: int) -> Callable[[Optimizer], LRScheduler]:
-    """The schedule for an optimiser whose groups hold their peak rates.
+def make_schedule(params: ScheduleParams, iterations_per_epoch: int) -> Callable[[Optimizer], LRScheduler]:
+    """Returns a function that makes the schedule of an optimiser. The learning rates of the optimiser's groups must be
+    their peak rates.
 
-    `one_cycle` (Smith 2018, as the later course uses it) is one rise and one fall over all the epochs that the cycles
-    would take; momentum moves the opposite way, by 0.05 to either side of the optimiser's, within 0 and 0.99.
+    `one_cycle` (Smith 2018), as in the later fast.ai course, is one rise and one fall of the learning rate, over as
+    many epochs as all cycles together have. Momentum falls while the rate rises, and rises while the rate falls. It
+    stays between 0.05 below and 0.05 above the optimiser's momentum, and between 0 and 0.99.
     """
 
     def sgdr(optimizer: Optimizer) -> LRScheduler:
-        length = params.cycle_len * steps_per_epoch
-        return LambdaLR(optimizer, lambda step: sgdr_factor(step, length, params.cycle_mult, params.hold_pct))
+        length = params.cycle_len * iterations_per_epoch
+        return LambdaLR(optimizer, lambda iteration: sgdr_factor(iteration, length, params.cycle_mult, params.hold_pct))
 
     def one_cycle(optimizer: Optimizer) -> LRScheduler:
-        steps = steps_per_epoch * total_epochs(params.n_cycles, params.cycle_len, params.cycle_mult)
+        n_iterations = iterations_per_epoch * total_epochs(params.n_cycles, params.cycle_len, params.cycle_mult)
         peaks = [group["lr"] for group in optimizer.param_groups]
-        first = optimizer.param_groups[0]
-        momentum = first["betas"][0] if "betas" in first else first["momentum"]
+        group = optimizer.param_groups[0]
+        momentum = group["betas"][0] if "betas" in group else group["momentum"]
         return OneCycleLR(
             optimizer,
             max_lr=peaks,
-            total_steps=max(steps + 1, 5),  # torch divides by zero at 4, and starts shorter ones near the peak
+            # One more than the iterations: the rate reaches its minimum, which is nearly 0, after the last iteration
+            # instead of in it. At least 5: with 4 torch divides by zero, with fewer the first rate is near the peak.
+            total_steps=max(n_iterations + 1, 5),
             pct_start=0.25,
             base_momentum=max(round(momentum - 0.05, 6), 0),
             max_momentum=min(round(momentum + 0.05, 6), 0.99),

@@ -18,9 +18,10 @@ def train_step(
     label_smoothing: float = 0.0,
     scaler: torch.amp.GradScaler | None = None,
 ) -> float:
-    """One iteration; returns the loss before the update. Gradients are not clipped, as in the course.
+    """Updates the weights once. Returns the loss before the update.
 
-    `scaler`: from `compute.grad_scaler()`; it skips the update if gradients overflow float16.
+    Gradients are not clipped, as in the fast.ai course. `scaler`: the result of `compute.grad_scaler()`; it skips the
+    update if gradients overflow float16.
     """
     optimizer.zero_grad(set_to_none=True)
     with compute.autocast():

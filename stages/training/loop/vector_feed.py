@@ -8,19 +8,20 @@ import numpy.typing as npt
 import torch
 
 from stages.store.shards import Shards
-from stages.training.compute.batches import Batch, Order, shuffled
+from stages.training.compute.batches import Batch, Order, shuffled_order
 
 
 @dataclass(frozen=True)
 class VectorFeed:
-    """Batches of stored activations, float32 (batch_size, d). `targets` (n, ...): of all items, on the CPU."""
+    """Batches of stored activations, float32 (batch_size, d). `targets` (n, ...) are the targets of all items, on the
+    CPU."""
 
     shards: Shards
     sha256s: list[str]
     targets: torch.Tensor
     batch_size: int
     device: torch.device
-    key: list[int]
+    seed: list[int]
 
     def __post_init__(self) -> None:
         locations = [self.shards.locate(sha) for sha in self.sha256s]
@@ -30,7 +31,7 @@ class VectorFeed:
         return -(-len(self.sha256s) // self.batch_size)
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
-        order = shuffled(len(self.sha256s), self.batch_size, [*self.key, epoch])
+        order = shuffled_order(len(self.sha256s), self.batch_size, [*self.seed, epoch])
         return self._batches(order[done * self.batch_size :])
 
     def plain(self) -> Iterator[Batch]:

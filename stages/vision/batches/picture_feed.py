@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stages.training.compute.batches import Batch, shuffled
+from stages.training.compute.batches import Batch, shuffled_order
 from stages.vision.batches.pictures import Pictures
 from stages.vision.batches.transforms import TransformsParams, draw
 
@@ -24,7 +24,7 @@ class PictureFeed:
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         n, key = len(self.pictures), [*self.key, epoch]
-        order = shuffled(n, self.pictures.batch_size, key)
+        order = shuffled_order(n, self.pictures.batch_size, key)
         rest = order[done * self.pictures.batch_size :]
         return self._with_targets(self.pictures.batches(rest, draw(self.transforms, n, [*key, 1])))
 

@@ -125,7 +125,7 @@ class Pictures:
         return cut.permute(1, 2, 0)
 
     def _plain(self, cut: list[torch.Tensor], padding: int) -> torch.Tensor:
-        stacked = self.compute.send(torch.stack([*cut, *[cut[-1]] * padding]))
+        stacked = self.compute.to_device_async(torch.stack([*cut, *[cut[-1]] * padding]))
         return stacked.permute(0, 3, 1, 2).float().div_(255)
 
     def _drawn(self, patches: list[Patch], padding: int, draws: Draws) -> torch.Tensor:
@@ -136,7 +136,7 @@ class Pictures:
             height, width, _ = patch.pixels.shape
             canvas[number, :, :height, :width] = patch.pixels.permute(2, 0, 1)
         theta = torch.from_numpy(np.stack([patch.theta(self.size_px, side) for patch in padded]))
-        images = sample(self.compute.send(canvas).float(), self.compute.send(theta), self.size_px)
+        images = sample(self.compute.to_device_async(canvas).float(), self.compute.to_device_async(theta), self.size_px)
         return light(images.div_(255), draws)
 
     def _batch(self, rows: Order, cut: list[Any], draws: Draws | None) -> Batch:
