@@ -1,1 +1,1 @@
-"""What the figures in docs/results.md were measured with: `make bench`. Part of no stage."""
+"""Measures the figures in docs/results.md: `make bench`. No stage uses this package."""

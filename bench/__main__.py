@@ -1,8 +1,9 @@
-"""`make bench`: figures of this project as ratios, each measured side by side in one run, into bench/results.json.
+"""`make bench`: measures ratios, with both sides of a ratio in the same run, and writes them to bench/results.json.
 
-Usage: python -m bench [--rounds N] [--name NAME] [--set SECTION.KEY=VALUE ...] [PART ...]; parts: limits, reruns,
-views, and versus (against fastai, which .venv-bench holds). `--set` says what pictures, if not the default ones,
-`--name` their name in the results. docs/results.md shows medians and views, bench/RESULTS.md every round of the others.
+Usage: python -m bench [--rounds N] [--name NAME] [--set SECTION.KEY=VALUE ...] [PART ...]. The parts are limits,
+reruns, views, and versus, which compares with fastai in the environment .venv-bench. `--set` can choose other pictures
+than the default ones, and `--name` gives their name in the results. docs/results.md shows the medians and the part
+views; bench/RESULTS.md shows every round of the other parts.
 """
 
 import argparse
@@ -26,43 +27,44 @@ RESULTS = ROOT / "bench/results.json"
 FASTAI = ROOT / ".venv-bench/bin/python"
 
 
-def in_a_clone(part: str, rounds: int, changes: list[str]) -> tuple[str, dict[str, Any]]:
-    """limits or reruns, in a clone where `dvc repro precompute` has run: the precision that it took, and ratios."""
+def measure_in_clone(part: str, rounds: int, changes: list[str]) -> tuple[str, dict[str, Any]]:
+    """Measures limits or reruns in a clone where `dvc repro precompute` has run. Returns the precision of that run, and
+    for each ratio its median and the value of each round."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["git", "clone", "-q", str(ROOT), folder], check=True)
         change(Path(folder), changes)
         seconds(Path(folder), "dvc", "repro", "-q", "precompute")
         precision = str(receipt(Path(folder), "precompute")["precision"])
-        what = ingest_path(Path(folder)) if part == "limits" else folder
-        command = [sys.executable, "-m", f"bench.{part}", what, str(rounds)]
-        said = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
-        ratios: dict[str, list[float]] = json.loads(said.splitlines()[-1])
+        argument = ingest_path(Path(folder)) if part == "limits" else folder
+        command = [sys.executable, "-m", f"bench.{part}", argument, str(rounds)]
+        output = subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+        ratios: dict[str, list[float]] = json.loads(output.splitlines()[-1])
     return precision, {
-        name: {"median": round(statistics.median(some), 3), "ratios": some} for name, some in ratios.items()
+        name: {"median": round(statistics.median(values), 3), "ratios": values} for name, values in ratios.items()
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("parts", nargs="*", default=PARTS, help=", ".join(PARTS))
-    parser.add_argument("--rounds", type=int, default=3, help="of each part; of versus and views: folds")
-    parser.add_argument("--name", default="default", help="of the pictures, in the results")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each part; folds for versus and views")
+    parser.add_argument("--name", default="default", help="name of the pictures in the results")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="params")
     args = parser.parse_args()
-    if wrong := [part for part in args.parts if part not in PARTS]:
-        parser.error(f"no part {', '.join(wrong)}: there are {', '.join(PARTS)}")
-    os.environ.pop("UNFREEZE_HOME", None)  # what was remembered elsewhere would be no first run
+    if unknown := [part for part in args.parts if part not in PARTS]:
+        parser.error(f"no part {', '.join(unknown)}: there are {', '.join(PARTS)}")
+    os.environ.pop("UNFREEZE_HOME", None)  # a first run must not find results of earlier runs there
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for part in args.parts:
         print(f"{part} {args.name}", flush=True)
         if part == "versus":
-            precision, found = versus(str(FASTAI), args.rounds, args.set)
+            precision, figures = versus(str(FASTAI), args.rounds, args.set)
         elif part == "views":
-            precision, found = views(args.rounds, args.set)
+            precision, figures = views(args.rounds, args.set)
         else:
-            precision, found = in_a_clone(part, args.rounds, args.set)
+            precision, figures = measure_in_clone(part, args.rounds, args.set)
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "rounds": args.rounds}
-        results[f"{part} {args.name} {precision}"] = found | {"measured on": machine}
+        results[f"{part} {args.name} {precision}"] = figures | {"measured on": machine}
         RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         tables.write(results)
     print(tables.rounds(results))

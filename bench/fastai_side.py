@@ -1,9 +1,10 @@
-"""fastai's side of the comparison, run by its own environment: same pictures, split, weights and size as a project of
-ours whose `precompute` and `train_head` have run.
+"""Trains with fastai 2, in an environment of its own, with the pictures, split, weights and size of a project whose
+`precompute` and `train_head` have run.
 
-Usage: PYTHON bench/fastai_side.py PROJECT SIZE_PX INGEST_PATH; prints a line of JSON: what each step took and reached.
-fastai's own defaults: vision_learner, aug_transforms, an epoch of the head by fit_one_cycle, an epoch of everything as
-fine_tune goes on, tta. No worker processes: on two cores they made it slower.
+Usage: PYTHON bench/fastai_side.py PROJECT SIZE_PX INGEST_PATH. It prints one line of JSON with the seconds, accuracy
+and log loss of each step. It uses fastai's defaults: vision_learner, aug_transforms, one epoch of the head with
+fit_one_cycle, one epoch of all layers as in fine_tune, and tta. It uses no worker processes, because they are slower on
+two cores.
 """
 
 import json
@@ -34,7 +35,7 @@ from sklearn.metrics import accuracy_score, log_loss
 def main() -> None:
     warnings.simplefilter("ignore")
     project, size_px = Path(sys.argv[1]), int(sys.argv[2])
-    about = json.loads((project / "data/backbone/backbone.json").read_text(encoding="utf-8"))
+    backbone = json.loads((project / "data/backbone/backbone.json").read_text(encoding="utf-8"))
     root = project / sys.argv[3]
     files = pd.read_parquet(project / "data/ingest/files.parquet").set_index("sha256")["file"]
     parts = [pd.read_csv(project / f"data/split/{part}.csv", dtype=str) for part in ("train", "valid")]
@@ -47,22 +48,22 @@ def main() -> None:
         get_y=ColReader("label"),
         splitter=ColSplitter(),
         item_tfms=Resize(size_px),
-        batch_tfms=[*aug_transforms(), Normalize.from_stats(about["mean"], about["std"])],
+        batch_tfms=[*aug_transforms(), Normalize.from_stats(backbone["mean"], backbone["std"])],
     )
     loaders = block.dataloaders(table, bs=64, num_workers=0)
-    learn: Any = vision_learner(loaders, about["name"], pretrained=False, normalize=False)
+    learn: Any = vision_learner(loaders, backbone["name"], pretrained=False, normalize=False)
     learn.model[0].model.load_state_dict(load_file(project / "data/backbone/weights.safetensors"), strict=False)
     learn.freeze()
     steps: dict[str, dict[str, float]] = {}
     with learn.no_bar(), learn.no_logging():
-        took = timed(lambda: learn.fit_one_cycle(1, 2e-3))
-        steps["head"] = took | of(learn.get_preds())
+        seconds = timed(lambda: learn.fit_one_cycle(1, 2e-3))
+        steps["head"] = seconds | metrics(learn.get_preds())
         learn.unfreeze()
-        took = timed(lambda: learn.fit_one_cycle(1, slice(1e-5, 1e-3), pct_start=0.3, div=5.0))
-        steps["full"] = took | of(learn.get_preds())
+        seconds = timed(lambda: learn.fit_one_cycle(1, slice(1e-5, 1e-3), pct_start=0.3, div=5.0))
+        steps["full"] = seconds | metrics(learn.get_preds())
         predictions: list[Any] = []
-        took = timed(lambda: predictions.extend(learn.tta(n=4)))
-        steps["tta"] = took | of(predictions)
+        seconds = timed(lambda: predictions.extend(learn.tta(n=4)))
+        steps["tta"] = seconds | metrics(predictions)
     print(json.dumps(steps))
 
 
@@ -72,8 +73,9 @@ def timed(work: Callable[[], object]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start}
 
 
-def of(predictions: Sequence[Any]) -> dict[str, float]:
-    """Of float32 probabilities (n, classes) and targets (n,); clipped at float32's epsilon, as ours are."""
+def metrics(predictions: Sequence[Any]) -> dict[str, float]:
+    """Returns accuracy and log loss of float32 probabilities (n, classes) and targets (n,). scikit-learn clips the
+    probabilities at float32's epsilon, as for this project's metrics."""
     probabilities, targets = (tensor.numpy() for tensor in predictions)
     labels = range(probabilities.shape[1])
     return {

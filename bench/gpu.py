@@ -1,9 +1,9 @@
-"""Pictures a second of precompute and of full training against the network alone, on the device at hand.
+"""Compares pictures per second of precompute and of full training with the network alone, on this machine's device.
 
 Usage: python bench/gpu.py [--pictures N] [--size-px S] [--batch-size B] [--rounds R] [BACKBONE ...]
-It needs torch, timm, pandas, pyarrow, Pillow, pydantic, ruamel.yaml, safetensors and tqdm: no project set up, no
-pretrained weights (they cost the same time), no pictures (blurred noise, 340 px, is generated). Prints a line of JSON
-a backbone.
+It needs torch, timm, pandas, pyarrow, Pillow, pydantic, ruamel.yaml, safetensors and tqdm. It needs no set-up of the project,
+no pretrained weights (they do not change the time) and no pictures: it generates blurred noise of 340 px. It prints one
+line of JSON per backbone.
 """
 
 import argparse
@@ -53,14 +53,14 @@ def noise(number: int) -> bytes:
     return buffer.getvalue()
 
 
-def made(folder: Path, n: int) -> Shards:
+def generate_shards(folder: Path, n: int) -> Shards:
     with ThreadPoolExecutor() as pool:
         shas = [f"{int(value):016x}{'0' * 48}" for value in np.random.default_rng(0).integers(2**62, size=n)]
-        write_shards(folder, shas, pa.binary(), lambda some: list(pool.map(lambda sha: noise(int(sha[:15], 16)), some)))
+        write_shards(folder, shas, pa.binary(), lambda part: list(pool.map(lambda sha: noise(int(sha[:15], 16)), part)))
     return Shards(folder)
 
 
-def a_second(work: Callable[[], object], n: int, compute: Compute) -> float:
+def per_second(work: Callable[[], object], n: int, compute: Compute) -> float:
     start = time.perf_counter()
     work()
     if compute.device.type == "cuda":
@@ -70,20 +70,22 @@ def a_second(work: Callable[[], object], n: int, compute: Compute) -> float:
 
 def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, Any]:
     compute = set_up_device(DeviceParams(name="auto", precision="auto", fast_depthwise=True), seed=0, out=sys.stderr)
-    about = Backbone(
+    backbone = Backbone(
         name=name, sha256="", source="", mean=[0.5] * 3, std=[0.25] * 3, interpolation="bicubic", crop_pct=1.0
     )
     body = Body(name)
     head = Head(HeadConfig(n_features=body.n_features, task=TASK, hidden=512, dropout=(0.25, 0.5)))
-    network = prepare_network(Network(about, Resizing(size_px=340, jpeg_quality=95), body, head, args.size_px), compute)
-    pictures = Pictures(shards, list(shards.sha256s()), about, args.size_px, args.batch_size, compute)
+    network = prepare_network(
+        Network(backbone, Resizing(size_px=340, jpeg_quality=95), body, head, args.size_px), compute
+    )
+    pictures = Pictures(shards, list(shards.sha256s()), backbone, args.size_px, args.batch_size, compute)
     targets = torch.arange(len(pictures)) % 2
     transforms = TransformsParams(kind="side_on", max_zoom=1.1, max_rotate_deg=10, max_lighting=0.05)
     feed = PictureFeed(pictures, targets, transforms, [0])
     optimizer = make_optimizer(
         OptimizerParams(name="adamw", momentum=0.9, weight_decay=0.01), network.groups(), [1e-5] * 3
     )
-    first = next(iter(feed.epoch(0)))
+    first_batch = next(iter(feed.epoch(0)))
     n = pictures.n_batches() * args.batch_size
 
     def precompute() -> None:
@@ -94,7 +96,7 @@ def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, An
         network.eval()
         for _ in range(pictures.n_batches()):
             with torch.inference_mode(), compute.autocast():
-                body(first.x).float().cpu()
+                body(first_batch.x).float().cpu()
 
     def train_full() -> None:
         train_mode(network, bn_freeze=False)
@@ -104,45 +106,47 @@ def measure(name: str, shards: Shards, args: argparse.Namespace) -> dict[str, An
     def forward_backward() -> None:
         train_mode(network, bn_freeze=False)
         for _ in range(pictures.n_batches()):
-            train_step(network, first, TASK, optimizer, compute)
+            train_step(network, first_batch, TASK, optimizer, compute)
 
     programs = (precompute, forward, train_full, forward_backward)
     for program in programs:
         program()
-    rounds = [{p.__name__: a_second(p, n, compute) for p in programs} for _ in range(args.rounds)]
+    rounds = [{p.__name__: per_second(p, n, compute) for p in programs} for _ in range(args.rounds)]
     result: dict[str, Any] = {"backbone": name, **compute.describe(), "size_px": args.size_px, "n": n}
     result |= {p.__name__: round(statistics.median(r[p.__name__] for r in rounds), 1) for p in programs}
-    for ours, limit in (("precompute", "forward"), ("train_full", "forward_backward")):
-        result[f"{ours} / {limit}"] = round(statistics.median(r[ours] / r[limit] for r in rounds), 3)
+    for stage, limit in (("precompute", "forward"), ("train_full", "forward_backward")):
+        result[f"{stage} / {limit}"] = round(statistics.median(r[stage] / r[limit] for r in rounds), 3)
     return result
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    def number(said: str) -> int:
-        if not said.isdecimal() or int(said) < least:
-            raise argparse.ArgumentTypeError(f"{said}: a whole number of at least {least} was expected")
-        return int(said)
+def at_least(minimum: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text}: a whole number of at least {minimum} was expected")
+        return int(text)
 
     return number
 
 
 def main() -> None:
-    import timm  # after `stages`, with which torch's compiler is not loaded
+    import timm  # after `stages`, which keeps torch's compiler from being loaded
 
     parser = argparse.ArgumentParser(
-        description="Pictures a second, medians of the rounds, and ratios to the limit; one line of JSON a backbone.",
+        description="Medians of pictures per second, and ratios to the limit; one line of JSON per backbone.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("backbones", nargs="*", default=BACKBONES, metavar="BACKBONE", help=", ".join(BACKBONES))
-    parser.add_argument("--pictures", type=at_least(1), default=4096, help="drawn ones; a few dozen for a trial")
-    parser.add_argument("--size-px", type=at_least(32), default=224, help="side that the network sees")
-    parser.add_argument("--batch-size", type=at_least(2), default=64, help="pictures")
-    parser.add_argument("--rounds", type=at_least(1), default=3, help="of each, in turns")
+    parser.add_argument(
+        "--pictures", type=at_least(1), default=4096, help="generated pictures; a few dozen for a trial"
+    )
+    parser.add_argument("--size-px", type=at_least(32), default=224, help="side of the network's input")
+    parser.add_argument("--batch-size", type=at_least(2), default=64, help="pictures per batch")
+    parser.add_argument("--rounds", type=at_least(1), default=3, help="rounds of each measurement, in turns")
     args = parser.parse_args()
-    if wrong := [name for name in args.backbones if not timm.is_model(name)]:
-        parser.error(f"no model of timm {timm.__version__}: {', '.join(wrong)}")
+    if unknown := [name for name in args.backbones if not timm.is_model(name)]:
+        parser.error(f"no model of timm {timm.__version__}: {', '.join(unknown)}")
     with tempfile.TemporaryDirectory() as folder:
-        shards = made(Path(folder) / "shards", args.pictures)
+        shards = generate_shards(Path(folder) / "shards", args.pictures)
         for name in args.backbones:
             print(json.dumps(measure(name, shards, args)), flush=True)
 

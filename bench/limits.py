@@ -1,8 +1,8 @@
-"""How far resize and precompute are from their limits, measured in turns on the same pictures.
+"""Measures how far resize and precompute are from their limits, in turns on the same pictures.
 
-Usage: python -m bench.limits FOLDER [ROUNDS], in a project whose stages have run: FOLDER is its ingest.path.
-The limit of precompute is the forward pass alone, on batches that lie in memory; that of resize is Pillow alone
-(decode with draft, resize, encode) on all cores, from bytes in memory.
+Usage: python -m bench.limits FOLDER [ROUNDS], in a project whose stages have run; FOLDER is its ingest.path.
+The limit of precompute is the time of the forward pass alone, on batches in memory. The limit of resize is the time of
+Pillow alone (decode with draft, resize, encode) on all cores, from bytes in memory.
 """
 
 import io
@@ -38,19 +38,19 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def in_turns(ours: Callable[[], object], limit: Callable[[], object], rounds: int) -> list[float]:
-    """limit's seconds / ours, a ratio a round; each is run once before."""
-    ours(), limit()
-    return [seconds(limit) / seconds(ours) for _ in range(rounds)]
+def ratios_to_limit(stage: Callable[[], object], limit: Callable[[], object], rounds: int) -> list[float]:
+    """Returns for each round the seconds of the limit / the seconds of the stage. Both run once before the rounds."""
+    stage(), limit()
+    return [seconds(limit) / seconds(stage) for _ in range(rounds)]
 
 
 def precompute_ratios(rounds: int) -> list[float]:
     params = load("precompute", PrecomputeParams)
     compute = set_up_device(load("device", DeviceParams), seed=0)
-    about, body = load_backbone(stage_folder("backbone"))
+    backbone, body = load_backbone(stage_folder("backbone"))
     compute.to_device(body)
     shards = Shards(stage_folder("resize") / "shards")
-    feed = Pictures(shards, list(shards.sha256s())[:N_PICTURES], about, params.size_px, params.batch_size, compute)
+    feed = Pictures(shards, list(shards.sha256s())[:N_PICTURES], backbone, params.size_px, params.batch_size, compute)
     batch = next(iter(feed.batches())).x
 
     def forward() -> None:
@@ -58,7 +58,7 @@ def precompute_ratios(rounds: int) -> list[float]:
             with torch.inference_mode(), compute.autocast():
                 body(batch).float().cpu()
 
-    return in_turns(lambda: list(activations(body, feed)), forward, rounds)
+    return ratios_to_limit(lambda: list(activations(body, feed)), forward, rounds)
 
 
 def resize_ratios(root: Path, rounds: int) -> list[float]:
@@ -67,7 +67,7 @@ def resize_ratios(root: Path, rounds: int) -> list[float]:
     files = [(root / file, sha) for sha, file in zip(table["sha256"], table["file"], strict=True)]
     data = [path.read_bytes() for path, _ in files]
 
-    def alone(bytes_: bytes) -> bytes:
+    def resize_with_pillow(bytes_: bytes) -> bytes:
         image = Image.open(io.BytesIO(bytes_))
         image.draft("RGB", (params.size_px, params.size_px))
         ratio = params.size_px / min(image.size)
@@ -79,9 +79,9 @@ def resize_ratios(root: Path, rounds: int) -> list[float]:
         return buffer.getvalue()
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return in_turns(
-            lambda: list(pool.map(lambda one: resize(one[0], one[1], params), files)),
-            lambda: list(pool.map(alone, data)),
+        return ratios_to_limit(
+            lambda: list(pool.map(lambda file: resize(file[0], file[1], params), files)),
+            lambda: list(pool.map(resize_with_pillow, data)),
             rounds,
         )
 
@@ -91,7 +91,7 @@ def main() -> None:
         sys.exit(__doc__)
     root, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5
     ratios = {"precompute / its limit": precompute_ratios(rounds), "resize / its limit": resize_ratios(root, rounds)}
-    print(json.dumps({name: [round(ratio, 3) for ratio in some] for name, some in ratios.items()}))
+    print(json.dumps({name: [round(ratio, 3) for ratio in values] for name, values in ratios.items()}))
 
 
 if __name__ == "__main__":

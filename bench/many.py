@@ -1,6 +1,7 @@
-"""Memory and reruns with many pictures: peak memory of each stage, then one picture added, then nothing.
+"""Measures the memory and the reruns of stages with many pictures: a first run, one picture added, nothing changed.
 
-Usage: python -m bench.many PROJECT PICTURES [N]: a fresh clone, and a folder where N (100,000) small JPEGs are drawn.
+Usage: python -m bench.many PROJECT PICTURES [N]. PROJECT is a fresh clone, PICTURES a folder where N (100,000) small
+JPEG files are generated.
 """
 
 import csv
@@ -20,7 +21,7 @@ PARAMS = ["resize.size_px=64", "precompute.size_px=64", "precompute.batch_size=6
 
 
 def draw(folder: Path, number: int) -> None:
-    """Blurred noise of its own: 96 x 72 px, 3 kB."""
+    """Writes a picture of blurred noise from this seed: 96 x 72 px, 3 kB."""
     rng = np.random.default_rng(number)
     noise = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
     noise.resize((96, 72), Image.Resampling.BICUBIC).save(folder / f"{number:06d}.jpg", quality=90)
@@ -31,21 +32,21 @@ def draw_some(folder: Path, numbers: range) -> None:
         draw(folder, number)
 
 
-def label_all(root: Path, n: int) -> None:
+def write_labels(root: Path, n: int) -> None:
     with (root / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["id", "label"], *([f"{i:06d}", ["even", "odd"][i % 2]] for i in range(n))])
 
 
 def md5s(project: Path) -> dict[str, tuple[str, int]]:
-    """Of each packed file: md5, bytes."""
+    """Returns the md5 and the size in bytes of each shard."""
     paths = [path for stage in PER_PICTURE for path in sorted((project / f"data/{stage}/shards").iterdir())]
     return {str(path): (hashlib.md5(path.read_bytes()).hexdigest(), path.stat().st_size) for path in paths}  # noqa: S324
 
 
-def repro(project: Path, what: str) -> None:
+def repro(project: Path, title: str) -> None:
     shutil.rmtree(project / ".unfreeze/receipts", ignore_errors=True)
     took = seconds(project, "dvc", "repro", "split", "precompute")
-    print(f"{what}: {took:.1f} s, dvc repro split precompute", flush=True)
+    print(f"{title}: {took:.1f} s, dvc repro split precompute", flush=True)
     for stage in STAGES:
         if (project / f".unfreeze/receipts/{stage}.json").exists():
             found = receipt(project, stage)
@@ -61,12 +62,12 @@ def main() -> None:
     with ProcessPoolExecutor() as pool:
         lots = [range(start, min(start + 2000, n)) for start in range(0, n, 2000)]
         list(pool.map(draw_some, [root / "train"] * len(lots), lots))
-    label_all(root, n)
+    write_labels(root, n)
     change(project, [f"ingest.path={root}", *PARAMS])
-    repro(project, f"{n:,} pictures, from nothing")
+    repro(project, f"{n:,} pictures, from scratch")
     before = md5s(project)
     draw(root / "train", n)
-    label_all(root, n + 1)
+    write_labels(root, n + 1)
     repro(project, "one picture added")
     after = md5s(project)
     rewritten = sum(size for path, (md5, size) in after.items() if before.get(path, ("", 0))[0] != md5)

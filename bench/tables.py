@@ -1,4 +1,5 @@
-"""bench/results.json as tables: medians and views in docs/results.md, every round of the others in bench/RESULTS.md."""
+"""Writes the figures of bench/results.json as tables: the medians and the part views to docs/results.md, every round of
+the other parts to bench/RESULTS.md."""
 
 import statistics
 from collections.abc import Iterator
@@ -29,12 +30,12 @@ def write(results: dict[str, Any]) -> None:
 
 
 def shown(results: dict[str, Any]) -> list[tuple[Path, str, str]]:
-    """(file, the line above, tables)."""
+    """Returns (file, the line above the tables, the tables)."""
     return [(SHORT, BEGIN, medians(results)), (SHORT, VIEWS_BEGIN, views(results)), (LONG, BEGIN, rounds(results))]
 
 
 def split(key: str) -> tuple[str, str, str]:
-    """A run's part, name of the pictures, and our precision."""
+    """Returns a run's part, the name of its pictures, and this project's precision."""
     part, _, rest = key.partition(" ")
     name, precision = rest.rsplit(" ", 1)
     return part, name, precision
@@ -45,7 +46,7 @@ def figures(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def medians(results: dict[str, Any]) -> str:
-    """A table a part: a row for each thing, a column for each run of it."""
+    """Returns a table per part, with a row for each ratio and a column for each run."""
     lines: list[str] = []
     for part, title in TITLES.items():
         runs = {split(key)[1:]: figures(run) for key, run in sorted(results.items()) if split(key)[0] == part}
@@ -57,7 +58,7 @@ def medians(results: dict[str, Any]) -> str:
 
 
 def views(results: dict[str, Any]) -> str:
-    """Means of the rounds."""
+    """Returns the table of the part views, with means of the rounds."""
     lines = head(["pictures", "rounds", "views, epochs", "seconds", "each further run", "log loss", "accuracy"])
     for key, run in sorted(results.items()):
         part, name, precision = split(key)
@@ -72,7 +73,7 @@ def views(results: dict[str, Any]) -> str:
 
 
 def rounds(results: dict[str, Any]) -> str:
-    """A table a part: a row for each thing and run."""
+    """Returns a table per part, with a row for each ratio and run."""
     lines: list[str] = []
     for part, title in TITLES.items():
         more = ["seconds, ours; fastai", "accuracy, log loss, ours; fastai"] if part == "versus" else []
@@ -97,7 +98,7 @@ def rows(key: str, run: dict[str, Any], with_sides: bool) -> Iterator[str]:
 
 
 def sides(one: dict[str, Any], names: list[str], digits: int) -> str:
-    """Means of the rounds, each a fold where the split has folds; empty where there are none."""
+    """Returns the means of the rounds of both sides; an empty text if the results lack them."""
     if not all(name in one[side] for side in ("ours", "fastai") for name in names):
         return ""
     means = [[f"{statistics.mean(one[side][name]):.{digits}f}" for name in names] for side in ("ours", "fastai")]

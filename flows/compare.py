@@ -1,7 +1,7 @@
-"""Several results side by side, as one page: `python -m flows.compare [REV|EXPERIMENT ...] [--out compare.html]`.
+"""Shows several results side by side on one page: `python -m flows.compare [REV|EXPERIMENT ...] [--out compare.html]`.
 
-Without names: the workspace, HEAD and all experiments made on it. What a result holds is read from git and from DVC's
-cache or remote; outputs that are in neither are named on the page. The first result is what the others are compared to.
+Without names it shows the workspace, HEAD and all experiments made on HEAD. The results are read from git and from
+DVC's cache or remote; the page lists the outputs that are in none of them. All results are compared to the first one.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from flows.pipeline.dvc_adapter import REVISION_ERRORS
 from flows.sharing import clone
 
 TEMPLATES = Path(__file__).parent / "pages/templates"
-N_IDS = 12  # pictures named of each kind; their number is always shown
-SMALLER = ("loss", "error", "brier", "ece")  # in a metric's name: the smaller the better
+MAX_LISTED_IDS = 12  # The page lists so many pictures of each kind of change. Their number is always shown.
+LOWER_IS_BETTER = ("loss", "error", "brier", "ece")  # A metric with one of these words in its name is best when low.
 WORKSPACE = "workspace"
-NO_METRIC = ("step", "epochs", "kept_epoch")  # of the columns of steps.csv
+NON_METRIC_COLUMNS = ("step", "epochs", "kept_epoch")  # All other columns of steps.csv hold metrics.
 
 
 def main() -> None:
@@ -33,26 +33,28 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("compare.html"))
     arguments = parser.parse_args()
     try:
-        folder = clone.prefix()  # raises where git refuses to read here, for which DVC has no words
+        # before DVC, whose message does not say why git cannot read the clone
+        folder = clone.project_folder()
         results = [read_result(name, rev, folder) for name, rev in revisions(arguments.names)]
     except PipelineError as error:
         sys.exit(f"compare: {' '.join(str(error).split())}")
     except (DvcException, *REVISION_ERRORS) as error:
-        sys.exit(f"compare: {' '.join(str(error).split())}: `dvc exp show` and `git branch -a` list what there is")
+        hint = "`dvc exp show` and `git branch -a` list the names that can be compared"
+        sys.exit(f"compare: {' '.join(str(error).split())}: {hint}")
     arguments.out.write_text(page(results), encoding="utf-8")
     print(f"{len(results)} results: {arguments.out}")
 
 
 def revisions(names: Sequence[str]) -> list[tuple[str, str | None]]:
-    """(name, revision); None stands for the workspace."""
-    shown = dvc.api.exp_show()
-    experiments = {row["Experiment"]: row["rev"] for row in shown if row.get("Experiment")}
+    """Returns a (name, revision) tuple for each result. The revision None stands for the workspace."""
+    rows = dvc.api.exp_show()
+    experiments = {row["Experiment"]: row["rev"] for row in rows if row.get("Experiment")}
     names = names or [WORKSPACE, "HEAD", *experiments]
     return [(name, None if name == WORKSPACE else experiments.get(name, name)) for name in names]
 
 
 def page(results: Sequence[Result]) -> str:
-    """HTML without scripts that loads nothing; the same for the same results."""
+    """Returns the page: HTML without scripts or external files. Equal results give an identical page."""
     first = results[0]
     return (
         templates()
@@ -62,13 +64,13 @@ def page(results: Sequence[Result]) -> str:
             params=changed_params(results),
             metrics=metrics(results),
             steps=steps(results),
-            measured=[column.replace("_", " ") for column in measured(results)],
+            metric_columns=[column.replace("_", " ") for column in metric_columns(results)],
             charts=[
-                chart(title, [one.curves.get(title, []) for one in results])
+                chart(title, [result.curves.get(title, []) for result in results])
                 for title in CURVES
-                if any(one.curves.get(title) for one in results)
+                if any(result.curves.get(title) for result in results)
             ],
-            changes=[(one, changes(first, one)) for one in results[1:]],
+            changes=[(result, changes(first, result)) for result in results[1:]],
             not_comparable=not_comparable(results),
             n_valid=len(first.predicted or ()),
             sign_test=sign_test,
@@ -81,31 +83,37 @@ def templates() -> Environment:
 
 
 def changed_params(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
-    """(key, value in each) where not all are equal; a result without that key has an empty text."""
-    keys = sorted({key for one in results for key in one.params})
-    rows = [(key, [one.params.get(key, "") for one in results]) for key in keys]
+    """Returns (key, values) for each param whose values differ: one text per result, empty if it lacks the key."""
+    keys = sorted({key for result in results for key in result.params})
+    rows = [(key, [result.params.get(key, "") for result in results]) for key in keys]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
 def not_comparable(results: Sequence[Result]) -> list[str]:
-    """Names of those measured on other pictures or labels than the first."""
-    first = results[0].measured_on
-    return [one.name for one in results if first and one.measured_on and one.measured_on != first]
+    """Returns the names of the results that were measured on other validation pictures or labels than the first."""
+    first = results[0].valid_md5
+    return [result.name for result in results if first and result.valid_md5 and result.valid_md5 != first]
 
 
 def metrics(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, str, bool]]]]:
-    """(metric, (value, difference to the first, whether it is the best) for each); those measured on other pictures
-    have neither."""
-    rows, others = [], not_comparable(results)
-    for key in dict.fromkeys(key for one in results for key in one.metrics):
-        values = [one.metrics.get(key) for one in results]
-        comparable = [None if one.name in others else value for one, value in zip(results, values, strict=True)]
-        known = [value for value in comparable if value is not None] or [0.0]
-        best = min(known) if any(word in key for word in SMALLER) else max(known)
-        is_same = len(set(known)) == 1
+    """Returns for each metric one cell per result: its value, the difference to the first result, and whether it is
+    the best. Results measured on other pictures get no difference and are never marked best."""
+    rows, excluded = [], not_comparable(results)
+    for key in dict.fromkeys(key for result in results for key in result.metrics):
+        values = [result.metrics.get(key) for result in results]
+        comparable_values = [
+            None if result.name in excluded else value for result, value in zip(results, values, strict=True)
+        ]
+        numbers = [value for value in comparable_values if value is not None] or [0.0]
+        best = min(numbers) if any(word in key for word in LOWER_IS_BETTER) else max(numbers)
+        are_equal = len(set(numbers)) == 1
         cells = [
-            cell(value, values[0] if n and mine is not None else None, mine == best and not is_same)
-            for n, (value, mine) in enumerate(zip(values, comparable, strict=True))
+            cell(
+                value,
+                first=values[0] if i and comparable_value is not None else None,
+                is_best=comparable_value == best and not are_equal,
+            )
+            for i, (value, comparable_value) in enumerate(zip(values, comparable_values, strict=True))
         ]
         rows.append((key, cells))
     return rows
@@ -119,43 +127,46 @@ def cell(value: float | None, first: float | None, is_best: bool) -> tuple[str, 
 
 
 def steps(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """(step, (a value for each of `measured`) in each); TTA is the last one of all."""
-    names = sorted(dict.fromkeys(row["step"] for one in results for row in one.steps), key=step_order)
-    columns = measured(results)
-    table = [{row["step"]: tuple(row.get(c, "") for c in columns) for row in one.steps} for one in results]
+    """Returns, for each step, one tuple per result with the values of the `metric_columns`. TTA comes last."""
+    names = sorted(dict.fromkeys(row["step"] for result in results for row in result.steps), key=step_order)
+    columns = metric_columns(results)
+    table = [{row["step"]: tuple(row.get(c, "") for c in columns) for row in result.steps} for result in results]
     return [(name, [rows.get(name, ("",) * len(columns)) for rows in table]) for name in names]
 
 
-def measured(results: Sequence[Result]) -> list[str]:
-    """The columns of steps.csv that hold metrics: which ones, the task says."""
-    columns = dict.fromkeys(column for one in results for row in one.steps for column in row)
-    return [column for column in columns if column not in NO_METRIC]
+def metric_columns(results: Sequence[Result]) -> list[str]:
+    """Returns the columns of steps.csv that hold metrics. They depend on the task."""
+    columns = dict.fromkeys(column for result in results for row in result.steps for column in row)
+    return [column for column in columns if column not in NON_METRIC_COLUMNS]
 
 
 def step_order(step: str) -> int:
-    """The kept epoch comes after the training at all sizes, TTA last."""
+    """Returns a sort key: the kept epoch comes after the training at all sizes, and TTA comes last."""
     return 2 if step == "TTA" else int(step.startswith("kept: "))
 
 
 def sign_test(won: int, lost: int) -> float:
-    """Exact two-sided p-value: how often chance alone would split that many changed pictures at least as unevenly."""
-    n, most = won + lost, max(won, lost)
-    return min(1.0, 2 * sum(math.comb(n, k) for k in range(most, n + 1)) / float(2**n))
+    """Returns the exact two-sided p-value: how often chance alone would split so many changed pictures at least as
+    unevenly."""
+    n, larger = won + lost, max(won, lost)
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(larger, n + 1)) / float(2**n))
 
 
 def changes(first: Result, other: Result) -> list[tuple[str, int, list[str]]] | None:
-    """(kind, how many, the first few ids) of valid pictures that both have; None where one lacks its predictions."""
+    """Returns (kind of change, number of pictures, the first few ids) for the validation pictures that both results
+    have; None if a result lacks its predictions."""
     if first.predicted is None or other.predicted is None:
         return None
     both = [id_ for id_ in first.predicted if id_ in other.predicted]
-    kinds: dict[str, list[str]] = {"wrong before, right now": [], "right before, wrong now": [], "otherwise wrong": []}
+    wrong_twice = "wrong before and now, with different classes"
+    kinds: dict[str, list[str]] = {"wrong before, right now": [], "right before, wrong now": [], wrong_twice: []}
     for id_ in both:
         (truth, before), (_, now) = first.predicted[id_], other.predicted[id_]
         if before != now:
-            kind = "wrong before, right now" if now == truth else "otherwise wrong"
+            kind = "wrong before, right now" if now == truth else wrong_twice
             kinds["right before, wrong now" if before == truth else kind].append(f"{id_}: {before} → {now}")
-    found = [(kind, len(ids), ids[:N_IDS]) for kind, ids in kinds.items()]
-    return [("pictures in both", len(both), []), *found]
+    counts = [(kind, len(ids), ids[:MAX_LISTED_IDS]) for kind, ids in kinds.items()]
+    return [("pictures in both", len(both), []), *counts]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Errors that end a run or a stage. Each message speaks to the person who must act, in one line where we write it."""
+"""Errors that end a run or a stage. The messages that flows/ writes itself have one line and say what to do next."""
 
 
 class PipelineError(Exception):
-    """A user can correct it: what was found, where, what was expected, what to do next."""
+    """An error that a user can fix. The message says what was found, where, what was expected and what to do next."""
 
 
 class FailedError(Exception):
-    """A program did not end with exit code 0; the message is its last lines."""
+    """A program ended with another exit code than 0. The message holds the last lines of its output."""
 
 
 class StoppedError(Exception):

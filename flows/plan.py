@@ -1,6 +1,6 @@
-"""What a run would do, and why: `python -m flows.plan [TARGET...]`. Starts no stage, needs no server, changes nothing.
+"""Shows what a run would do, and why: `python -m flows.plan [TARGET...]`. Needs no server and changes nothing.
 
-A target is a stage, with those it depends on, or a dvc.yaml; see flows/pipeline/graph.py.
+A target is a stage, with the stages that it depends on, or a dvc.yaml; see flows/pipeline/graph.py.
 """
 
 import argparse
@@ -12,14 +12,15 @@ from dataclasses import asdict
 from dvc.exceptions import DvcException
 
 from flows.errors import PipelineError
-from flows.pages.table import first_lines, print_table
+from flows.pages.table import format_reasons, print_table
 from flows.pipeline.dvc_adapter import open_repo
 from flows.pipeline.planning import Decision, PlanOptions, Verdict, make_plan
 
 TARGETS_HELP = (
-    "a stage, with what it depends on (split, pipelines/folds/dvc.yaml:split@0), or a dvc.yaml; default: dvc.yaml"
+    "a stage (split, pipelines/folds/dvc.yaml:split@0), with the stages that it depends on, or a dvc.yaml; "
+    "default: dvc.yaml"
 )
-WORDS = {
+PREDICTIONS = {  # what the table says that a stage "would"
     Verdict.UNCHANGED: "stay unchanged",
     Verdict.RESTORE: "be restored",
     Verdict.RUN: "run",
@@ -35,25 +36,27 @@ COLOURS = {
 
 def show(decisions: Sequence[Decision]) -> None:
     rows = []
-    for one in decisions:
-        seconds = "" if one.seconds is None else f"{one.seconds:,.1f} s"
-        rows.append(((one.stage, WORDS[one.verdict], first_lines(one.why), seconds, one.pool), COLOURS[one.verdict]))
+    for decision in decisions:
+        seconds = "" if decision.seconds is None else f"{decision.seconds:,.1f} s"
+        reasons = format_reasons(decision.why)
+        cells = (decision.stage, PREDICTIONS[decision.verdict], reasons, seconds, decision.pool)
+        rows.append((cells, COLOURS[decision.verdict]))
     print_table(("stage", "it would", "why", "last time", "pool"), rows, title="What a run would do")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.plan", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=TARGETS_HELP)
-    parser.add_argument("-f", "--force", action="store_true", help="as if nothing were cached")
-    parser.add_argument("--pull", action="store_true", help="outputs that are not here may come from the DVC remote")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("-f", "--force", action="store_true", help="plan as if nothing were cached")
+    parser.add_argument("--pull", action="store_true", help="missing outputs may come from the DVC remote")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args()
     try:
         decisions = make_plan(open_repo(), arguments.targets, PlanOptions(arguments.force, arguments.pull))
     except (PipelineError, DvcException, OSError) as error:
         sys.exit(f"plan: {' '.join(str(error).split())}")
     if arguments.json:
-        print(json.dumps([asdict(one) for one in decisions], indent=2))
+        print(json.dumps([asdict(decision) for decision in decisions], indent=2))
     else:
         show(decisions)
 

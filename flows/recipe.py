@@ -1,7 +1,8 @@
-"""The pipeline as a Prefect flow: one task run a stage, named after it, started as soon as what it needs is done.
+"""The pipeline as a Prefect flow. Each stage is a task run that has its name and starts when its upstream stages end.
 
-DVC is the only cache, Prefect's is off: the states say what DVC did. Executed is Completed; restored and unchanged are
-Cached, the message says which; what failed is Failed with its last lines; what lies below it stays NotReady.
+DVC is the only cache, and Prefect's cache is off. The states of the task runs say what DVC did: Completed means
+executed. Cached means restored or unchanged, and the message says which. Failed has the last lines of the output as its
+message, and the stages downstream of a failed stage stay NotReady.
 """
 
 from collections import Counter
@@ -30,34 +31,35 @@ from flows.pipeline.dvc_adapter import open_repo
 from flows.pipeline.graph import all_stages
 from flows.pipeline.planning import Decision, PlanOptions, Verdict, make_plan
 from flows.processes.cancel import watch_for_cancel
-from flows.processes.locks import alone_with_recipe
-from flows.processes.stage import How, Outcome
+from flows.processes.locks import lock_clone_for_run
+from flows.processes.stage import Outcome, StageStatus
 from flows.repair import repair
 from flows.sharing import clone
 from flows.sharing.dispatch import Run, prepare, update
 from flows.sharing.transfer_task import transfer
 
-DVC_FAILED = "ERROR: failed to reproduce"  # says no more than that it failed
-NOT_DONE = {StateType.FAILED: "failed", StateType.CRASHED: "failed", StateType.CANCELLED: "cancelled"}
-LONGEST_NAME = 200
+DVC_FAILED = "ERROR: failed to reproduce"  # a line that does not say why the stage failed
+FAILURE_WORDS = {StateType.FAILED: "failed", StateType.CRASHED: "failed", StateType.CANCELLED: "cancelled"}
+MAX_NAME_LENGTH = 200  # characters
 
 
 def run_name() -> str:
-    """The run's name at first; once the clone has gone to `revision`, the commit is known and the name is set again."""
+    """Returns the run's first name. After the checkout of `revision` the commit is known, and the run is renamed."""
     parameters: Mapping[str, Any] = flow_run.parameters
     return describe_run(parameters.get("revision"), parameters.get("set_param"), knows_commit=False)
 
 
 def describe_run(revision: str | None, set_param: Iterable[str] | None, knows_commit: bool) -> str:
-    """Branch, commit and `-S` values: `main 5f0285c train_full.n_cycles=2`; `+changes` where files differ from it."""
+    """Returns branch, commit and `-S` values, as `main 5f0285c train_full.n_cycles=2`. `+changes` after the commit
+    means that files differ from it."""
     words = [revision] if revision else []
     if knows_commit or not revision:
         try:
-            words = [revision or clone.branch(), clone.git("rev-parse", "--short", "HEAD")]
+            words = [revision or clone.current_branch(), clone.git("rev-parse", "--short", "HEAD")]
             words += ["+changes"] if clone.changed_by_hand(lock_file.outputs(open_repo(wait_for_lock=True))) else []
         except (PipelineError, DvcException):
             words = words or ["no commit"]
-    return " ".join(filter(None, [*words, *(set_param or [])]))[:LONGEST_NAME]
+    return " ".join(filter(None, [*words, *(set_param or [])]))[:MAX_NAME_LENGTH]
 
 
 @flow(name="recipe", flow_run_name=run_name, persist_result=False)
@@ -73,20 +75,21 @@ def recipe(
     """Bring the pipeline in the current folder up to date.
 
     Args:
-        stages: stages, with what they depend on, or dvc.yaml files with all their stages; default: all of dvc.yaml.
-        set_param: `section.key=value`, written to params.yaml first, as `dvc exp run -S` does.
-        force: run every stage, whatever is cached.
-        pull: take from the DVC remote what other clones have made.
-        push: give to the DVC remote what this run makes.
-        send: pools whose stages go to workers, with pull and push; the others run here.
-        revision: a branch or tag on origin, or a commit, that this clone goes to first.
+        stages: stages, with the stages that they depend on, or dvc.yaml files with all their stages; by default all
+            stages of dvc.yaml.
+        set_param: `section.key=value` texts. They are first written to params.yaml, as by `dvc exp run -S`.
+        force: run every stage, even if its result is cached.
+        pull: fetch what other clones have computed from the DVC remote.
+        push: upload the results of this run to the DVC remote.
+        send: pools whose stages go to workers; this implies pull and push. Stages of other pools run in this clone.
+        revision: a branch or tag on origin, or a commit, that this clone checks out first.
     """
     try:
-        with alone_with_recipe():
+        with lock_clone_for_run():
             for line in repair():
                 print(line)
             if revision:
-                go_to(revision)
+                check_out(revision)
                 set_run_name(describe_run(revision, set_param, knows_commit=True))
             run = prepare(force, pull, push, send or [], set_param or [])
             with watch_for_cancel(run.stop):
@@ -103,27 +106,28 @@ def set_run_name(name: str) -> None:
             client.update_flow_run(UUID(run_id), name=name)
 
 
-def go_to(revision: str) -> None:
-    """Check out the commit; entries of dvc.lock that this clone has made since its last commit are kept, where nobody
-    has committed another result in the meantime."""
+def check_out(revision: str) -> None:
+    """Checks out the commit. It keeps the dvc.lock entries that differ from this clone's old commit, unless the stage's
+    entry changed between the two commits."""
     repo = open_repo(wait_for_lock=True)
-    done = lock_file.read(repo)
-    before = {lock: lock_file.parse(clone.at_head(lock)) for lock in done}
-    clone.go_to(revision, lock_file.outputs(repo))
+    own_entries = lock_file.read(repo)
+    old_entries = {lock: lock_file.parse(clone.text_at_head(lock)) for lock in own_entries}
+    clone.check_out(revision, lock_file.outputs(repo))
     repo = open_repo(wait_for_lock=True)
-    now, kept = lock_file.read(repo), lock_file.Entries()
-    for lock, name in map(lock_file.place, all_stages(repo)):
-        entry, committed = done.get(lock, {}).get(name), before.get(lock, {}).get(name)
-        if entry not in (None, committed) and now.get(lock, {}).get(name) == committed:
-            kept.setdefault(lock, {})[name] = entry
-    lock_file.merge(repo, kept)
+    new_entries, kept_entries = lock_file.read(repo), lock_file.Entries()
+    for lock, name in map(lock_file.position, all_stages(repo)):
+        entry, old_entry = own_entries.get(lock, {}).get(name), old_entries.get(lock, {}).get(name)
+        if entry not in (None, old_entry) and new_entries.get(lock, {}).get(name) == old_entry:
+            kept_entries.setdefault(lock, {})[name] = entry
+    lock_file.merge(repo, kept_entries)
 
 
 def decide_all(stages: Sequence[str], run: Run) -> list[Decision]:
-    """The plan. With `push`, what is up to date is pushed first; what is not here must be in the remote, or runs."""
+    """Returns the plan. With `push`, the stages that are up to date are pushed first. If their outputs are neither in
+    this clone nor in the remote, the stages run again."""
     options = PlanOptions(run.force, run.pull, remote_pools=run.send)
     decisions = make_plan(open_repo(), stages, options)
-    up_to_date = [one.stage for one in decisions if one.verdict is Verdict.UNCHANGED]
+    up_to_date = [decision.stage for decision in decisions if decision.verdict is Verdict.UNCHANGED]
     if not (run.push and up_to_date):
         return decisions
     lost = transfer("ensure-pushed", up_to_date, get_run_logger().info, run.stop)
@@ -131,32 +135,34 @@ def decide_all(stages: Sequence[str], run: Run) -> list[Decision]:
 
 
 def update_all(decisions: Sequence[Decision], run: Run) -> State[None]:
-    before, futures = lock_file.read(open_repo(wait_for_lock=True)), dict[str, PrefectFuture[Any]]()
+    old_entries, futures = lock_file.read(open_repo(wait_for_lock=True)), dict[str, PrefectFuture[Any]]()
     try:
-        for one in decisions:
-            named: Any = stage_task.with_options(name=one.stage, task_run_name=one.stage)
-            # quoted: Prefect would look through it for futures while other tasks write to it
-            futures[one.stage] = named.submit(one, quote(run), wait_for=[futures[name] for name in one.upstream])
+        for decision in decisions:
+            name = decision.stage
+            named_task: Any = stage_task.with_options(name=name, task_run_name=name)
+            upstream = [futures[stage] for stage in decision.upstream]
+            # `quote` keeps Prefect from searching `run` for futures while other tasks write to it
+            futures[name] = named_task.submit(decision, quote(run), wait_for=upstream)
         wait(list(futures.values()))
-    except BaseException as error:  # Ctrl-C, or SIGTERM from a worker: no stage may outlive its run
+    except BaseException as error:  # Ctrl-C, or SIGTERM from a Prefect worker: no stage may outlive its run
         run.stop.set()
         wait(list(futures.values()))
         if not isinstance(error, KeyboardInterrupt):
             raise
-    lock_file.put_in_order(open_repo(wait_for_lock=True), [one.stage for one in decisions], before)
+    lock_file.sort_new_entries(open_repo(wait_for_lock=True), [decision.stage for decision in decisions], old_entries)
     states = {name: future.state for name, future in futures.items()}
-    rows = [row(one, states.get(one.stage), run.outcomes.get(one.stage)) for one in decisions]
+    rows = [make_row(decision, states.get(decision.stage), run.outcomes.get(decision.stage)) for decision in decisions]
     table.show(rows)
     try:
         publish(rows)
-    except HTTPError as error:  # the stages are done, also where the server no longer answers
-        print(f"nothing could be put on the run's page: {error}")
+    except HTTPError as error:  # the stages are done, even if the server no longer answers
+        print(f"the results could not be published on the run's page: {error}")
     return conclude(rows, run.stop.is_set())
 
 
 @task(cache_policy=NO_CACHE)
 def stage_task(decision: Decision, run: Run) -> State[None]:
-    """One stage; its state says what became of it."""
+    """Brings one stage up to date. The returned state says what happened."""
     try:
         outcome = update(decision, run, get_run_logger().info)
     except (FailedError, PipelineError) as error:
@@ -165,30 +171,31 @@ def stage_task(decision: Decision, run: Run) -> State[None]:
         return Cancelled(message=str(error))
     run.outcomes[decision.stage] = outcome
     why = "; ".join(reasons(decision, outcome))
-    state = "Completed" if outcome.how is How.EXECUTED else "Cached"
-    return Completed(name=state, message=f"{outcome.how}{why and ': '}{why}")
+    state = "Completed" if outcome.status is StageStatus.EXECUTED else "Cached"
+    return Completed(name=state, message=f"{outcome.status}{why and ': '}{why}")
 
 
-def row(decision: Decision, state: State[Any] | None, outcome: Outcome | None) -> Row:
+def make_row(decision: Decision, state: State[Any] | None, outcome: Outcome | None) -> Row:
     if outcome:
-        facts = (outcome.seconds, outcome.items, outcome.computed, outcome.worker)
-        return Row(decision.stage, outcome.how, reasons(decision, outcome), *facts)
+        why = reasons(decision, outcome)
+        numbers = (outcome.seconds, outcome.items, outcome.computed)
+        return Row(decision.stage, outcome.status, why, *numbers, outcome.worker)
     if state is None:
         return Row(decision.stage, "not run", decision.why)
-    word = NOT_DONE.get(state.type, "not run")
+    word = FAILURE_WORDS.get(state.type, "not run")
     lines = str(state.message).splitlines()
     message = [line for line in lines if word == "failed" and not line.startswith(DVC_FAILED)]
     return Row(decision.stage, word, (*message[-1:], *decision.why))
 
 
 def reasons(decision: Decision, outcome: Outcome) -> tuple[str, ...]:
-    """The plan's, but none for a stage that stayed unchanged although the plan expected otherwise."""
-    stayed = outcome.how is How.UNCHANGED and decision.verdict is not Verdict.UNCHANGED
-    return () if stayed else decision.why
+    """Returns the plan's reasons, but none if the stage stayed unchanged although the plan expected a change."""
+    is_unchanged = outcome.status is StageStatus.UNCHANGED and decision.verdict is not Verdict.UNCHANGED
+    return () if is_unchanged else decision.why
 
 
 def conclude(rows: Sequence[Row], stopped: bool = False) -> State[None]:
-    """The flow's own state: Completed only if every stage is up to date."""
+    """Returns the state of the flow run. It is Completed only if every stage is up to date."""
     counts = Counter(row.state for row in rows)
     message = ", ".join(f"{n} {word}" for word, n in counts.items())
     if counts["cancelled"] or (stopped and counts["not run"]):

@@ -1,7 +1,8 @@
-"""Repairs what DVC had half written when it was killed: `python -m flows.repair`. A run does it by itself.
+"""Repairs files that DVC was writing when it was killed: `python -m flows.repair`. Every run starts with this repair.
 
-DVC writes dvc.lock and .dvc/tmp/rwlock in place. Killed at that moment it leaves half a file, and every command after
-that refuses to work. The whole entries of a dvc.lock are kept; the others come back from DVC's run-cache.
+DVC writes dvc.lock and .dvc/tmp/rwlock in place. If it is killed while it writes, half a file is left, and every later
+DVC command fails. The repair keeps the complete entries of a dvc.lock; DVC restores the other entries from its
+run-cache.
 """
 
 import json
@@ -15,51 +16,53 @@ from flows.errors import PipelineError
 from flows.pipeline import lock_file
 from flows.pipeline.dvc_adapter import PIPELINE, open_repo, valid_lock
 
-ENTRY = re.compile(r"^  \S.*:$", re.MULTILINE)  # a stage's first line
-BEGIN = "schema: '2.0'"
+ENTRY = re.compile(r"^  \S.*:$", re.MULTILINE)  # the first line of a stage's entry
+FIRST_LINE = "schema: '2.0'"
 CONFLICT = re.compile(r"^(<{7}|={7}|>{7})", re.MULTILINE)
-WRITING_SECONDS = 0.3  # longer than DVC takes to write its few kB
+WRITING_SECONDS = 0.3  # DVC takes less time to write a file
 
 
 def repair() -> list[str]:
-    """What was repaired, in words. Waits for a DVC that is at work here."""
+    """Returns a message for each repaired file. It waits until no DVC command is running in this clone."""
     repo = open_repo(wait_for_lock=True)
     root = Path(repo.root_dir)
     tmp = Path(repo.tmp_dir or root / ".dvc/tmp")
     locks = lock_file.paths(repo)
     with repo.lock:
-        done = [repair_lock(path, tmp, path.relative_to(root).as_posix()) for path in locks if path.exists()]
-    done.append(repair_rwlock(tmp / "rwlock"))
-    return [line for line in done if line]
+        messages = [repair_lock(path, tmp, path.relative_to(root).as_posix()) for path in locks if path.exists()]
+    messages.append(repair_rwlock(tmp / "rwlock"))
+    return [message for message in messages if message]
 
 
 def repair_lock(path: Path, tmp: Path, name: str) -> str:
-    """`name`: of the file in the message. Returns what was done, empty where the file is whole.
+    """Returns a message about the repair; an empty text if the file is complete. `name`: the file in the message.
 
-    Raises PipelineError: it is broken in another way."""
+    Raises PipelineError if the file is broken in another way than cut off.
+    """
     text = path.read_text(encoding="utf-8", errors="replace")
-    if is_whole(text):
+    if is_complete(text):
         return ""
-    if text[: len(BEGIN)] not in (BEGIN, BEGIN[: len(text)]) or CONFLICT.search(text):
-        raise PipelineError(f"{path} is broken, and not because it was cut off: a merge conflict? Repair it by hand")
-    starts = [found.start() for found in ENTRY.finditer(text)]
-    kept = next((text[:start] for start in reversed(starts) if is_whole(text[:start])), "")
+    if text[: len(FIRST_LINE)] not in (FIRST_LINE, FIRST_LINE[: len(text)]) or CONFLICT.search(text):
+        raise PipelineError(f"{path} is broken, but not cut off. It may have a merge conflict. Repair it by hand")
+    starts = [match.start() for match in ENTRY.finditer(text)]
+    kept_text = next((text[:start] for start in reversed(starts) if is_complete(text[:start])), "")
     broken = tmp / f"{name.replace('/', '-')}.broken"
     broken.write_text(text, encoding="utf-8")
     new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    new.write_text(kept, encoding="utf-8")
+    new.write_text(kept_text, encoding="utf-8")
     new.replace(path)
-    if not kept:
+    if not kept_text:
         path.unlink()
-    n_kept = len(ENTRY.findall(kept))
+    n_kept = len(ENTRY.findall(kept_text))
     return (
-        f"{name} was cut off: {n_kept} whole entries kept; the others come back from DVC's run-cache, or are run "
-        f"again (what was left of it: {broken})"
+        f"{name} was cut off: {n_kept} complete entries were kept. The other stages come back from DVC's run-cache, or "
+        f"run again. A copy of the broken file: {broken}"
     )
 
 
-def is_whole(text: str) -> bool:
-    """DVC takes a last output without its md5 (or etag, or files) for a valid one, and fails where it uses it."""
+def is_complete(text: str) -> bool:
+    """Returns True if the text is a complete dvc.lock. DVC accepts a last output without its md5 (or etag, or files),
+    but fails later when it uses that output."""
     if (content := valid_lock(text)) is None:
         return False
     stages = content.get("stages", {}).values()
@@ -68,7 +71,8 @@ def is_whole(text: str) -> bool:
 
 
 def repair_rwlock(path: Path) -> str:
-    """DVC's table of who reads and writes which path. Half a file twice in WRITING_SECONDS: nobody is writing it."""
+    """Deletes a broken rwlock, DVC's table of which process reads and writes which path. Returns a message, or an empty
+    text. If the file is still broken after WRITING_SECONDS, no process is writing it."""
     for wait_seconds in (WRITING_SECONDS, 0):
         try:
             json.loads(path.read_text(encoding="utf-8"))
@@ -79,17 +83,17 @@ def repair_rwlock(path: Path) -> str:
         else:
             return ""
     path.unlink(missing_ok=True)
-    return f"{path.name} was cut off: removed"
+    return f"{path.name} was cut off and has been deleted"
 
 
 def main() -> None:
     if not Path(PIPELINE).exists():
-        sys.exit(f"repair: no {PIPELINE} in {Path.cwd()}: run it from the top folder of the project")
+        sys.exit(f"repair: no {PIPELINE} in {Path.cwd()}: run the command in the top folder of the project")
     try:
-        done = repair()
+        messages = repair()
     except PipelineError as error:
         sys.exit(f"repair: {' '.join(str(error).split())}")
-    print("\n".join(done or ["nothing to repair"]))
+    print("\n".join(messages or ["nothing to repair"]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 
 from flows.compare import changed_params, changes, metrics, not_comparable, page, sign_test, steps
 from flows.live import points
-from flows.pages.curves import chart, short, thinned
+from flows.pages.curves import chart, format_tick, thin_out
 from flows.pages.result import Result
 from tests.conftest import Project
 
@@ -49,7 +49,7 @@ def test_tta_is_the_last_step_also_where_the_first_result_has_fewer() -> None:
 
 def test_what_was_measured_on_other_pictures_is_no_better_and_no_worse() -> None:
     three = [
-        result(name, loss, measured_on=on) for name, loss, on in (("a", 0.4, "x"), ("b", 0.1, "y"), ("c", 0.3, "x"))
+        result(name, loss, valid_md5=md5) for name, loss, md5 in (("a", 0.4, "x"), ("b", 0.1, "y"), ("c", 0.3, "x"))
     ]
     assert not_comparable(three) == ["b"]
     cells = dict(metrics(three))["log_loss_tta"]
@@ -69,7 +69,7 @@ def test_predictions_that_changed() -> None:
         ("pictures in both", 4, []),
         ("wrong before, right now", 1, ["a: no → yes"]),
         ("right before, wrong now", 1, ["b: yes → no"]),
-        ("otherwise wrong", 1, ["c: yes → maybe"]),
+        ("wrong before and now, with different classes", 1, ["c: yes → maybe"]),
     ]
     assert changes(result("one", 1), result("two", 1, predicted=None)) is None
 
@@ -78,8 +78,8 @@ def test_points_of_a_curve_lie_in_the_picture() -> None:
     drawn = chart("t", [[(0, 1), (10, 3)], [(5, 2)], []])
     assert drawn.lines == ["76,212 628,12", "344,112 360,112", ""]
     assert drawn.x_ticks == [(76.0, "0"), (628.0, "10")]
-    assert len(thinned([(i, i) for i in range(10_000)])) <= 401
-    assert thinned([(i, i) for i in range(10_000)])[-1] == (9999, 9999)
+    assert len(thin_out([(i, i) for i in range(10_000)])) <= 401
+    assert thin_out([(i, i) for i in range(10_000)])[-1] == (9999, 9999)
     assert chart("t", [[], []]).lines == ["", ""]
     assert chart("t", [[(1, 0.5)]]).x_ticks == [(352.0, "1")]  # one epoch: no 0.95 and 1.05
 
@@ -88,7 +88,7 @@ def test_points_of_a_curve_lie_in_the_picture() -> None:
     ("value", "text"), [(0.000519, "5e-04"), (0.004671, "0.0047"), (0.97531, "0.975"), (12.345, "12.3"), (0.0, "0")]
 )
 def test_numbers_of_an_axis_are_short(value: float, text: str) -> None:
-    assert short(value) == text
+    assert format_tick(value) == text
 
 
 def test_names_and_labels_are_text_and_nothing_comes_from_elsewhere() -> None:
@@ -141,8 +141,9 @@ def test_experiments_of_a_repository(project: Project) -> None:
     project.run("rm", "-r", ".dvc/cache")
     project.run("python", "-m", "flows.compare", "workspace", "warm", "--out", "poor.html")
     html = (project.folder / "poor.html").read_text(encoding="utf-8")
-    assert "Not known: the predictions of one of the two are not here." in html
-    assert re.search(r"<b>warm</b>: neither in git nor in the cache: .*data/tta/valid.parquet", html)
+    assert "Not known: the predictions of one of the two results are missing." in html
+    assert re.search(r"<b>warm</b>: these files are neither in git nor in the cache: .*data/tta/valid.parquet", html)
     done = project.run("python", "-m", "flows.compare", "nothing", check=False)
     assert done.returncode == 1
-    assert re.fullmatch(r"compare: .*nothing.*: `dvc exp show` and `git branch -a` list what there is\n", done.stderr)
+    hint = "`dvc exp show` and `git branch -a` list the names that can be compared"
+    assert re.fullmatch(rf"compare: .*nothing.*: {hint}\n", done.stderr)

@@ -1,1 +1,1 @@
-"""What people see: the table of a run, artifacts in Prefect, charts and HTML pages."""
+"""Shows results to people: the table of a run, artifacts in Prefect, charts and HTML pages."""

@@ -1,18 +1,18 @@
-"""The table at the end of a run: for the terminal, and as markdown for Prefect."""
+"""Makes the table at the end of a run: for the terminal, and as Markdown for Prefect."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LOG_WIDTH = 160
-HEADER = ("stage", "state", "seconds", "pictures computed", "worker", "why")  # last: the only long one
+LOG_WIDTH = 160  # characters, where the output is not a terminal
+HEADER = ("stage", "state", "seconds", "pictures computed", "worker", "why")  # the last column is the only long one
 COLOURS = {"executed": "bold green", "restored": "cyan", "unchanged": "dim", "failed": "bold red"}
-MARKDOWN = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;"} | {sign: f"\\{sign}" for sign in "\\`*[]|~!"})
+MARKDOWN_ESCAPES = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;"} | {sign: f"\\{sign}" for sign in "\\`*[]|~!"})
 
 
 @dataclass(frozen=True)
 class Row:
-    """`state`: executed, restored, unchanged, failed, not run, cancelled."""
+    """One stage of a run. `state` is executed, restored, unchanged, failed, not run or cancelled."""
 
     stage: str
     state: str
@@ -24,21 +24,21 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         seconds = "" if self.seconds is None else f"{self.seconds:,.1f}"
-        pictures = "" if self.items is None else computed_of(self.computed or 0, self.items)
-        return self.stage, self.state, seconds, pictures, self.worker, first_lines(self.why)
+        pictures = "" if self.items is None else format_computed(self.computed or 0, self.items)
+        return self.stage, self.state, seconds, pictures, self.worker, format_reasons(self.why)
 
 
-def computed_of(computed: int, items: int) -> str:
-    """How many pictures a stage computed; the others it took from earlier runs."""
+def format_computed(computed: int, items: int) -> str:
+    """Returns how many of its pictures a stage computed. It took the other pictures from earlier runs."""
     if computed == items:
         return f"all {items:,}"
     return f"{f'{computed:,}' if computed else 'none'} of {items:,}"
 
 
-def first_lines(why: Sequence[str], lines: int = 3) -> str:
-    """The first few reasons, and how many more there are."""
-    more = [f"and {len(why) - lines + 1} more"] if len(why) > lines else []
-    return "\n".join([*why[: lines - 1 if more else lines], *more])
+def format_reasons(why: Sequence[str], max_lines: int = 3) -> str:
+    """Returns the first few reasons, and how many more there are, in at most `max_lines` lines."""
+    more = [f"and {len(why) - max_lines + 1} more"] if len(why) > max_lines else []
+    return "\n".join([*why[: max_lines - 1 if more else max_lines], *more])
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -46,7 +46,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], str]], title: str | None = None) -> None:
-    """`rows`: cells and the style of each. As wide as the terminal; in a log not folded to 80 columns."""
+    """Prints a table as wide as the terminal, or LOG_WIDTH wide in a log. `rows`: cells and style of each row."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -54,23 +54,24 @@ def print_table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]
     table = Table(*header, title=title)
     for cells, style in rows:
         table.add_row(*map(escape, cells), style=style)
-    print_any_text()
+    escape_unencodable_characters()
     Console(width=None if sys.stdout.isatty() else LOG_WIDTH).print(table)
 
 
-def print_any_text() -> None:
-    """What the locale's encoding lacks is printed as `\\xe4`: no run ends because of a name."""
-    if reconfigure := getattr(sys.stdout, "reconfigure", None):  # colorama, which DVC starts, passes it on
+def escape_unencodable_characters() -> None:
+    """Makes `print` write `\\xe4` for a character that the locale's encoding lacks: a name must not end a run."""
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):  # DVC's colorama may have wrapped it
         reconfigure(errors="backslashreplace")
 
 
-def literal(text: str) -> str:
-    """Text as Markdown that shows it as it is: a label or a file name in an error is no HTML, link or cell."""
-    return text.translate(MARKDOWN)
+def escape_markdown(text: str) -> str:
+    """Returns Markdown that shows the text literally, so that a label or a file name cannot become HTML, a link or a
+    table cell."""
+    return text.translate(MARKDOWN_ESCAPES)
 
 
 def markdown(rows: Sequence[Row]) -> str:
     def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(literal(cell).replace(chr(10), '<br>') for cell in cells)} |"
+        return f"| {' | '.join(escape_markdown(cell).replace(chr(10), '<br>') for cell in cells)} |"
 
     return "\n".join([line(HEADER), line(["---"] * len(HEADER)), *(line(row.cells()) for row in rows)])

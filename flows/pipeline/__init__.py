@@ -1,1 +1,1 @@
-"""Reads what DVC knows of a pipeline: its graph, what changed, dvc.lock, params, and what a run would do."""
+"""Reads what DVC knows about a pipeline: graph, changes, dvc.lock, params, and what a run would do."""

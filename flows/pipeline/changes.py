@@ -1,30 +1,30 @@
-"""What changed under a stage since dvc.lock was written, in words: which param, dep or output, old and new value."""
+"""Describes what changed for a stage since dvc.lock was written: which param, dep or output, its old and new value."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 
-def shorten(names: Sequence[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names) if more <= 0 else f"{', '.join(names[:most])} and {more} more"
+def shorten_names(names: Sequence[str], max_names: int = 3) -> str:
+    """Returns the first few names, and how many more there are."""
+    n_more = len(names) - max_names
+    return ", ".join(names) if n_more <= 0 else f"{', '.join(names[:max_names])} and {n_more} more"
 
 
-def short(hash_info: Any) -> str:
+def short_hash(hash_info: Any) -> str:
     return str(hash_info.value)[:8] if hash_info else "nothing"
 
 
-def leaves(value: Any, key: str) -> dict[str, Any]:
-    """Nested dicts as dotted keys."""
+def flatten(value: Any, key: str) -> dict[str, Any]:
+    """Returns the values of nested dicts by dotted keys that start with `key`."""
     if not isinstance(value, dict):
         return {key: value}
-    return {name: leaf for part, inner in value.items() for name, leaf in leaves(inner, f"{key}.{part}").items()}
+    return {name: leaf for part, inner in value.items() for name, leaf in flatten(inner, f"{key}.{part}").items()}
 
 
 def changed_params(dep: Any) -> Iterator[str]:
-    """`dep`: DVC's dependency on keys of a params file."""
+    """Yields a line for each changed param. `dep` is DVC's dependency on keys of a params file."""
     old, new = (
-        {key: leaf for name, value in (values or {}).items() for key, leaf in leaves(value, name).items()}
+        {key: leaf for name, value in (values or {}).items() for key, leaf in flatten(value, name).items()}
         for values in (dep.hash_info.value if dep.hash_info else {}, dep.read_params())
     )
     for key in sorted(old.keys() | new.keys()):
@@ -36,21 +36,21 @@ def changed_params(dep: Any) -> Iterator[str]:
             yield f"param {key}: {old[key]} -> {new[key]}"
 
 
-def changed_file(dep: Any, what: str) -> Iterator[str]:
-    """A dep or an output on the disk against what the lock says of it."""
+def changed_file(dep: Any, kind: str) -> Iterator[str]:
+    """Yields a line if a dep or an output on the disk differs from its entry in dvc.lock. `kind`: 'dep' or 'output'."""
     if not (status := dep.status()):
         return
     word, old = status[str(dep)], dep.hash_info
     if word in ("deleted", "not in cache"):
-        yield f"{what} {dep.def_path} {'is not here' if word == 'deleted' else 'is not in the cache'}"
+        yield f"{kind} {dep.def_path} {'is not here' if word == 'deleted' else 'is not in the cache'}"
     elif word == "new" or not old:
-        yield f"{what} {dep.def_path}: new"
+        yield f"{kind} {dep.def_path}: new"
     else:
-        yield f"{what} {dep.def_path}: {short(old)} -> {short(dep.get_hash())}{_files(dep)}"
+        yield f"{kind} {dep.def_path}: {short_hash(old)} -> {short_hash(dep.get_hash())}{_file_counts(dep)}"
 
 
-def _files(dep: Any) -> str:
+def _file_counts(dep: Any) -> str:
     if not dep.hash_info.isdir or not dep.meta or dep.meta.nfiles is None:
         return ""
-    now = sum(1 for _ in dep.repo.dvcignore.find(dep.fs, dep.fs_path))
-    return f" ({dep.meta.nfiles:,} -> {now:,} files)"
+    n_files = sum(1 for _ in dep.repo.dvcignore.find(dep.fs, dep.fs_path))
+    return f" ({dep.meta.nfiles:,} -> {n_files:,} files)"

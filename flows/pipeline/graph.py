@@ -1,8 +1,8 @@
-"""The graph of stages as DVC has it: which stage needs which, in the order of `dvc repro`, and where each runs.
+"""Reads DVC's graph of stages: what each stage depends on, the order of `dvc repro`, and the pool of each stage.
 
-Reads; takes no lock, starts nothing. A target is what `dvc repro` takes too: a stage (`split`, or
-`pipelines/folds/dvc.yaml:split@0` of another dvc.yaml), all instances of a matrix (`pipelines/folds/dvc.yaml:split`),
-or a dvc.yaml with all its stages (`pipelines/folds/dvc.yaml`).
+This module takes no lock and starts no program. A target means the same as for `dvc repro`: a stage (`split`, or in
+another dvc.yaml `pipelines/folds/dvc.yaml:split@0`), all instances of a matrix (`pipelines/folds/dvc.yaml:split`), or
+all stages of a dvc.yaml (`pipelines/folds/dvc.yaml`).
 """
 
 import os
@@ -25,13 +25,15 @@ ADDRESS = re.compile(r"(?:(?P<folder>.*?)/?dvc\.yaml:)?(?P<name>.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Node:
-    """A stage. `dvc` is DVC's own object.
+    """A stage of the graph.
 
     Args:
-        name: the address that DVC prints: `split`, or `pipelines/folds/dvc.yaml:split@0`.
-        pool: the work pool of its `meta`; empty for what runs no command: data that `dvc add` or `dvc import` keeps.
-        gpus: how many GPUs a stage of the pool gpu needs (`meta: {pool: gpu, gpus: 2}`).
-        upstream: addresses of the stages whose outputs it reads.
+        name: the stage's DVC address: `split`, or `pipelines/folds/dvc.yaml:split@0`.
+        pool: the work pool that `meta` in dvc.yaml names. It is empty if the stage has no command, as for data that was
+            added with `dvc add` or `dvc import`.
+        gpus: how many GPUs the stage needs if its pool is gpu (`meta: {pool: gpu, gpus: 2}`).
+        upstream: the addresses of the stages whose outputs this stage reads.
+        dvc: DVC's `Stage`.
     """
 
     name: str
@@ -42,32 +44,33 @@ class Node:
 
 
 def split_address(stage: str) -> tuple[str, str]:
-    """(folder of its dvc.yaml, empty for the top one; its name in there)."""
-    found = ADDRESS.fullmatch(stage)
-    return (found["folder"] or "", found["name"]) if found else ("", stage)
+    """Returns the folder of the stage's dvc.yaml (empty for the top folder) and the stage's name in that file."""
+    match = ADDRESS.fullmatch(stage)
+    return (match["folder"] or "", match["name"]) if match else ("", stage)
 
 
 def read_graph(repo: Repo, targets: Sequence[str] = ()) -> dict[str, Node]:
-    """The stages that `dvc repro TARGETS` would look at, by address, upstream first; without targets all of dvc.yaml.
+    """Returns the stages that `dvc repro TARGETS` would check, by address, upstream stages first. Without targets it
+    returns all stages of dvc.yaml and the stages that they depend on.
 
     Raises:
-        PipelineError: a dvc.yaml cannot be read, or a target is none of its stages.
+        PipelineError: a dvc.yaml cannot be read, or a target names no stage.
     """
     graph, stages = _stages(repo)
     if not (Path(repo.root_dir) / PIPELINE).exists():
-        raise PipelineError(f"no {PIPELINE} in {repo.root_dir}: run it from the top folder of the project")
-    wanted = [stages[name] for target in targets or [PIPELINE] for name in _matching(target, stages)]
-    return {stage.addressing: _node(stage, graph) for stage in in_order(graph, wanted)}
+        raise PipelineError(f"no {PIPELINE} in {repo.root_dir}: run the command in the top folder of the project")
+    target_stages = [stages[name] for target in targets or [PIPELINE] for name in _matching(target, stages)]
+    return {stage.addressing: _node(stage, graph) for stage in in_order(graph, target_stages)}
 
 
 def all_stages(repo: Repo) -> dict[str, Node]:
-    """Those of every dvc.yaml, and .dvc files, by address. Raises PipelineError: one of them cannot be read."""
+    """Returns the stages of all dvc.yaml and .dvc files by address. Raises PipelineError if a file cannot be read."""
     graph, stages = _stages(repo)
     return {name: _node(stage, graph) for name, stage in stages.items()}
 
 
 def _stages(repo: Repo) -> tuple[Any, dict[str, Any]]:
-    """(DVC's graph, its stages by address)."""
+    """Returns DVC's graph, and its stages by address."""
     check_paths(Path(repo.root_dir))
     try:
         graph = active_graph(repo)
@@ -77,25 +80,25 @@ def _stages(repo: Repo) -> tuple[Any, dict[str, Any]]:
 
 
 def _matching(target: str, stages: dict[str, Any]) -> list[str]:
-    """Addresses of the stages that a target names. Raises PipelineError: there are none."""
+    """Returns the addresses of the stages that a target names. Raises PipelineError if it names none."""
     if target in stages:
         return [target]
     file, _, name = target.rpartition(":")
     if Path(target).name == PIPELINE:
         file, name = target, ""
     file = os.path.normpath(file or PIPELINE)
-    of_file = {address: stage for address, stage in stages.items() if os.path.normpath(stage.path_in_repo) == file}
-    found = [address for address, stage in of_file.items() if not name or name in _names(stage)]
-    if found:
-        return found
-    if not of_file:
+    in_file = {address: stage for address, stage in stages.items() if os.path.normpath(stage.path_in_repo) == file}
+    addresses = [address for address, stage in in_file.items() if not name or name in _names(stage)]
+    if addresses:
+        return addresses
+    if not in_file:
         files = sorted({stage.path_in_repo for stage in stages.values() if getattr(stage, "name", None)})
         raise PipelineError(f"no stages in {file}; the files with stages are {', '.join(files)}")
-    raise PipelineError(f"no stage {name} in {file}; there are {', '.join(of_file)}")
+    raise PipelineError(f"no stage {name} in {file}; there are {', '.join(in_file)}")
 
 
 def _names(stage: Any) -> tuple[str, str]:
-    """(its own, that of its matrix)."""
+    """Returns the stage's own name and the name of its matrix."""
     return stage.name, stage.name.partition("@")[0]
 
 
@@ -114,11 +117,11 @@ def _node(stage: Any, graph: Any) -> Node:
 
 
 def in_order(graph: Any, targets: Iterable[Any]) -> list[Any]:
-    """The targets and all that they need, upstream first, as dvc.yaml lists them.
+    """Returns the targets and the stages they depend on: upstream stages first, otherwise in the order of dvc.yaml.
 
-    It is DVC's own order, except where they are less than half of all stages: then networkx walks a set, and
-    `dvc repro` takes another order each time.
+    `dvc repro` uses the same order, unless the needed stages are fewer than half of all stages. Then its order changes
+    from run to run, because networkx iterates over a set.
     """
     needed = {stage for target in targets for stage in nx.dfs_postorder_nodes(graph, target)}
-    found = [up for stage in graph if stage in needed for up in nx.dfs_postorder_nodes(graph, stage)]
-    return list(dict.fromkeys(found))
+    ordered = [upstream for stage in graph if stage in needed for upstream in nx.dfs_postorder_nodes(graph, stage)]
+    return list(dict.fromkeys(ordered))

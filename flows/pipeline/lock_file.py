@@ -1,6 +1,6 @@
-"""dvc.lock files: stages' entries, handed from clone to clone, and the order in which `dvc repro` writes them.
+"""Reads and writes dvc.lock files: it copies stages' entries between clones, in the order in which `dvc repro` writes.
 
-Each dvc.yaml has its dvc.lock beside it. Entries are kept by the lock's path and the stage's name in it.
+Each dvc.yaml has a dvc.lock in the same folder.
 """
 
 import os
@@ -14,22 +14,24 @@ from flows.pipeline import dvc_adapter
 from flows.pipeline.dvc_adapter import LOCK, PIPELINE, Repo
 from flows.pipeline.graph import split_address
 
-Entries = dict[str, dict[str, Any]]  # lock's path from the top folder: stage's name in it: its entry
+# for each dvc.lock (its path from the top folder) the entries by the stage's name in that file
+Entries = dict[str, dict[str, Any]]
 
 
 def paths(repo: Repo) -> list[Path]:
-    """Of all dvc.lock files that there are or could be: beside each dvc.yaml, also one that cannot be read."""
+    """Returns the path of a dvc.lock for each dvc.yaml. The dvc.lock may not exist; the dvc.yaml may be unreadable."""
     root = Path(repo.root_dir)
     return [(root / file).with_name(LOCK) for file in dvc_adapter.pipeline_files(repo)]
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Entries of a lock's text, for example of a commit's."""
+    """Returns the entries in the text of a dvc.lock, for example of another commit."""
     return dict(dvc_adapter.parse(text, LOCK).get("stages") or {})
 
 
 def read(repo: Repo) -> Entries:
-    """As plain dicts that JSON can carry. DVC writes these files in place: not while it does."""
+    """Returns all entries as plain dicts that can become JSON. It holds DVC's lock, because DVC writes these files in
+    place."""
     root = Path(repo.root_dir)
     files = paths(repo)
     with repo.lock:
@@ -40,25 +42,28 @@ def read(repo: Repo) -> Entries:
         }
 
 
-def place(stage: str) -> tuple[str, str]:
-    """(path of the lock with the stage's entry, name of the entry) for a stage's address."""
+def position(stage: str) -> tuple[str, str]:
+    """Returns for a stage's address the path of the dvc.lock with its entry, and the name of the entry."""
     folder, name = split_address(stage)
     return (Path(folder) / LOCK).as_posix(), name
 
 
-def entries_of(known: Entries, stages: Iterable[str]) -> Entries:
-    """The entries of these stages, as far as there are any."""
+def entries_of(all_entries: Entries, stages: Iterable[str]) -> Entries:
+    """Returns the entries of those of these stages that have one."""
     chosen = Entries()
-    for lock, name in map(place, stages):
-        if name in known.get(lock, {}):
-            chosen.setdefault(lock, {})[name] = known[lock][name]
+    for lock, name in map(position, stages):
+        if name in all_entries.get(lock, {}):
+            chosen.setdefault(lock, {})[name] = all_entries[lock][name]
     return chosen
 
 
 def outputs(repo: Repo) -> list[str]:
-    """Paths that stages write, those that git holds among them. By the locks: a dvc.yaml may be broken at this commit,
-    and is asked for the folders alone in which its stages work."""
-    found = list[str]()
+    """Returns the paths that stages write, including those that git tracks.
+
+    They are read from the dvc.lock files, because a dvc.yaml may be broken at this commit. Only the stages' working
+    directories are read from dvc.yaml, if it can be read.
+    """
+    paths = list[str]()
     for lock, entries in read(repo).items():
         folder = Path(lock).parent
         try:
@@ -66,13 +71,16 @@ def outputs(repo: Repo) -> list[str]:
         except (DvcException, OSError):
             stages = {}
         for name, entry in entries.items():
-            work = (stages.get(name.partition("@")[0]) or {}).get("wdir", ".")
-            found += [os.path.normpath(folder / work / out["path"]) for out in entry.get("outs", [])]
-    return found
+            wdir = (stages.get(name.partition("@")[0]) or {}).get("wdir", ".")
+            paths += [os.path.normpath(folder / wdir / out["path"]) for out in entry.get("outs", [])]
+    return paths
 
 
 def merge(repo: Repo, new: Mapping[str, Mapping[str, Any]]) -> None:
-    """Enter stages' entries; the others stay as they are. `repo` is the caller's alone, as its lock is."""
+    """Writes the new entries and leaves all other entries as they are.
+
+    No other thread may use `repo`, because threads that share it also share its lock.
+    """
     for lock, entries in new.items():
         if entries:
             with repo.lock, dvc_adapter.edit(Path(repo.root_dir) / lock) as content:
@@ -80,18 +88,22 @@ def merge(repo: Repo, new: Mapping[str, Mapping[str, Any]]) -> None:
                 content.setdefault("stages", {}).update(entries)
 
 
-def put_in_order(repo: Repo, order: Iterable[str], before: Mapping[str, Iterable[str]]) -> None:
-    """Entries made since the locks held `before` get the order of `dvc repro`, whichever stage ended first."""
+def sort_new_entries(repo: Repo, stages: Iterable[str], old_entries: Mapping[str, Iterable[str]]) -> None:
+    """Sorts the entries that are not in `old_entries` as `dvc repro` does, whichever stage ended first.
+
+    `stages`: all addresses in the order of `dvc repro`.
+    """
     names_of: dict[str, list[str]] = {}
-    for lock, name in map(place, order):
+    for lock, name in map(position, stages):
         names_of.setdefault(lock, []).append(name)
-    for lock, order_here in names_of.items():
+    for lock, sorted_names in names_of.items():
         path = Path(repo.root_dir) / lock
         if not path.exists():
             continue
-        old = list(before.get(lock, ()))
+        old = list(old_entries.get(lock, ()))
         with repo.lock, dvc_adapter.edit(path) as content:
-            made = content.get("stages", {})
-            new = [name for name in order_here if name in made and name not in old]
-            names = [name for name in old if name in made] + new
-            content["stages"] = {name: made[name] for name in [*names, *(name for name in made if name not in names)]}
+            entries = content.get("stages", {})
+            new = [name for name in sorted_names if name in entries and name not in old]
+            names = [name for name in old if name in entries] + new
+            names += [name for name in entries if name not in names]
+            content["stages"] = {name: entries[name] for name in names}

@@ -1,1 +1,1 @@
-"""Starts programs and stops them cleanly; locks for a clone and for GPUs."""
+"""Starts programs, stops them cleanly, and locks a clone or GPUs."""

@@ -1,11 +1,12 @@
-"""GPUs for stages: a stage of the pool gpu gets as many free ones as it needs; any other stage sees none.
+"""Reserves GPUs for stages: a stage of the pool gpu gets as many free GPUs as it needs; any other stage sees no GPU.
 
-Each GPU has a lock file, the same for all clones and all users of a machine, in the first of FOLDERS that everybody may
-write to: TMPDIR does not matter. A lock ends with its process; the files stay, are empty and may be read by all.
-Containers have FOLDERS of their own: those that share GPUs have to share that folder too.
+Each GPU has one lock file for all clones and all users of a machine. It is in the first of LOCK_FOLDERS to which
+everybody may write; TMPDIR does not matter. A lock is released when its process ends. The empty files stay, and
+everybody may read them. Containers have their own LOCK_FOLDERS, so containers that share GPUs have to share that folder
+too.
 
-Not first come, first served: a stage that needs several GPUs waits until that many are free at the same time, and one
-that needs fewer may take a free one meanwhile.
+Stages are not served in the order in which they asked. A stage that needs several GPUs waits until so many are free at
+the same time; meanwhile a stage that needs fewer may take a free GPU.
 """
 
 import fcntl
@@ -22,101 +23,101 @@ from pathlib import Path
 from flows.errors import PipelineError, StoppedError
 from flows.pipeline.graph import GPU
 
-FOLDERS = ("/run/lock", "/dev/shm", "/tmp")  # noqa: S108 (/tmp last: some systems delete old files there)
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-UNKNOWN = "0"  # stands for all GPUs there are, where nvidia-smi cannot tell them apart
+LOCK_FOLDERS = ("/run/lock", "/dev/shm", "/tmp")  # noqa: S108 (/tmp is last, because some systems delete old files there)
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+ALL_GPUS = "0"  # stands for all GPUs of the machine if nvidia-smi does not list them
 POLL_SECONDS = 0.2
 
 
 @contextmanager
 def gpu_slot(pool: str, n: int, stop: threading.Event, log: Callable[[str], None]) -> Iterator[dict[str, str]]:
-    """Environment variables for a stage: CUDA_VISIBLE_DEVICES names `n` GPUs that are its alone while the block runs,
-    or none, for a stage of another pool.
+    """Reserves `n` GPUs for a stage while the block runs. Yields its environment variables: CUDA_VISIBLE_DEVICES
+    names these GPUs, or no GPU if the stage is of another pool.
 
     Raises:
-        PipelineError: there are fewer than `n`, or a lock file cannot be opened.
-        StoppedError: `stop` was set while all were in use.
+        PipelineError: there are fewer than `n` GPUs, or a lock file cannot be opened.
+        StoppedError: `stop` was set while too few GPUs were free.
     """
     if pool != GPU:
-        yield {VISIBLE: ""}
+        yield {VARIABLE: ""}
         return
     ids = visible_gpus()
-    if n > len(ids) and ids not in ([], [UNKNOWN]):
+    if n > len(ids) and ids not in ([], [ALL_GPUS]):
         raise PipelineError(
-            f"the stage needs {n} GPUs (meta.gpus in its dvc.yaml) and {len(ids)} can be seen here: lower meta.gpus"
+            f"the stage needs {n} GPUs (meta.gpus in its dvc.yaml) and {len(ids)} can be seen here: reduce meta.gpus"
         )
-    wanted, waiting = min(n, len(ids)) or 1, False
-    while (held := take(ids or ["none"], wanted)) is None:
-        if not waiting:
-            waiting = True
-            log(f"waiting: fewer than {wanted} of this machine's GPUs are free")
+    n_locks, is_waiting = min(n, len(ids)) or 1, False
+    while (locks := try_lock(ids or ["none"], n_locks)) is None:
+        if not is_waiting:
+            is_waiting = True
+            log(f"waiting: fewer than {n_locks} of this machine's GPUs are free")
         if stop.wait(POLL_SECONDS):
             raise StoppedError("stopped while it waited for a GPU")
     try:
-        yield {} if ids == [UNKNOWN] else {VISIBLE: ",".join(held if ids else [])}
+        yield {} if ids == [ALL_GPUS] else {VARIABLE: ",".join(locks if ids else [])}
     finally:
-        release(held)
+        release(locks)
 
 
-def take(ids: Sequence[str], n: int) -> dict[str, int] | None:
-    """Lock any `n` of them that are free: their open lock files by id; None, and none is locked, where fewer are.
+def try_lock(ids: Sequence[str], n: int) -> dict[str, int] | None:
+    """Locks any `n` free GPUs and returns their open lock files by id; None, without a lock, if fewer GPUs are free.
 
-    One process at a time tries, so that two that need several cannot take some each.
+    Only one process at a time tries, so that two processes that need several GPUs cannot lock a part each.
     """
     folder = lock_folder()
-    chooser = open_lock(folder / "unfreeze-gpus.lock")
-    held: dict[str, int] = {}
+    global_lock = open_lock(folder / "unfreeze-gpus.lock")
+    locks: dict[str, int] = {}
     try:
-        fcntl.flock(chooser, fcntl.LOCK_EX)
-        for one in ids:
-            if len(held) == n:
+        fcntl.flock(global_lock, fcntl.LOCK_EX)
+        for gpu in ids:
+            if len(locks) == n:
                 break
-            file = open_lock(folder / f"unfreeze-gpu-{re.sub(r'[^A-Za-z0-9.-]', '_', one)}.lock")
+            file = open_lock(folder / f"unfreeze-gpu-{re.sub(r'[^A-Za-z0-9.-]', '_', gpu)}.lock")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held[one] = file
+                locks[gpu] = file
             except BlockingIOError:
                 os.close(file)
-        if len(held) == n:
-            return held
+        if len(locks) == n:
+            return locks
     except BaseException:
-        release(held)
+        release(locks)
         raise
     finally:
-        os.close(chooser)
-    release(held)
+        os.close(global_lock)
+    release(locks)
     return None
 
 
-def release(held: dict[str, int]) -> None:
-    for file in held.values():
+def release(locks: dict[str, int]) -> None:
+    for file in locks.values():
         os.close(file)
 
 
 def lock_folder() -> Path:
-    """The same for every user of the machine: it depends on the folders' modes alone.
+    """Returns the folder for the lock files. It depends only on the folders' modes, so it is the same for every user.
 
-    Raises PipelineError: everybody may write to none of FOLDERS.
+    Raises PipelineError if everybody may write to none of LOCK_FOLDERS.
     """
-    for folder in FOLDERS:
+    for folder in LOCK_FOLDERS:
         with suppress(OSError):
             mode = Path(folder).stat().st_mode
             if stat.S_ISDIR(mode) and mode & stat.S_IWOTH and mode & stat.S_ISVTX:
                 return Path(folder)
-    raise PipelineError(f"no folder for the locks of GPUs: one of {', '.join(FOLDERS)} must have the mode 1777")
+    raise PipelineError(f"no folder for the locks of GPUs: one of {', '.join(LOCK_FOLDERS)} must have the mode 1777")
 
 
 def open_lock(path: Path) -> int:
-    """An open file to lock, made where there is none.
+    """Opens the lock file for reading, and creates it if it is missing.
 
-    For reading, and without O_CREAT where there is one: Linux (fs.protected_regular) refuses to open another user's
-    file for writing in a folder like /tmp; and to lock it one need not write.
+    An existing file is opened without O_CREAT and not for writing, because Linux (fs.protected_regular) forbids both
+    for another user's file in a folder like /tmp. A lock does not need write access.
     """
     while True:
         try:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
-            with suppress(FileExistsError):  # another process was faster
+            with suppress(FileExistsError):  # another process has just created it
                 file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
                 os.fchmod(file, 0o666)  # whatever the umask
                 return file
@@ -125,18 +126,18 @@ def open_lock(path: Path) -> int:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that a stage started here would see: their UUIDs, or what CUDA_VISIBLE_DEVICES has where nvidia-smi does
-    not know it. [UNKNOWN] where neither says anything; empty where CUDA_VISIBLE_DEVICES hides all."""
+    """Returns the GPUs that a stage would see: their UUIDs, or the names in CUDA_VISIBLE_DEVICES that nvidia-smi
+    does not know. Returns [ALL_GPUS] if neither names a GPU; an empty list if CUDA_VISIBLE_DEVICES hides all GPUs."""
     tool = shutil.which("nvidia-smi")
-    listed = subprocess.run([tool, "-L"], capture_output=True, encoding="utf-8").stdout if tool else ""  # noqa: S603
-    uuids = re.findall(r"^GPU \d+:.*\(UUID: (\S+)\)", listed, re.MULTILINE)
-    visible = os.environ.get(VISIBLE)
+    output = subprocess.run([tool, "-L"], capture_output=True, encoding="utf-8").stdout if tool else ""  # noqa: S603
+    uuids = re.findall(r"^GPU \d+:.*\(UUID: (\S+)\)", output, re.MULTILINE)
+    visible = os.environ.get(VARIABLE)
     if visible is None:
-        return uuids or [UNKNOWN]
-    found = list[str]()
-    for one in (part.strip() for part in visible.split(",")):
-        if not one or (one.removeprefix("-").isdigit() and not 0 <= int(one) < (len(uuids) or int(one) + 1)):
-            break  # as CUDA reads it: what stands after a number that is none is hidden
-        of_number = uuids[int(one)] if one.isdigit() and uuids else one
-        found.append(next((uuid for uuid in uuids if uuid.startswith(of_number)), of_number))
-    return list(dict.fromkeys(found))
+        return uuids or [ALL_GPUS]
+    gpus = list[str]()
+    for name in (part.strip() for part in visible.split(",")):
+        if not name or (name.removeprefix("-").isdigit() and not 0 <= int(name) < (len(uuids) or int(name) + 1)):
+            break  # CUDA hides all GPUs that follow a number without a GPU
+        start = uuids[int(name)] if name.isdigit() and uuids else name
+        gpus.append(next((uuid for uuid in uuids if uuid.startswith(start)), start))
+    return list(dict.fromkeys(gpus))

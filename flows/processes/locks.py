@@ -1,4 +1,7 @@
-"""One recipe, or one stage of a worker, in a clone at a time. A lock of the system: it ends with its process."""
+"""A lock that lets only one pipeline run, or one worker's stage, use a clone at a time.
+
+It is a lock of the operating system, so it is released when its process ends.
+"""
 
 import threading
 import time
@@ -10,20 +13,22 @@ from zc.lockfile import LockError, LockFile
 
 from flows.errors import PipelineError, StoppedError
 
-CLONE = Path(".unfreeze/clone.lock")
-SURE_SECONDS = 1  # the file may for a moment name the one who had the lock before
+CLONE_LOCK = Path(".unfreeze/clone.lock")
+RUN, STAGE = "recipe", "stage"  # the holder, as the lock file names it
+STALE_NAME_SECONDS = 1  # for a moment after the lock was taken, its file may still name the previous holder
 
 
 @contextmanager
-def hold(path: Path, busy: Callable[[], None], who: str = "") -> Iterator[None]:
-    """Take the lock; `busy` is called every 0.1 s until it is free, and may raise."""
+def hold_lock(path: Path, on_busy: Callable[[], None], holder: str) -> Iterator[None]:
+    """Hold the lock while the block runs. While another process holds it, `on_busy` is called every 0.1 s and may
+    raise an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         try:
-            lock = LockFile(str(path), content_template=f"{{pid}} {who}")
+            lock = LockFile(str(path), content_template=f"{{pid}} {holder}")
             break
         except LockError:
-            busy()
+            on_busy()
             time.sleep(0.1)
     try:
         yield
@@ -31,8 +36,8 @@ def hold(path: Path, busy: Callable[[], None], who: str = "") -> Iterator[None]:
         lock.close()
 
 
-def another_is_here() -> None:
-    process = CLONE.read_text(encoding="utf-8").split()[:1]
+def raise_clone_in_use() -> None:
+    process = CLONE_LOCK.read_text(encoding="utf-8").split()[:1]
     raise PipelineError(
         f"another run is at work in this clone ({Path.cwd()}, process {' '.join(process)}): wait for its end, or use "
         "another clone; a worker that runs single stages needs a clone of its own"
@@ -40,26 +45,29 @@ def another_is_here() -> None:
 
 
 @contextmanager
-def alone_with_recipe() -> Iterator[None]:
-    """No other recipe in this clone, and no worker's stage. Raises PipelineError at once."""
-    with hold(CLONE, another_is_here, "recipe"):
+def lock_clone_for_run() -> Iterator[None]:
+    """Hold the clone's lock for one pipeline run. Raises PipelineError at once if another process holds the lock."""
+    with hold_lock(CLONE_LOCK, raise_clone_in_use, RUN):
         yield
 
 
 @contextmanager
-def alone_with_stage(stop: threading.Event) -> Iterator[None]:
-    """Wait for another worker's stage in this clone; a recipe is no reason to wait (PipelineError): it may itself wait
-    for this very stage."""
-    stage_seen = time.monotonic()
+def lock_clone_for_stage(stop: threading.Event) -> Iterator[None]:
+    """Hold the clone's lock for one stage. If another worker's stage holds it, wait.
 
-    def busy() -> None:
-        nonlocal stage_seen
+    If a pipeline run holds it, raise PipelineError, because that run may be waiting for this stage: waiting would be a
+    deadlock. Raises StoppedError if `stop` is set while this function waits.
+    """
+    run_last_absent = time.monotonic()
+
+    def on_busy() -> None:
+        nonlocal run_last_absent
         if stop.is_set():
             raise StoppedError("stopped while it waited for another stage in this clone")
-        if not CLONE.read_text(encoding="utf-8").endswith("recipe\n"):
-            stage_seen = time.monotonic()
-        elif time.monotonic() - stage_seen > SURE_SECONDS:
-            another_is_here()
+        if not CLONE_LOCK.read_text(encoding="utf-8").endswith(f"{RUN}\n"):
+            run_last_absent = time.monotonic()
+        elif time.monotonic() - run_last_absent > STALE_NAME_SECONDS:
+            raise_clone_in_use()
 
-    with hold(CLONE, busy, "stage"):
+    with hold_lock(CLONE_LOCK, on_busy, STAGE):
         yield

@@ -17,68 +17,73 @@ from typing import Any
 import psutil
 
 from flows.errors import FailedError, StoppedError
-from flows.processes.child import GRACE_SECONDS, session
+from flows.processes.child import GRACE_SECONDS, session_processes
 
 TAIL_LINES = 15
-WORKS = 42  # exit code of a shell that was told to end with it
-HINTS = ("To track the changes", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push` to")
-LOG_SECONDS, LOG_LINES = 0.5, 200  # each record of Prefect's costs milliseconds: some stages print thousands of lines
+PROBE_EXIT_CODE = 42  # `shell` tells a shell to exit with this code, to check that the shell runs commands
+DVC_HINTS = (
+    "To track the changes", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push` to",
+)  # fmt: skip
+# One log record holds at most LOG_LINES lines of LOG_SECONDS, because a record takes Prefect milliseconds and some
+# stages print thousands of lines.
+LOG_SECONDS, LOG_LINES = 0.5, 200
 
 
 def run(
     program: Sequence[str],
     log: Callable[[str], None],
     stop: threading.Event,
-    keep: tuple[str, ...] = (),
-    settings: Mapping[str, str] | None = None,
+    kept_prefixes: tuple[str, ...] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Run a Python module to its end; returns those of its lines that start with one of `keep`.
+    """Runs a Python module to its end. Returns the lines of its output that start with one of `kept_prefixes`.
 
     Args:
         program: the module, as after `python -m`, and its arguments.
-        log: gets the lines as they come, twice a second, without DVC's hints on what to type next.
-        stop: when set, the process is stopped.
-        keep: beginnings of lines to return, however many other lines there are.
-        settings: further environment variables.
+        log: is called with the new lines about twice a second, without DVC's hints on what to type next.
+        stop: when it is set, the process is stopped.
+        kept_prefixes: how the lines to return begin.
+        variables: further environment variables.
 
     Raises:
-        FailedError: it did not end with exit code 0.
+        FailedError: the module ended with another exit code than 0.
         StoppedError: `stop` was set.
     """
-    given, held = os.pipe()  # `held` closes when we end, however we end, and the child then sees it
-    process = subprocess.Popen(  # noqa: S603 (commands of ours, and the user's own dvc.yaml)
-        [sys.executable, "-m", "flows.processes.child", str(given), *program],
+    # The system closes `parent_end` when this process ends for any reason, and the child notices that.
+    child_end, parent_end = os.pipe()
+    process = subprocess.Popen(  # noqa: S603 (commands of flows/, and of the user's own dvc.yaml)
+        [sys.executable, "-m", "flows.processes.child", str(child_end), *program],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace",
-        start_new_session=True, pass_fds=[given], env=environment() | dict(settings or {}),
+        start_new_session=True, pass_fds=[child_end], env=environment() | dict(variables or {}),
     )  # fmt: skip
-    os.close(given)
-    output = Output(process.stdout, log, keep)
-    asked: set[int] = set()
+    os.close(child_end)
+    output = Output(process.stdout, log, kept_prefixes)
+    signalled: set[int] = set()
     try:
         while process.poll() is None:
             if stop.wait(0.05):
-                terminate(process, asked)
+                terminate(process, signalled)
             output.flush()
-    except BaseException:  # SIGTERM in the main thread of a worker's flow: the process must not outlive it
-        terminate(process, asked)
+    except BaseException:  # for example SIGTERM in a worker's flow, which the process must not outlive
+        terminate(process, signalled)
         raise
     finally:
-        os.close(held)
+        os.close(parent_end)
     output.end()
     if process.returncode and stop.is_set():
         raise StoppedError("stopped")
     if process.returncode:
         raise FailedError("\n".join(output.tail) or f"exit code {process.returncode}, no output")
-    return output.kept
+    return output.kept_lines
 
 
 class Output:
-    """Reads a pipe without pause, so that a stage never waits for the log."""
+    """Reads a pipe in a thread of its own, so that a stage never waits for the log."""
 
-    def __init__(self, pipe: Any, log: Callable[[str], None], keep: tuple[str, ...]) -> None:
-        self.log, self.keep, self.kept, self.tail = log, keep, list[str](), deque[str](maxlen=TAIL_LINES)
-        self.new: deque[str] = deque(maxlen=LOG_LINES)
-        self.n_new, self.flushed, self.lock = 0, time.monotonic(), threading.Lock()
+    def __init__(self, pipe: Any, log: Callable[[str], None], kept_prefixes: tuple[str, ...]) -> None:
+        self.log, self.kept_prefixes, self.kept_lines = log, kept_prefixes, list[str]()
+        self.tail, self.new_lines = deque[str](maxlen=TAIL_LINES), deque[str](maxlen=LOG_LINES)
+        self.n_new, self.flush_time, self.lock = 0, time.monotonic(), threading.Lock()
         self.reader = threading.Thread(target=self.read, args=(pipe,), daemon=True)
         self.reader.start()
 
@@ -89,72 +94,75 @@ class Output:
                     continue
                 with self.lock:
                     self.tail.append(text)
-                    if text.startswith(self.keep):
-                        self.kept.append(text)
-                    if not text.lstrip().startswith(HINTS):
-                        self.new.append(text)
+                    if text.startswith(self.kept_prefixes):
+                        self.kept_lines.append(text)
+                    if not text.lstrip().startswith(DVC_HINTS):
+                        self.new_lines.append(text)
                         self.n_new += 1
 
     def flush(self, now: bool = False) -> None:
-        if self.n_new and (now or time.monotonic() - self.flushed >= LOG_SECONDS):
+        if self.n_new and (now or time.monotonic() - self.flush_time >= LOG_SECONDS):
             with self.lock:
-                lines, left_out = [*self.new], self.n_new - len(self.new)
-                self.new.clear()
+                lines, n_left_out = [*self.new_lines], self.n_new - len(self.new_lines)
+                self.new_lines.clear()
                 self.n_new = 0
-            self.log("\n".join([*([f"... {left_out:,} lines left out ..."] if left_out else []), *lines]))
-            self.flushed = time.monotonic()
+            self.log("\n".join([*([f"... {n_left_out:,} lines left out ..."] if n_left_out else []), *lines]))
+            self.flush_time = time.monotonic()
 
     def end(self) -> None:
-        self.reader.join(timeout=2)  # a process that was left behind may hold the pipe
+        self.reader.join(timeout=2)  # a process that outlived the stage may hold the pipe open
         self.flush(now=True)
 
 
 def environment() -> dict[str, str]:
-    """This process's variables, with this interpreter's folder on PATH: `python` in a stage's command is this one."""
-    here, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
+    """Returns this process's environment variables, with the folder of its Python on PATH: the `python` in a stage's
+    command is then the same Python."""
+    folder, path = str(Path(sys.executable).parent), os.environ.get("PATH", "")
     return os.environ | {
-        "PATH": path if here in path.split(os.pathsep) else f"{here}{os.pathsep}{path}",
+        "PATH": path if folder in path.split(os.pathsep) else f"{folder}{os.pathsep}{path}",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8:backslashreplace",  # what `run` reads, whatever the locale
+        "PYTHONIOENCODING": "utf-8:backslashreplace",  # the encoding that `run` reads, whatever the locale is
         "SHELL": shell(os.environ.get("SHELL", "")),
     }
 
 
 @cache
-def shell(named: str) -> str:
-    """The shell by which DVC runs a stage: $SHELL if it runs commands, which that of a service account does not.
+def shell(path: str) -> str:
+    """Returns the shell with which DVC runs a stage: `path` ($SHELL) if it runs commands, otherwise bash. The
+    shell of a service account runs no commands.
 
-    Where $SHELL is unset, as in many containers, DVC takes /bin/sh, which would stay between DVC and the stage, and on
-    a stop end before the stage has saved its checkpoint; bash replaces itself by the command.
+    Without $SHELL, as in many containers, DVC would use /bin/sh. That shell stays between DVC and the stage, and when
+    a run is stopped, it ends before the stage has saved its checkpoint. Bash replaces itself with the command.
     """
     with suppress(OSError, subprocess.TimeoutExpired):
-        command = [named, "-c", f"exit {WORKS}"]
-        if named and subprocess.run(command, capture_output=True, timeout=5).returncode == WORKS:  # noqa: S603
-            return named
+        command = [path, "-c", f"exit {PROBE_EXIT_CODE}"]
+        if path and subprocess.run(command, capture_output=True, timeout=5).returncode == PROBE_EXIT_CODE:  # noqa: S603
+            return path
     return shutil.which("bash") or "/bin/sh"
 
 
-def terminate(process: subprocess.Popen[str], asked: set[int]) -> None:
-    """Stop a `dvc repro` so that it releases its locks, within GRACE_SECONDS and a bit.
+def terminate(process: subprocess.Popen[str], signalled: set[int]) -> None:
+    """Stops a `dvc repro` so that it releases its locks. This takes little more than GRACE_SECONDS.
 
-    SIGTERM would end DVC with its entries left in .dvc/tmp/rwlock. So the command below it gets SIGTERM, and DVC ends
-    by itself as for any stage that failed; where it runs no command, SIGINT ends it cleanly. Each process gets one
-    signal, also where this is called again (`asked`: their pids): a second one would interrupt its cleaning up.
+    SIGTERM would end DVC and leave its entries in .dvc/tmp/rwlock. Therefore the stage's command gets SIGTERM, and DVC
+    ends by itself as after any stage that failed. If DVC runs no command, SIGINT ends it cleanly. Each process gets
+    only one signal, even if this function is called again, because a second signal would interrupt its clean-up:
+    `signalled` holds the pids of the processes that have got one.
     """
     deadline = time.monotonic() + GRACE_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        below = session(process.pid)
-        for child in below:
-            if child.pid not in asked:
+        commands = session_processes(process.pid)
+        for child in commands:
+            if child.pid not in signalled:
                 with suppress(psutil.NoSuchProcess):
                     child.terminate()
-        if not below and not asked:
+        if not commands and not signalled:
             process.send_signal(signal.SIGINT)
-            asked.add(process.pid)
-        asked |= {child.pid for child in below}
+            signalled.add(process.pid)
+        signalled |= {child.pid for child in commands}
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1)
-    for child in session(process.pid):
+    for child in session_processes(process.pid):
         with suppress(psutil.NoSuchProcess):
             child.kill()
     try:

@@ -1,4 +1,4 @@
-"""Which Prefect server a run reports to: checked before the flow is imported; one line where there is none."""
+"""Finds the Prefect server to which a run reports, before the flow is imported. Errors are messages of one line."""
 
 import os
 import re
@@ -13,39 +13,38 @@ from typing import IO
 from flows.errors import PipelineError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-ERROR = re.compile(r"^[\w.]*(?:Error|Exception|Refused)\b.*", re.MULTILINE)  # the last line of a traceback
-SECONDS = 10  # within which a server answers
-OTHER_HOME = "set PREFECT_HOME to a folder that can be written, or PREFECT_API_URL to a running server"
-REASONS = {  # what the temporary server's output says: what that means, and what to do
+ERROR_LINE = re.compile(r"^[\w.]*(?:Error|Exception|Refused)\b.*", re.MULTILINE)  # the last line of a traceback
+TIMEOUT_SECONDS = 10  # a server has to answer within this time
+SET_HOME = "set PREFECT_HOME to a folder that can be written, or PREFECT_API_URL to a running server"
+REASONS = {  # a text in the temporary server's output: (what it means, what to do next)
     "Can't locate revision": (
         "its database was made by a newer Prefect than this one",
         "set PREFECT_HOME to another folder, or PREFECT_API_URL to a running server",
     ),
     "file is not a database": ("its database is broken", "set PREFECT_HOME to another folder, or move that file away"),
-    "unable to open database file": ("its database cannot be opened", OTHER_HOME),
-    "readonly database": ("its database cannot be written", OTHER_HOME),
-    "database or disk is full": ("there is no room for its database", "make room there, or " + OTHER_HOME),
+    "unable to open database file": ("its database cannot be opened", SET_HOME),
+    "readonly database": ("its database cannot be written", SET_HOME),
+    "database or disk is full": ("the disk of its database is full", "make room there, or " + SET_HOME),
 }
 
 
 def find_server() -> None:
-    """Check that the server asked for answers; where none is set, start a temporary one and say so.
+    """Checks that the server of PREFECT_API_URL answers. If none is set, starts a temporary server and prints that.
 
     Raises:
-        PipelineError: a server is set and does not answer, or wants a password; a temporary one cannot start.
+        PipelineError: the server does not answer or requires a password, or a temporary server cannot start.
     """
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "Failed to create the Prefect home directory"
-            )  # we say it where it matters
+            # `start_temporary` raises an error for it if the directory is needed
+            warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")
             from prefect.settings import get_current_settings
 
             url = get_current_settings().api.url
-    except (OSError, RuntimeError) as error:  # the folder of its settings
-        raise PipelineError(f"Prefect cannot read its settings ({error}): {OTHER_HOME}") from error
+    except (OSError, RuntimeError) as error:  # the folder of the settings cannot be read
+        raise PipelineError(f"Prefect cannot read its settings ({error}): {SET_HOME}") from error
     if url is not None:
-        ask(url)
+        check_server(url)
         return
     print(
         "No Prefect server is set: starting a temporary one for this run, about 10 s, the first time 20 "
@@ -54,8 +53,11 @@ def find_server() -> None:
     start_temporary()
 
 
-def ask(url: str) -> None:
-    """By Prefect's own client, so with all that its settings say of the address, certificates and a password."""
+def check_server(url: str) -> None:
+    """Sends a request with Prefect's client, which uses all of Prefect's settings: address, certificates, password.
+
+    Raises PipelineError if the server does not answer or requires a password.
+    """
     from httpx import HTTPError, HTTPStatusError
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -63,34 +65,35 @@ def ask(url: str) -> None:
     try:
         with (
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-            get_client(sync_client=True, httpx_settings={"timeout": SECONDS}) as client,
+            get_client(sync_client=True, httpx_settings={"timeout": TIMEOUT_SECONDS}) as client,
         ):
-            client.read_flows(limit=1)  # `health` asks for no password
+            client.read_flows(limit=1)  # not `health`, which requires no password
     except HTTPStatusError as error:
         answer = f"{error.response.status_code} {error.response.reason_phrase}"
         if error.response.status_code in (401, 403):
             raise PipelineError(
-                f"the Prefect server at PREFECT_API_URL = {url} wants a password ({answer}): set "
+                f"the Prefect server at PREFECT_API_URL = {url} requires a password ({answer}): set "
                 "PREFECT_API_AUTH_STRING=user:password as on the server, or PREFECT_API_KEY for Prefect Cloud"
             ) from error
-        raise no_answer(url, f"{answer}; the address ends in /api") from error
+        raise no_answer_error(url, f"{answer}; the address ends in /api") from error
     except (HTTPError, OSError, ValueError) as error:
-        raise no_answer(url, str(error) or type(error).__name__) from error
+        raise no_answer_error(url, str(error) or type(error).__name__) from error
 
 
-def no_answer(url: str, why: str) -> PipelineError:
+def no_answer_error(url: str, reason: str) -> PipelineError:
     return PipelineError(
-        f"no Prefect server answers at PREFECT_API_URL = {url} ({why}): start it with `prefect server start`, "
-        "or unset PREFECT_API_URL to run with a temporary one"
+        f"no Prefect server answers at PREFECT_API_URL = {url} ({reason}): start it with `prefect server start`, "
+        "or unset PREFECT_API_URL to run with a temporary server"
     )
 
 
 def start_temporary() -> None:
-    """The server that Prefect's client would start itself, but one that Ctrl-C in a terminal does not end before us,
-    whose output does not fill the terminal, and that is started once: Prefect starts one that failed again and again.
+    """Starts the temporary server that Prefect's client would start itself, with three differences: Ctrl-C in a
+    terminal does not end the server before this process; its output does not fill the terminal; and it is started
+    only once, while Prefect would start a server that failed again and again.
 
     Raises:
-        PipelineError: it does not start.
+        PipelineError: the server does not start.
     """
     from prefect.settings import get_current_settings
 
@@ -100,60 +103,62 @@ def start_temporary() -> None:
         with tempfile.TemporaryFile(dir=home):
             pass
     except OSError as error:
-        raise PipelineError(f"the temporary Prefect server has no folder to write ({error}): {OTHER_HOME}") from error
+        raise PipelineError(f"the temporary Prefect server has no folder to write ({error}): {SET_HOME}") from error
     from prefect.server.api.server import SubprocessASGIServer
 
-    class Temporary(SubprocessASGIServer):
+    class TemporaryServer(SubprocessASGIServer):
         def find_available_port(self) -> int:
             if self.server_process is not None:
                 raise RuntimeError(f"it ended with exit code {self.server_process.returncode}")
             return super().find_available_port()
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # what we start inherits it
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the server inherits the mask
     with tempfile.TemporaryFile() as log:
         try:
-            with output_to(log):
-                Temporary().start()
-        except Exception as error:  # whatever it is: a run without a server cannot be
+            with redirect_output(log):
+                TemporaryServer().start()
+        except Exception as error:  # of any kind: no run is possible without a server
             log.seek(0)
-            raise failed_start(log.read().decode(errors="replace"), error, str(home)) from error
+            raise start_error(log.read().decode(errors="replace"), error, str(home)) from error
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
 
 
 @contextmanager
-def output_to(file: IO[bytes]) -> Iterator[None]:
-    """Of the processes that are started in the meantime."""
+def redirect_output(file: IO[bytes]) -> Iterator[None]:
+    """While the block runs, send the output of this process, and of the processes that it starts, to the file."""
     sys.stdout.flush()
-    kept = [os.dup(number) for number in (1, 2)]
+    saved = [os.dup(number) for number in (1, 2)]
     try:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
         yield
     finally:
-        for number, old in zip((1, 2), kept, strict=True):
+        for number, old in zip((1, 2), saved, strict=True):
             os.dup2(old, number)
             os.close(old)
 
 
-def failed_start(output: str, error: Exception, home: str) -> PipelineError:
-    """In one line: the reason and what to do where it is a known one, else the last line of its traceback."""
-    for words, (what, do) in REASONS.items():
-        if words in output:
-            return PipelineError(f"the temporary Prefect server does not start: {what} (PREFECT_HOME = {home}): {do}")
-    reasons = [*ERROR.findall(output), str(error).splitlines()[0]]
+def start_error(output: str, error: Exception, home: str) -> PipelineError:
+    """Returns an error of one line: a known reason and what to do next, or else the last line of a traceback."""
+    for text, (reason, hint) in REASONS.items():
+        if text in output:
+            message = f"the temporary Prefect server does not start: {reason} (PREFECT_HOME = {home}): {hint}"
+            return PipelineError(message)
+    reasons = [*ERROR_LINE.findall(output), str(error).splitlines()[0]]
     return PipelineError(
-        f"the temporary Prefect server does not start ({reasons[0]}): start one with `prefect server start`, which "
-        "says more, and set PREFECT_API_URL to it"
+        f"the temporary Prefect server does not start ({reasons[0]}): start one with `prefect server start`, "
+        "which prints more, and set PREFECT_API_URL to its address"
     )
 
 
-def prefer() -> None:
-    """Settings that a run needs and Prefect's defaults do not give; the user's own come first."""
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")  # 20: too short for a first start
+def set_default_settings() -> None:
+    """Sets the Prefect settings that a run needs, except those that the user has set."""
+    # a first start takes longer than Prefect's default of 20 s
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "90")
     os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    for name in ("NO_PROXY", "no_proxy"):  # a proxy cannot reach what listens on our loopback
-        given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-        wanted = [*filter(None, given.split(",")), *LOOPBACK]
-        os.environ[name] = given if given.strip() == "*" else ",".join(dict.fromkeys(wanted))
+    for name in ("NO_PROXY", "no_proxy"):  # a proxy cannot reach a server on this machine's loopback
+        hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        wanted = [*filter(None, hosts.split(",")), *LOOPBACK]
+        os.environ[name] = hosts if hosts.strip() == "*" else ",".join(dict.fromkeys(wanted))

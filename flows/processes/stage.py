@@ -1,8 +1,8 @@
-"""Runs one stage in the current folder: `dvc repro --single-item STAGE`, and says what became of it.
+"""Runs one stage in the current folder with `dvc repro --single-item STAGE`, and reports what DVC did.
 
-`--single-item` takes the locks of this stage alone, so stages that do not need each other run side by side; and
-`--wait-for-lock` because DVC takes its repository lock again after the command and by default gives up after 3 s,
-with the finished stage's result uncommitted (iterative/dvc#10784).
+`--single-item` locks only this stage, so stages that do not depend on each other run side by side. `--wait-for-lock` is
+needed because DVC locks its repository again after the command. By default it gives up after 3 s, and the result of the
+finished stage is not committed (iterative/dvc#10784).
 """
 
 import threading
@@ -15,10 +15,10 @@ from enum import StrEnum
 from flows.pipeline.receipts import read_receipt
 from flows.processes import process
 
-LINES = ("Running stage '", "Stage '")  # of DVC
+STATUS_LINES = ("Running stage '", "Stage '")  # how the lines begin in which DVC says what it does with a stage
 
 
-class How(StrEnum):
+class StageStatus(StrEnum):
     EXECUTED = "executed"
     RESTORED = "restored"
     UNCHANGED = "unchanged"
@@ -26,10 +26,11 @@ class How(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage. `items` and `computed` count pictures; None where the stage counts none."""
+    """The result of bringing one stage up to date. `items` and `computed` count pictures; they are None if the stage
+    counts no pictures."""
 
     stage: str
-    how: How
+    status: StageStatus
     seconds: float
     items: int | None = None
     computed: int | None = None
@@ -37,20 +38,25 @@ class Outcome:
 
 
 def run_stage(
-    stage: str, force: bool, log: Callable[[str], None], stop: threading.Event, settings: Mapping[str, str]
+    stage: str, force: bool, log: Callable[[str], None], stop: threading.Event, environment: Mapping[str, str]
 ) -> Outcome:
-    """Bring one stage up to date. `settings`: environment variables for it. Raises what `process.run` does."""
+    """Brings one stage up to date. `environment` holds further environment variables for the stage.
+
+    Raises the errors of `process.run`.
+    """
     started, nonce = time.monotonic(), uuid.uuid4().hex
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), stage]
-    lines = process.run(command, log, stop, LINES, {"UNFREEZE_RUN": nonce, **settings})
+    lines = process.run(command, log, stop, STATUS_LINES, {"UNFREEZE_RUN": nonce, **environment})
     receipt = read_receipt(stage)
-    fresh = receipt if receipt.get("run") == nonce else {}
+    own_receipt = receipt if receipt.get("run") == nonce else {}
     seconds = round(time.monotonic() - started, 2)
-    return Outcome(stage, how(stage, lines, bool(fresh)), seconds, fresh.get("items"), fresh.get("computed"))
+    status = stage_status(stage, lines, has_receipt=bool(own_receipt))
+    return Outcome(stage, status, seconds, own_receipt.get("items"), own_receipt.get("computed"))
 
 
-def how(stage: str, lines: Sequence[str], receipt: bool) -> How:
-    """The stage's own receipt says that it was executed; for stages that write none, DVC's line does."""
-    if receipt or f"Running stage '{stage}':" in lines:
-        return How.EXECUTED
-    return How.RESTORED if any(line.startswith(f"Stage '{stage}' is cached") for line in lines) else How.UNCHANGED
+def stage_status(stage: str, lines: Sequence[str], has_receipt: bool) -> StageStatus:
+    """Returns EXECUTED if the stage wrote a receipt in this run, or if DVC printed that it runs the stage."""
+    if has_receipt or f"Running stage '{stage}':" in lines:
+        return StageStatus.EXECUTED
+    is_restored = any(line.startswith(f"Stage '{stage}' is cached") for line in lines)
+    return StageStatus.RESTORED if is_restored else StageStatus.UNCHANGED

@@ -1,4 +1,4 @@
-"""Where a stage of a run is brought up to date: not at all, in this clone, or on a worker of its pool."""
+"""Brings a stage up to date in this clone or on a worker of its pool; an unchanged stage is left as it is."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from flows.pipeline.graph import all_stages
 from flows.pipeline.params import set_params
 from flows.pipeline.planning import Decision, Verdict
 from flows.processes.gpus import gpu_slot
-from flows.processes.stage import How, Outcome, run_stage
+from flows.processes.stage import Outcome, StageStatus, run_stage
 from flows.sharing import clone
 from flows.sharing.remote import has_shared_cache
 from flows.sharing.remote_stage import run_on_worker
@@ -21,10 +21,12 @@ from flows.sharing.transfer_task import transfer
 
 @dataclass
 class Run:
-    """What the tasks of one flow run share: they are threads of one process.
+    """The state that the tasks of one flow run share, because they are threads of one process.
 
-    `send`: pools whose stages go to workers; `revision` and `params` (text of params.yaml, where it differs from the
-    commit's) are what those need.
+    Args:
+        send: pools whose stages go to workers.
+        revision: the commit that the workers check out.
+        params: the text of params.yaml for the workers, if it differs from the text in the commit.
     """
 
     force: bool = False
@@ -37,17 +39,18 @@ class Run:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def is_unchanged(self, decision: Decision) -> bool:
-        """True if the plan keeps the stage and nothing right above it was executed after all: its outputs could then
-        be others."""
-        upstream = [self.outcomes[name].how for name in decision.upstream]
-        return decision.verdict is Verdict.UNCHANGED and How.EXECUTED not in upstream
+        """Returns True if the plan keeps the stage and no stage directly upstream was executed. An executed
+        stage may have changed its outputs."""
+        statuses = [self.outcomes[name].status for name in decision.upstream]
+        return decision.verdict is Verdict.UNCHANGED and StageStatus.EXECUTED not in statuses
 
 
 def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param: Sequence[str]) -> Run:
-    """Write params.yaml, unless what is asked for cannot work.
+    """Checks the request, then writes params.yaml.
 
     Raises:
-        PipelineError: no remote, changes that workers would not see, a param that is none; nothing was written.
+        PipelineError: there is no remote, a worker would not see a change, or there is no such param. Then nothing has
+            been written.
     """
     run = Run(force, pull or bool(send), push or bool(send), send)
     repo = open_repo(wait_for_lock=True)
@@ -56,14 +59,14 @@ def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param:
     if send:
         if unknown := set(send) - {node.pool for node in all_stages(repo).values()}:
             raise PipelineError(f"no stage has `meta: {{pool: {', '.join(sorted(unknown))}}}` in its dvc.yaml")
-        if files := [one for one in set_param if ":" in one.partition("=")[0]]:
-            raise PipelineError(f"-S {files[0]}: workers get params.yaml alone; commit and push other files")
+        if files := [text for text in set_param if ":" in text.partition("=")[0]]:
+            raise PipelineError(f"-S {files[0]}: workers get only params.yaml; commit and push other files")
         if changed := clone.changed_by_hand(lock_file.outputs(repo)):
             raise PipelineError(
                 f"not committed: {', '.join(changed)}: workers see commits alone; commit and push first"
             )
-        if not clone.on_origin():
-            raise PipelineError("the commit here is not on origin, where workers get it: `git push` first")
+        if not clone.is_on_origin():
+            raise PipelineError("the current commit is not on origin, from where workers fetch it: `git push` first")
         run.revision = clone.git("rev-parse", "HEAD")
     set_params(set_param)
     if send and clone.git("diff", "--name-only", "HEAD", "params.yaml"):
@@ -72,33 +75,33 @@ def prepare(force: bool, pull: bool, push: bool, send: Sequence[str], set_param:
 
 
 def update(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
-    """Bring a stage up to date. Raises FailedError, StoppedError or PipelineError."""
+    """Brings a stage up to date. Raises FailedError, StoppedError or PipelineError."""
     name = decision.stage
     if run.is_unchanged(decision):
-        return Outcome(name, How.UNCHANGED, 0)
+        return Outcome(name, StageStatus.UNCHANGED, 0)
     if decision.pool in run.send:
         return update_on_worker(decision, run, log)
     if run.pull:
         transfer("pull", [name], log, run.stop)
-    with gpu_slot(decision.pool, decision.gpus, run.stop, log) as settings:
-        outcome = run_stage(name, run.force, log, run.stop, settings)
+    with gpu_slot(decision.pool, decision.gpus, run.stop, log) as environment:
+        outcome = run_stage(name, run.force, log, run.stop, environment)
     if run.push:
         transfer("push", [name], log, run.stop)
     return outcome
 
 
 def update_on_worker(decision: Decision, run: Run, log: Callable[[str], None]) -> Outcome:
-    if decision.verdict is not Verdict.RUN:  # then the plan knows that nothing is cached here
+    if decision.verdict is not Verdict.RUN:  # for RUN the plan knows that this clone has no cached result
         transfer("push-cached-result", [decision.stage], log, run.stop)
-    known = lock_file.read(open_repo(wait_for_lock=True))
+    entries = lock_file.read(open_repo(wait_for_lock=True))
     parameters = {
         "stage": decision.stage,
         "revision": run.revision,
         "params": run.params,
-        "entries": lock_file.entries_of(known, [*decision.upstream, decision.stage]),
+        "entries": lock_file.entries_of(entries, [*decision.upstream, decision.stage]),
         "force": run.force,
     }
-    outcome, entries = run_on_worker(decision.pool, parameters, log, run.stop)
-    lock_file.merge(open_repo(wait_for_lock=True), entries)
+    outcome, new_entries = run_on_worker(decision.pool, parameters, log, run.stop)
+    lock_file.merge(open_repo(wait_for_lock=True), new_entries)
     transfer("pull-plots", [decision.stage], log, run.stop)
     return outcome

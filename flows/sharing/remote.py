@@ -1,10 +1,10 @@
-"""Exchanges data with other clones: `python -m flows.sharing.remote ACTION STAGE...`; see ACTIONS for what each does.
+"""Exchanges data with other clones: `python -m flows.sharing.remote ACTION STAGE...`. ACTIONS lists the actions.
 
-Through DVC's remote, or by one cache directory that all clones share (then there is nothing to transfer). DVC's own
-`--run-cache` transfers copy every entry each time and know no targets (`StageCache.transfer(force=True)`), and
-`push --run-cache` sends entries before the outputs that they name, and never the outputs marked `cache: false`.
-Here the outputs of one stage go first and its entry in the run-cache last: a push that is cut short leaves no entry
-whose outputs are missing.
+The data go through DVC's remote. If all clones share one cache directory, nothing has to be transferred. DVC's own
+`--run-cache` option copies every entry each time and ignores the targets (`StageCache.transfer(force=True)`). Its
+`push --run-cache` also sends entries before the outputs that they name, and never sends outputs marked `cache: false`.
+This module pushes the outputs of a stage first and its run-cache entry last, so that an interrupted push leaves no
+entry whose outputs are missing.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from flows.pipeline.dvc_adapter import Repo, entry_of, is_run_cacheable, latest_
 from flows.pipeline.graph import Node, read_graph
 from flows.pipeline.planning import cached_result, changed_inputs, overlaps
 
-LOST = "LOST "  # what a line begins with that names a stage whose outputs are nowhere
+LOST_PREFIX = "LOST "  # starts a line that names a stage whose outputs no clone or remote has
 
 
 def has_shared_cache(repo: Repo) -> bool:
-    """Is there nothing to transfer, because all clones use one cache directory?
+    """Returns True if all clones use one cache directory, so that nothing has to be transferred.
 
     Raises:
         PipelineError: there is neither a remote nor a shared cache.
@@ -41,46 +41,48 @@ def has_shared_cache(repo: Repo) -> bool:
 
 
 def pull_stage(repo: Repo, node: Node) -> None:
-    """The run-cache, what the stage reads, and what the run-cache has for these inputs."""
-    transfers = not has_shared_cache(repo)
-    if transfers:
+    """Pulls the run-cache, the stage's inputs, and the outputs that the run-cache has for these inputs."""
+    has_transfers = not has_shared_cache(repo)
+    if has_transfers:
         dvc_adapter.fetch_run_cache(repo)
-    made = upstream_outputs(repo, node)
+    upstream = upstream_outputs(repo, node)
     deps = {dep.fs_path for dep in node.dvc.deps}
-    wanted = [path for path, out in made.items() if (path in deps or overlaps(path, node.dvc.deps)) and out.status()]
-    if wanted and transfers:
-        repo.pull(targets=wanted, force=True)
-    elif wanted:
-        repo.checkout(targets=wanted, force=True)
-    locked = any(out.hash_info for out in node.dvc.outs) and not changed_inputs(node, made)
-    for as_locked in (True, False) if locked else (False,):  # outputs marked `cache: false` are in the run-cache alone
-        result = cached_result(node, made, pull=True, as_locked=as_locked) if transfers else None
-        if result is not None and dvc_adapter.folders_lie_in_cache_or_remote(repo, result):
+    inputs = {path: out for path, out in upstream.items() if path in deps or overlaps(path, node.dvc.deps)}
+    missing = [path for path, out in inputs.items() if out.status()]
+    if missing and has_transfers:
+        repo.pull(targets=missing, force=True)
+    elif missing:
+        repo.checkout(targets=missing, force=True)
+    is_in_lock = any(out.hash_info for out in node.dvc.outs) and not changed_inputs(node, upstream)
+    # also the run-cache's result, because only the run-cache has the outputs that are marked `cache: false`
+    for as_locked in (True, False) if is_in_lock else (False,):
+        result = cached_result(node, upstream, pull=True, as_locked=as_locked) if has_transfers else None
+        if result is not None and dvc_adapter.are_file_lists_in_cache_or_remote(repo, result):
             dvc_adapter.pull_outputs(repo, result)
 
 
 def upstream_outputs(repo: Repo, node: Node) -> dict[str, Any]:
-    """The outputs that dvc.lock has of the stages right above, by path."""
+    """Returns by path the outputs that dvc.lock has of the stages directly upstream."""
     graph = read_graph(repo, [node.name])
     return {out.fs_path: out for name in node.upstream for out in graph[name].dvc.outs if out.hash_info}
 
 
 def push_stage(repo: Repo, node: Node) -> None:
-    """The outputs that dvc.lock has of the stage."""
+    """Pushes the outputs that dvc.lock has of the stage."""
     entry = entry_of(node.dvc) if is_run_cacheable(node.dvc) else None
-    made = dvc_adapter.stage_of_entry(node.dvc, entry) if entry else None
-    push_outputs(repo, made or node.dvc, entry if made else None)
+    result = dvc_adapter.stage_of_entry(node.dvc, entry) if entry else None
+    push_outputs(repo, result or node.dvc, entry if result else None)
 
 
 def push_cached_result(repo: Repo, node: Node) -> None:
-    """What the run-cache here has for these inputs, before a worker is asked: it may save a whole training."""
-    found = cached_result(node, upstream_outputs(repo, node), pull=False, as_locked=False)
-    if found is not None:
-        push_outputs(repo, found, latest_entry(node.dvc))
+    """Pushes the outputs that this clone's run-cache has for these inputs, so that a worker need not compute them."""
+    result = cached_result(node, upstream_outputs(repo, node), pull=False, as_locked=False)
+    if result is not None:
+        push_outputs(repo, result, latest_entry(node.dvc))
 
 
 def push_outputs(repo: Repo, stage: Any, entry: Path | None) -> None:
-    """A stage's outputs, then its entry in the run-cache."""
+    """Pushes a stage's outputs, then its run-cache entry."""
     if has_shared_cache(repo):
         return
     dvc_adapter.push_outputs(repo, stage)
@@ -89,13 +91,13 @@ def push_outputs(repo: Repo, stage: Any, entry: Path | None) -> None:
 
 
 def pull_plots(repo: Repo, node: Node) -> None:
-    """Metrics and plots of a stage that another clone ran: they are small, and people want to see them."""
-    shown = {out.def_path for out in node.dvc.outs if out.metric or out.plot}
-    if not shown:
+    """Pulls the metrics and plots of a stage that another clone ran: they are small, and people want to see them."""
+    paths = {out.def_path for out in node.dvc.outs if out.metric or out.plot}
+    if not paths:
         return
-    lock, name = lock_file.place(node.name)
+    lock, name = lock_file.position(node.name)
     stage = dvc_adapter.stage_of_lock_entry(node.dvc, lock_file.read(repo)[lock][name])
-    outs = [out for out in stage.outs if out.def_path in shown]
+    outs = [out for out in stage.outs if out.def_path in paths]
     if not has_shared_cache(repo):
         for out in outs:
             dvc_adapter.pull_output(repo, out)
@@ -103,13 +105,14 @@ def pull_plots(repo: Repo, node: Node) -> None:
 
 
 def ensure_pushed(repo: Repo, node: Node) -> None:
-    """Push what is here of a stage that is up to date; `LOST stage` is printed where a part of it is nowhere."""
+    """Pushes the outputs of a stage that is up to date. Prints `LOST stage` if a part of them is neither in this clone
+    nor in the remote."""
     if any(out.hash_info for out in node.dvc.outs) and not node.dvc.frozen:
         is_here = bool(node.dvc.outs_cached())
         if is_here and not has_shared_cache(repo):
             push_stage(repo, node)
-        elif not is_here and (has_shared_cache(repo) or not dvc_adapter.lies_in_cache_or_remote(repo, node.dvc)):
-            print(f"{LOST}{node.name}")
+        elif not is_here and (has_shared_cache(repo) or not dvc_adapter.are_outputs_in_cache_or_remote(repo, node.dvc)):
+            print(f"{LOST_PREFIX}{node.name}")
 
 
 ACTIONS: dict[str, Callable[[Repo, Node], None]] = {
@@ -128,7 +131,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         repo = open_repo(wait_for_lock=True)
-        with repo.lock:  # a stage that ends beside us writes dvc.lock in place
+        with repo.lock:  # a stage that ends at the same time writes dvc.lock in place
             graph = read_graph(repo, arguments.stages)
         for stage in arguments.stages:
             ACTIONS[arguments.action](repo, graph[stage])

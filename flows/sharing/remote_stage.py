@@ -1,4 +1,4 @@
-"""A stage on a worker, seen from the run that sends it there; the worker's side is flows/worker.py."""
+"""The coordinator's side of a stage that runs on a worker. The worker's side is flows/worker.py."""
 
 import threading
 import time
@@ -17,22 +17,22 @@ from flows.pipeline.lock_file import Entries
 from flows.processes.stage import Outcome
 from flows.sharing import stage_result
 
-POLL_SECONDS, LOST_SECONDS, REMIND_SECONDS = 1, 45, 30
-SERVER_GONE_SECONDS = 600
+POLL_SECONDS, REMIND_SECONDS = 1, 30
+WORKER_TIMEOUT_SECONDS, SERVER_TIMEOUT_SECONDS = 45, 600
 
 
 def run_on_worker(
     pool: str, parameters: dict[str, Any], log: Callable[[str], None], stop: threading.Event
 ) -> tuple[Outcome, Entries]:
-    """Run a stage on a worker of `pool`; its outcome and its entry of dvc.lock.
+    """Runs a stage on a worker of `pool`. Returns its outcome and its dvc.lock entry.
 
     Args:
-        parameters: of `stage_on_worker` in flows/worker.py.
+        parameters: the parameters of `stage_on_worker` in flows/worker.py.
 
     Raises:
-        FailedError: the stage failed there, or its worker was lost.
-        StoppedError: `stop` was set; the worker has been told.
-        PipelineError: there is no such deployment.
+        FailedError: the stage failed on the worker, or the worker died.
+        StoppedError: `stop` was set; the worker has been told to stop.
+        PipelineError: there is no deployment for this pool.
     """
     try:
         name = parameters["stage"]
@@ -46,41 +46,44 @@ def run_on_worker(
         result = stage_result.read(client, run)
     if not state.is_completed() or "entries" not in result:
         raise FailedError(f"on {result.get('worker', f'a worker of pool {pool}')}: {state.name}: {state.message}")
-    return stage_result.outcome_of(result), result["entries"]
+    return stage_result.outcome_from(result), result["entries"]
 
 
 def wait_for_end(
     client: SyncPrefectClient, run: FlowRun, pool: str, log: Callable[[str], None], stop: threading.Event
 ) -> Any:
-    """The last state of a flow run. One that has no heartbeat any more is declared crashed."""
-    beat, heard, reminded, is_server_gone = -1, time.monotonic(), time.monotonic(), False
+    """Waits for the end of a flow run and returns its state. A flow run without heartbeats is set to Crashed.
+
+    Raises StoppedError if `stop` is set, FailedError if the server does not answer for SERVER_TIMEOUT_SECONDS.
+    """
+    beat, beat_time, log_time, is_server_silent = -1, time.monotonic(), time.monotonic(), False
     while True:
         try:
             state = client.read_flow_run(run.id).state or Pending()
             new_beat = int(stage_result.read(client, run).get("beat", 0))
-        except HTTPError as error:  # the stage goes on there; the server may come back
-            if time.monotonic() - heard > SERVER_GONE_SECONDS:
+        except HTTPError as error:  # the worker continues; the server may come back
+            if time.monotonic() - beat_time > SERVER_TIMEOUT_SECONDS:
                 raise FailedError(
-                    f"the Prefect server has not answered for {SERVER_GONE_SECONDS} s: {error}"
+                    f"the Prefect server has not answered for {SERVER_TIMEOUT_SECONDS} s: {error}"
                 ) from error
             if stop.wait(POLL_SECONDS):
-                raise StoppedError("stopped; the worker could not be told") from error
-            is_server_gone = True
+                raise StoppedError("stopped; the worker could not be told to stop") from error
+            is_server_silent = True
             continue
         if state.is_final():
             return state
         now = time.monotonic()
-        if is_server_gone:  # nor could the worker be heard
-            heard, is_server_gone = now, False
+        if is_server_silent:  # meanwhile no heartbeat could arrive
+            beat_time, is_server_silent = now, False
         if state.is_scheduled():
-            heard = now
-            if now - reminded > REMIND_SECONDS or beat == -1:
-                reminded, beat = now, 0
+            beat_time = now
+            if now - log_time > REMIND_SECONDS or beat == -1:
+                log_time, beat = now, 0
                 log(f"waiting for a worker of pool {pool}{'' if is_online(client, pool) else ': none is online'}")
         elif new_beat != beat:
-            beat, heard = new_beat, now
-        elif now - heard > LOST_SECONDS:
-            message = f"its worker has not been heard of for {LOST_SECONDS} s"
+            beat, beat_time = new_beat, now
+        elif now - beat_time > WORKER_TIMEOUT_SECONDS:
+            message = f"its worker has not been heard of for {WORKER_TIMEOUT_SECONDS} s"
             crashed: State[Any] = Crashed(message=message)
             client.set_flow_run_state(run.id, crashed, force=True)
             return crashed
@@ -90,5 +93,5 @@ def wait_for_end(
 
 
 def is_online(client: SyncPrefectClient, pool: str) -> bool:
-    """Has the pool a worker that answers?"""
+    """Returns True if the pool has a worker that is online."""
     return any(worker.status == WorkerStatus.ONLINE for worker in client.read_workers_for_work_pool(pool))

@@ -1,6 +1,6 @@
-"""What a worker tells the coordinator about a stage: an artifact of the worker's flow run that both read and write.
+"""What a worker reports about a stage. The worker writes it as an artifact of its flow run; the coordinator reads it.
 
-It is written anew every few seconds, so that the coordinator sees when a worker has died.
+The worker writes the artifact again every few seconds, so that the coordinator notices when the worker has died.
 """
 
 import socket
@@ -21,48 +21,58 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
 from flows.pipeline.lock_file import Entries
-from flows.processes.stage import How, Outcome
+from flows.processes.stage import Outcome, StageStatus
 
 HEARTBEAT_SECONDS = 5
-KEY = "stage-result"
+ARTIFACT_KEY = "stage-result"
+STATUS_KEY = "how"  # a worker may still run the code of an older commit: its imports precede its checkout
 
 
 @contextmanager
-def heartbeat() -> Iterator[dict[str, Any]]:
-    """The artifact's content, written every HEARTBEAT_SECONDS, and when the block ends with what was put into it."""
-    run = UUID(flow_run.get_id())
-    result: dict[str, Any] = {"worker": f"{socket.gethostname()}:{Path.cwd().name}", "beat": 0}
-    over = threading.Event()
-    with get_client(sync_client=True) as client:
-        artifact = client.create_artifact(Artifact(key=KEY, type="result", data=result, flow_run_id=run))
+def published_result() -> Iterator[dict[str, Any]]:
+    """Creates the artifact and yields its content, a dict.
 
-        def beat() -> None:
-            while not over.wait(HEARTBEAT_SECONDS):
+    The dict is written to Prefect every HEARTBEAT_SECONDS, and once more when the block ends.
+    """
+    run_id = UUID(flow_run.get_id())
+    result: dict[str, Any] = {"worker": f"{socket.gethostname()}:{Path.cwd().name}", "beat": 0}
+    finished = threading.Event()
+    with get_client(sync_client=True) as client:
+        artifact = client.create_artifact(Artifact(key=ARTIFACT_KEY, type="result", data=result, flow_run_id=run_id))
+
+        def write_heartbeats() -> None:
+            while not finished.wait(HEARTBEAT_SECONDS):
                 result["beat"] += 1
-                with suppress(HTTPError):  # the next one may get through
+                with suppress(HTTPError):  # the next heartbeat may reach the server
                     client.update_artifact(artifact.id, ArtifactUpdate(data=result))
 
-        thread = threading.Thread(target=beat, daemon=True)
+        thread = threading.Thread(target=write_heartbeats, daemon=True)
         thread.start()
         try:
             yield result
         finally:
-            over.set()
+            finished.set()
             thread.join()
             client.update_artifact(artifact.id, ArtifactUpdate(data=result))
 
 
-def enter(result: dict[str, Any], outcome: Outcome, entries: Entries) -> None:
-    """Put into it what became of the stage, and its entry in dvc.lock."""
-    result.update(outcome=asdict(outcome), entries=entries)
+def record(result: dict[str, Any], outcome: Outcome, entries: Entries) -> None:
+    """Adds the stage's outcome and its dvc.lock entry to the artifact's content."""
+    fields = asdict(outcome)
+    fields[STATUS_KEY] = fields.pop("status")
+    result.update(outcome=fields, entries=entries)
 
 
-def outcome_of(result: dict[str, Any]) -> Outcome:
-    return Outcome(**(result["outcome"] | {"how": How(result["outcome"]["how"]), "worker": result["worker"]}))
+def outcome_from(result: dict[str, Any]) -> Outcome:
+    fields = dict(result["outcome"])
+    status = StageStatus(fields.pop(STATUS_KEY))
+    return Outcome(**(fields | {"status": status, "worker": result["worker"]}))
 
 
 def read(client: SyncPrefectClient, run: FlowRun) -> dict[str, Any]:
-    """Empty where the worker has not begun."""
-    wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=[KEY]))
-    found = client.read_artifacts(artifact_filter=wanted)
-    return dict(found[0].data) if found and isinstance(found[0].data, dict) else {}
+    """Returns the artifact's content, or an empty dict if the worker has not started."""
+    wanted = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=[ARTIFACT_KEY])
+    )
+    artifacts = client.read_artifacts(artifact_filter=wanted)
+    return dict(artifacts[0].data) if artifacts and isinstance(artifacts[0].data, dict) else {}

@@ -1,4 +1,4 @@
-"""Pull and push as Prefect tasks of their own: they alone use the network, so they alone are retried."""
+"""Pulls and pushes as separate Prefect tasks. Only they use the network, so only they are retried."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from flows.processes import process
-from flows.sharing.remote import LOST
+from flows.sharing.remote import LOST_PREFIX
 
 RETRIES = 3
 
@@ -20,7 +20,7 @@ def task_name(parameters: dict[str, Any]) -> str:
 
 
 @task(
-    task_run_name=task_name,  # type: ignore[arg-type]  # the type wanted is a protocol that no function fits
+    task_run_name=task_name,  # type: ignore[arg-type]  # the annotated type is a protocol that no function fits
     cache_policy=NO_CACHE,
     retries=RETRIES,
     retry_jitter_factor=0.5,
@@ -28,12 +28,14 @@ def task_name(parameters: dict[str, Any]) -> str:
     retry_condition_fn=lambda _, __, state: is_worth_a_retry(state),
 )
 def transfer(action: str, stages: Sequence[str], log: Callable[[str], None], stop: threading.Event) -> list[str]:
-    """`action`: one of flows/sharing/remote.py. Returns the stages whose outputs are lost. Raises what `process.run`
-    does."""
-    lines = process.run(["flows.sharing.remote", action, *stages], log, stop, keep=(LOST,))
-    return [line.removeprefix(LOST) for line in lines]
+    """Runs an action of flows/sharing/remote.py. Returns the stages whose outputs are lost.
+
+    Raises the errors of `process.run`.
+    """
+    lines = process.run(["flows.sharing.remote", action, *stages], log, stop, kept_prefixes=(LOST_PREFIX,))
+    return [line.removeprefix(LOST_PREFIX) for line in lines]
 
 
 def is_worth_a_retry(state: object) -> bool:
-    """Not where somebody stopped it."""
+    """Returns False if the run was stopped."""
     return "StoppedError" not in str(getattr(state, "message", ""))

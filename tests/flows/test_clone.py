@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Project
 
-GO = "from flows.recipe import go_to; go_to('main')"
+GO = "from flows.recipe import check_out; check_out('main')"
 
 
 @pytest.fixture

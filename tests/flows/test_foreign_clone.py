@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Project, copy_project
 
-GO = "from flows.sharing.clone import go_to\nfrom flows.errors import PipelineError\ntry: go_to('main', [])\n"
+GO = "from flows.sharing.clone import check_out\nfrom flows.errors import PipelineError\ntry: check_out('main', [])\n"
 GO += "except PipelineError as error: raise SystemExit(str(error))"
 
 

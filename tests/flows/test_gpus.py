@@ -111,7 +111,7 @@ def test_other_pools_see_no_gpu_and_wait_for_none(mock_nvidia_smi: str) -> None:
 def test_without_any_gpu_one_stage_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None
 ) -> None:
-    monkeypatch.setattr(gpus, "FOLDERS", (str(tmp_path),))  # other runs on this machine may hold that lock
+    monkeypatch.setattr(gpus, "LOCK_FOLDERS", (str(tmp_path),))  # other runs on this machine may hold that lock
     tmp_path.chmod(0o1777)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

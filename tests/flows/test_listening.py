@@ -12,8 +12,8 @@ from tests.flows.conftest import Server
 
 TEMPORARY = """
 import psutil
-from flows.processes.server import prefer, start_temporary
-prefer()
+from flows.processes.server import set_default_settings, start_temporary
+set_default_settings()
 start_temporary()
 for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
     for one in process.net_connections():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.errors import PipelineError, StoppedError
-from flows.processes.locks import SURE_SECONDS, alone_with_recipe, alone_with_stage
+from flows.processes.locks import STALE_NAME_SECONDS, lock_clone_for_run, lock_clone_for_stage
 
 
 @pytest.fixture(autouse=True)
@@ -17,14 +17,14 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_recipe_lets_nobody_in() -> None:
-    with alone_with_recipe():
-        with pytest.raises(PipelineError, match="another run is at work"), alone_with_recipe():
+    with lock_clone_for_run():
+        with pytest.raises(PipelineError, match="another run is at work"), lock_clone_for_run():
             pass
         started = time.monotonic()
-        with pytest.raises(PipelineError, match="another run is at work"), alone_with_stage(threading.Event()):
+        with pytest.raises(PipelineError, match="another run is at work"), lock_clone_for_stage(threading.Event()):
             pass
-        assert time.monotonic() - started >= SURE_SECONDS
-    with alone_with_recipe():
+        assert time.monotonic() - started >= STALE_NAME_SECONDS
+    with lock_clone_for_run():
         pass
 
 
@@ -33,7 +33,7 @@ def test_stages_take_turns_and_a_recipe_does_not_wait_for_them() -> None:
     most: list[int] = []
 
     def work(number: int) -> None:
-        with alone_with_stage(threading.Event()):
+        with lock_clone_for_stage(threading.Event()):
             inside.append(number)
             most.append(len(inside))
             time.sleep(0.2)
@@ -44,9 +44,9 @@ def test_stages_take_turns_and_a_recipe_does_not_wait_for_them() -> None:
             done.result()
     assert most == [1, 1, 1]
     with (
-        alone_with_stage(threading.Event()),
+        lock_clone_for_stage(threading.Event()),
         pytest.raises(PipelineError, match="another run is at work"),
-        alone_with_recipe(),
+        lock_clone_for_run(),
     ):
         pass
 
@@ -54,5 +54,5 @@ def test_stages_take_turns_and_a_recipe_does_not_wait_for_them() -> None:
 def test_who_waits_can_be_stopped() -> None:
     stop = threading.Event()
     stop.set()
-    with alone_with_stage(threading.Event()), pytest.raises(StoppedError), alone_with_stage(stop):
+    with lock_clone_for_stage(threading.Event()), pytest.raises(StoppedError), lock_clone_for_stage(stop):
         pass

@@ -89,7 +89,7 @@ def test_a_folder_that_is_being_filled_is_waited_for(named: Project, server: Ser
 
 def content(project: Project) -> str:
     """DVC's hash of the pictures."""
-    program = "from flows.new_data import data_of; print(data_of('ingest').get_hash().value)"
+    program = "from flows.pipeline.data_folder import content_hash; print(content_hash('ingest'))"
     return project.run(sys.executable, "-c", program).stdout.strip()
 
 
@@ -174,7 +174,7 @@ def test_events_alone(watched: Path, server: Server) -> None:
     done = wait_for(lambda: len(found := polls(server)) == 3 and all(run.state.is_final() for run in found) and found)
     states = {run.id: (run.state_name, run.state.message) for run in done}
     assert states.pop(first.id)[1].startswith("started recipe/main")
-    joined = ("Cancelled", f"{first.name} looked after this was asked for")
+    joined = ("Cancelled", f"{first.name} checks the folder after this request")
     assert set(states.values()) <= {joined, ("Unchanged", f"{watched / 'new'} is as it was")}
 
 

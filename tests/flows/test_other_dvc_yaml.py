@@ -87,7 +87,7 @@ def test_each_lock_is_that_of_dvc_repro(server: Server, tmp_path: Path) -> None:
     assert "1 unchanged, 3 restored" in flows.run("-S", "y=1", targets=[FOLDS])
     lock = tmp_path / "pipelines/folds/dvc.lock"
     lock.write_text(lock.read_text(encoding="utf-8").rpartition("    outs:")[0] + "    ou", encoding="utf-8")
-    assert "pipelines/folds/dvc.lock was cut off: 2 whole entries kept" in flows.run(targets=[FOLDS])
+    assert "pipelines/folds/dvc.lock was cut off: 2 complete entries were kept" in flows.run(targets=[FOLDS])
     assert entries(tmp_path, "pipelines/folds/dvc.lock") == ["fold@0", "fold@1", "summary"]
 
 

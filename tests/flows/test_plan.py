@@ -161,7 +161,7 @@ def test_a_stage_that_is_not_there(project: Project) -> None:
         ("true", "`a.path` is True, which YAML reads as bool"),
         ("2024-01-31", "`a.path` is 2024-01-31, which YAML reads as date"),
         ("[a]", "`a.path` is ['a'], which YAML reads as list"),
-        ("", "`a.path` is empty: the stage one needs a path there"),
+        ("", "`a.path` is empty: the stage one needs a path"),
         ("''", "`a.path` is empty"),
         ("'2024'", None),
         ("no", None),

@@ -20,7 +20,7 @@ def test_a_lock_that_was_cut_off_keeps_its_whole_entries(project: Project, n_who
     outs = [found.start() for found in re.finditer("    outs:", text)]
     lock.write_text("" if n_whole is None else text[: outs[n_whole]] + end, encoding="utf-8")
     out = project.run(sys.executable, "-m", "flows.repair").stdout
-    assert out.startswith(f"dvc.lock was cut off: {n_whole or 0} whole entries kept; the others come back from DVC's")
+    assert out.startswith(f"dvc.lock was cut off: {n_whole or 0} complete entries were kept. The other stages come")
     assert (project.folder / ".dvc/tmp/dvc.lock.broken").exists()
     assert len(ENTRY.findall(lock.read_text(encoding="utf-8") if lock.exists() else "")) == (n_whole or 0)
     assert project.repro("evaluate", "lr_find") == []  # what was lost is restored: nothing runs again
@@ -59,6 +59,6 @@ def test_dvcs_table_of_who_works_where(project: Project) -> None:
     rwlock = project.folder / ".dvc/tmp/rwlock"
     rwlock.write_text('{"write": {"/some/pa', encoding="utf-8")
     assert "Unable to read RWLock-file" in project.run("dvc", "repro", "-f", "split", check=False).stderr
-    assert project.run(sys.executable, "-m", "flows.repair").stdout == "rwlock was cut off: removed\n"
+    assert project.run(sys.executable, "-m", "flows.repair").stdout == "rwlock was cut off and has been deleted\n"
     assert project.repro("evaluate", "lr_find") == []
     assert project.run(sys.executable, "-m", "flows.repair").stdout == "nothing to repair\n"

@@ -15,8 +15,8 @@ from tests.flows.conftest import Server, free_port, wait_until_it_answers
 PROGRAM = """
 import sys
 from flows.errors import PipelineError
-from flows.processes.server import find_server, prefer
-prefer()
+from flows.processes.server import find_server, set_default_settings
+set_default_settings()
 try:
     find_server()
 except PipelineError as error:
@@ -55,7 +55,7 @@ def test_an_address_without_api_is_said(server: Server) -> None:
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that wants a password."""
+    """A server that requires a password."""
     port = free_port()
     server = Server(port, tmp_path_factory.mktemp("closed"))
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
@@ -70,11 +70,11 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.slow
-def test_a_server_that_wants_a_password(closed: Server) -> None:
+def test_a_server_that_requires_a_password(closed: Server) -> None:
     url = {"PREFECT_API_URL": closed.api, "PREFECT_HOME": str(closed.home)}
     code, lines = find(url)
     assert (code, len(lines)) == (1, 1)
-    assert "wants a password (401 Unauthorized): set PREFECT_API_AUTH_STRING=user:password as on the server" in lines[0]
+    assert "requires a password (401 Unauthorized): set PREFECT_API_AUTH_STRING=user:password as on the" in lines[0]
     assert find(url | {"PREFECT_API_AUTH_STRING": "admin:secret"}) == (0, ["True"])
 
 

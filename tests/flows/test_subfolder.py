@@ -22,7 +22,7 @@ STAGES = {
         "meta": {"pool": "far"},
     },
 }
-GO = "from flows.recipe import go_to; go_to('main')"
+GO = "from flows.recipe import check_out; check_out('main')"
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def test_compare_finds_what_git_and_the_cache_have(below: Project) -> None:
 def test_a_cached_output_of_a_revision_is_read(below: Project) -> None:
     below.params({"x": 2})
     below.run("dvc", "repro", "-q")
-    program = "import flows.pages.result as r; from flows.sharing.clone import prefix; "
-    program += "r.STEPS, r.rows = 'data/one/x', bytes; print(r.read_result('', 'main', prefix()).steps)"
+    program = "import flows.pages.result as r; from flows.sharing.clone import project_folder; "
+    program += "r.STEPS, r.rows = 'data/one/x', bytes; print(r.read_result('', 'main', project_folder()).steps)"
     assert below.run(sys.executable, "-c", program).stdout == "b'x: 1\\n'\n"
 
 
