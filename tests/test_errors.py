@@ -80,7 +80,11 @@ def test_progress_is_silent_without_a_terminal(project: Project) -> None:
 @pytest.mark.parametrize(
     ("argument", "code", "message"),
     [
-        ("--help", 0, "The settings of the stage are in params.yaml. Run the stage from the top folder of the"),
+        (
+            "--help",
+            0,
+            "The settings of the stage are in params.yaml. Run the stage from the top folder of the project.",
+        ),
         ("--now", 2, "error: unrecognized arguments: --now"),
         ("now", 1, "tta: 'now' is not a setting: write KEY=VALUE, for example split.cv_idx=1\n"),
     ],
