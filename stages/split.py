@@ -45,7 +45,7 @@ def choose(
     rows: pd.DataFrame, groups: Groups, params: SplitParams, task: type[AnyTask], seed: int
 ) -> npt.NDArray[np.bool_]:
     """Which rows validate; a group is never divided. Raises StageError without a valid/ folder or such a fold."""
-    first, fold = groups.firsts(), (params.cv_idx, params.valid_pct, seed)
+    first, fold = groups.lowest_rows(), (params.cv_idx, params.valid_pct, seed)
     if params.method == "folders":
         is_valid = rows["part"] == "valid"
         if not is_valid.any():
