@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from stages.vision.files.bit_depth import Range, Window, remarks, table, widened, window_of
+from stages.vision.files.bit_depth import Range, Window, lookup_table, remarks, widened, window_of
 from stages.vision.files.images import decode, examine
 
 LIMIT = 1_000_000
@@ -207,7 +207,7 @@ def test_a_thumb_does_not_depend_on_the_range() -> None:
 )  # fmt: skip
 def test_a_range_is_widened_to_coarse_steps(low: int, high: int, expected: Window) -> None:
     assert widened(low, high) == expected
-    assert table(expected)[low] <= table(expected)[high]
+    assert lookup_table(expected)[low] <= lookup_table(expected)[high]
 
 
 TWELVES = [Range(0, 4000, 20, 3500), Range(3, 4090, 100, 3900), Range(0, 3900, 50, 3600)]
