@@ -141,7 +141,7 @@ def test_experiments_of_a_repository(project: Project) -> None:
     project.run("rm", "-r", ".dvc/cache")
     project.run("python", "-m", "flows.compare", "workspace", "warm", "--out", "poor.html")
     html = (project.folder / "poor.html").read_text(encoding="utf-8")
-    assert "Not known: the predictions of one of the two are not here." in html
+    assert "Not known: the predictions of one of the two results are missing." in html
     assert re.search(r"<b>warm</b>: neither in git nor in the cache: .*data/tta/valid.parquet", html)
     done = project.run("python", "-m", "flows.compare", "nothing", check=False)
     assert done.returncode == 1
