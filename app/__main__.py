@@ -17,16 +17,16 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[name]  # such variables could open the page to the network or share files
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the folder is removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # the exit leaves the `with` block, which removes the folder
     with tempfile.TemporaryDirectory(prefix="unfreeze-app-") as folder:
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-        os.environ["NO_PROXY"] = LOOPBACK  # Gradio checks that it is set
+        os.environ["NO_PROXY"] = LOOPBACK  # Gradio checks that this variable is set
         serve(arguments.model, arguments.port)
 
 
 def port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text} is no port: 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text} is not a port: expected a number from 1 to 65535")
     return int(text)
 
 
@@ -37,8 +37,8 @@ def serve(folder: Path, port: int) -> None:
     try:
         model = Model(folder)
     except (OSError, ValueError) as error:
-        what = f"no {error.filename}" if isinstance(error, FileNotFoundError) else f"{folder}: {error}"
-        sys.exit(f"app: {' '.join(what.split())}: run `dvc repro export`, which makes model.onnx and model.json")
+        problem = f"no {error.filename}" if isinstance(error, FileNotFoundError) else f"{folder}: {error}"
+        sys.exit(f"app: {' '.join(problem.split())}: run `dvc repro export`, which makes model.onnx and model.json")
 
     from gradio.themes import Default
     from starlette.middleware import Middleware
@@ -48,9 +48,8 @@ def serve(folder: Path, port: int) -> None:
     from app.page import CSS, FONT, MAX_FILE_MB, page
 
     blocks = page(model)
-    hosts = Middleware(
-        TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"]
-    )  # refuses names that point to loopback
+    # Rejects requests for other host names, which may also point to loopback.
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])
     try:
         blocks.launch(
             server_name=LOOPBACK,
@@ -67,7 +66,7 @@ def serve(folder: Path, port: int) -> None:
             prevent_thread_lock=True,
         )
     except OSError:
-        sys.exit(f"app: port {port} is taken: end what listens there, or name another with --port")
+        sys.exit(f"app: port {port} is in use: stop the program that uses it, or choose another port with --port")
     print(f"Try the model: http://{LOOPBACK}:{port} (Ctrl-C ends it)", flush=True)
     blocks.block_thread()
 

@@ -16,14 +16,14 @@ from stages.vision.files.resized import resized
 if TYPE_CHECKING:
     from stages.vision.batches.preprocessing import Resizing
 
-TASKS = ("single_label",)  # supported by the page
+TASKS = ("single_label",)  # tasks that the page supports
 MAX_PIXELS = 100_000_000  # decoding takes 15 bytes per pixel, one picture at a time
 
 
 class Result(NamedTuple):
-    """Each class's probability, the square that the network got, and its Grad-CAM overlay.
+    """The probability of each class, the square that the network got, and the square with its Grad-CAM.
 
-    `heat` is None if there is no positive evidence for the class anywhere.
+    `heat` is None if Grad-CAM is empty: no region supports the predicted class.
     """
 
     probabilities: dict[str, float]
@@ -48,17 +48,17 @@ class Model:
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise ValueError(f"{type(error).__name__}: {error}") from None
         if not self.classes:
-            raise ValueError(f"a model of the task {task['name']}, and this page shows {', '.join(TASKS)}")
+            raise ValueError(f"the task of the model is {task['name']}, but this page supports only {', '.join(TASKS)}")
         if probabilities.shape[1] != len(self.classes):
-            raise ValueError(
-                f"model.onnx tells {probabilities.shape[1]} classes apart, model.json names {len(self.classes)}"
-            )
+            raise ValueError(f"model.onnx has {probabilities.shape[1]} classes, but model.json has {len(self.classes)}")
 
     def classify(self, data: bytes) -> Result:
         """Classifies a picture file's bytes. Raises BadPictureError, MemoryError."""
-        wants = self.about["preprocessing"]
-        jpeg = resized(data, cast("Resizing", SimpleNamespace(**wants["resize"])), MAX_PIXELS)
-        probabilities, heat = self.session.run(["probabilities", "heat"], {"pixels": network_input(jpeg, wants)[None]})
-        by_class = dict(zip(self.classes, map(float, probabilities[0]), strict=True))
-        square = Image.fromarray(rgb(cut_square(jpeg, wants["centre_crop"]["share_of_shorter_side"])))
-        return Result(by_class, square, overlay(square, heat[0]) if heat[0].any() else None)
+        preprocessing = self.about["preprocessing"]
+        jpeg = resized(data, cast("Resizing", SimpleNamespace(**preprocessing["resize"])), MAX_PIXELS)
+        probabilities, heat = self.session.run(
+            ["probabilities", "heat"], {"pixels": network_input(jpeg, preprocessing)[None]}
+        )
+        class_probabilities = dict(zip(self.classes, map(float, probabilities[0]), strict=True))
+        square = Image.fromarray(rgb(cut_square(jpeg, preprocessing["centre_crop"]["share_of_shorter_side"])))
+        return Result(class_probabilities, square, overlay(square, heat[0]) if heat[0].any() else None)

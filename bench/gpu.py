@@ -1,9 +1,9 @@
 """Compares pictures per second of precompute and of full training with the network alone, on this machine's device.
 
 Usage: python bench/gpu.py [--pictures N] [--size-px S] [--batch-size B] [--rounds R] [BACKBONE ...]
-It needs torch, timm, pandas, pyarrow, Pillow, pydantic, ruamel.yaml, safetensors and tqdm. It needs no set-up of the project,
-no pretrained weights (they do not change the time) and no pictures: it generates blurred noise of 340 px. It prints one
-line of JSON per backbone.
+It needs torch, timm, pandas, pyarrow, Pillow, pydantic, ruamel.yaml, safetensors and tqdm. The project need not be set
+up, and neither pretrained weights (they do not change the time) nor pictures are needed: blurred noise of 340 px is
+generated. It prints one line of JSON per backbone.
 """
 
 import argparse

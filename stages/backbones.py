@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.reporting.figures.plots import figures, short
+from stages.reporting.figures.plots import figures, shorten_names
 from stages.reporting.results.side_by_side import as_table, n_parameters, read_runs
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
@@ -21,7 +21,7 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
     """Draws accuracy and log loss by number of parameters."""
     with figures(path, "Backbones (valid, TTA)", 2) as axes:
         for ax, column in zip(axes, ("accuracy_tta", "log_loss_tta"), strict=True):
-            for name, (_, row) in zip(short(rows["backbone"]), rows.iterrows(), strict=True):
+            for name, (_, row) in zip(shorten_names(rows["backbone"]), rows.iterrows(), strict=True):
                 ax.plot(row["parameters"] / 1e6, row[column], marker="o", linestyle="none", label=name)
             ax.set(xlabel="parameters, millions", ylabel=column)
             ax.margins(0.15)

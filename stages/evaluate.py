@@ -20,8 +20,8 @@ import pandas as pd
 
 from stages.dataset.tables.submission import submission
 from stages.reporting.figures.plots import figure, figures
-from stages.reporting.results.draw import draw_confusion, draw_history, draw_steps
 from stages.reporting.results.predictions import Predictions
+from stages.reporting.results.result_plots import draw_confusion, draw_history, draw_steps
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
 from stages.runtime.params import load
@@ -87,7 +87,7 @@ def steps(
 def plot(
     table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.DataFrame, task: AnyTask, folder: Path
 ) -> None:
-    with figures(folder / "steps.png", "What each step gained (valid)", len(task.main_metrics)) as axes:
+    with figures(folder / "steps.png", "Accuracy and log loss after each step (valid)", len(task.main_metrics)) as axes:
         for ax, column in zip(axes, task.main_metrics, strict=True):
             draw_steps(ax, table, column)
     with figures(folder / "history.png", "Losses by epoch", len(histories)) as axes:

@@ -31,7 +31,13 @@ import pandas as pd
 import PIL
 from pydantic import BeforeValidator
 
-from stages.dataset.reading.layouts import NO_PICTURE, Candidate, Layout, read_csv_layout, read_folders_layout
+from stages.dataset.reading.layouts import (
+    LABEL_WITHOUT_PICTURE,
+    Candidate,
+    Layout,
+    read_csv_layout,
+    read_folders_layout,
+)
 from stages.runtime import receipt
 from stages.runtime.code_version import code_version
 from stages.runtime.errors import StageError, one_line
@@ -93,8 +99,8 @@ def printable(name: str) -> str:
 
 def check_file(root: Path, candidate: Candidate) -> tuple[str, str]:
     """Returns (sha256 of the file, ""), or ("", the reason why the file is rejected before decoding)."""
-    if candidate.reason == NO_PICTURE:
-        return "", NO_PICTURE
+    if candidate.reason == LABEL_WITHOUT_PICTURE:
+        return "", LABEL_WITHOUT_PICTURE
     path, reason = f"{root}/{candidate.file}", candidate.reason
     if CONTROL_CHARACTERS.search(candidate.file + candidate.label):
         reason = "control characters in its name or label"
@@ -257,7 +263,7 @@ def remarks(notes: Notes, table: pd.DataFrame) -> Iterator[str]:
 
 
 def plot_sizes(table: pd.DataFrame, path: Path) -> None:
-    from stages.reporting.figures.plots import figures, short
+    from stages.reporting.figures.plots import figures, shorten_names
 
     with figures(path, f"{len(table):,} pictures", 2) as (sizes, classes):
         for column, name in (("height", "rows"), ("width", "columns")):
@@ -265,7 +271,7 @@ def plot_sizes(table: pd.DataFrame, path: Path) -> None:
         sizes.set(xlabel="px", ylabel="pictures")
         sizes.legend()
         counts = table.loc[table["part"] != "test", "label"].value_counts().sort_index().nlargest(20)
-        classes.barh(short(counts.index[::-1]), counts[::-1])
+        classes.barh(shorten_names(counts.index[::-1]), counts[::-1])
         classes.set(xlabel="pictures", title="classes, most common first (20 at most)")
 
 

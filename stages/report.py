@@ -20,7 +20,7 @@ from stages.models.networks.network import load_network
 from stages.reporting.results import page
 from stages.reporting.results.galleries import Gallery, cropper, data_uri, galleries
 from stages.reporting.results.predictions import Predictions
-from stages.reporting.results.scores import by_class
+from stages.reporting.results.scores import class_scores
 from stages.runtime import receipt
 from stages.runtime.folders import stage_folder
 from stages.runtime.outputs import outputs
@@ -83,7 +83,7 @@ def main() -> None:
     predictions = Predictions.of(valid, "tta", task)
     train = pd.read_csv(stage_folder("split") / "train.csv", dtype=str, keep_default_na=False)
     n_train = task.counts(train["label"].tolist())
-    classes = by_class(predictions, n_train)
+    classes = class_scores(predictions, n_train)
     shown, model = galleries_and_model(predictions, classes["label"].tolist(), seed)
     duplicates = pd.read_csv(stage_folder("split") / "duplicates.csv", dtype=str, keep_default_na=False)
     facts = page.Facts(

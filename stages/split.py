@@ -49,7 +49,7 @@ def choose_valid(
 
     Raises StageError if there is no valid/ folder or no such fold.
     """
-    first, fold = groups.firsts(), (params.cv_idx, params.valid_pct, seed)
+    first, fold = groups.lowest_rows(), (params.cv_idx, params.valid_pct, seed)
     if params.method == "folders":
         is_valid = rows["part"] == "valid"
         if not is_valid.any():

@@ -122,7 +122,7 @@ def test_shuffled_csv_stops_at_ingest(project: Project) -> None:
     [
         ("stages/ingest.py", ["ingest"]),
         ("stages/train_head.py", ["train_head"]),
-        ("stages/reporting/results/draw.py", ["evaluate"]),
+        ("stages/reporting/results/result_plots.py", ["evaluate"]),
         pytest.param(
             "stages/training/loop/lr_finder.py",
             ["lr_find", "train_head", "augment", "unfreeze", "train_full"],

@@ -1,4 +1,4 @@
-// What of the page is cut off, broken or hardly to be read: a list of lines.
+// Returns a list of descriptions of everything on the page that is cut off, broken or hard to read.
 () => {
   const found = [], wide = document.documentElement.clientWidth;
   for (const one of document.querySelectorAll("details")) one.open = true;

@@ -19,7 +19,10 @@ QUIET = ["--disable-gpu", "--disable-background-networking", "--disable-componen
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its folder. UNFREEZE_BROWSER_PROJECT names one that `python -m app.tests.hostile` has made already."""
+    """Returns the folder of a project that has run.
+
+    UNFREEZE_BROWSER_PROJECT may be the folder of a project that `python -m app.tests.hostile` has already made.
+    """
     if made := os.environ.get("UNFREEZE_BROWSER_PROJECT"):
         return Path(made)
     folder = tmp_path_factory.mktemp("project")
@@ -29,7 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """The machine's own Chromium or Chrome; else Playwright's."""
+    """Yields the Chromium or Chrome of the machine, or else that of Playwright."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     root = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
@@ -43,7 +46,7 @@ Open = Callable[..., Watched]
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Open]:
-    """Open an address in a window of its own; what every page promises is checked when the test ends."""
+    """Yields a function that opens an address in its own window; at the end no page may have caused trouble."""
     pages: list[Watched] = []
 
     def open_it(url: str, width_px: int = 1400, color_scheme: str = "light") -> Watched:
@@ -65,7 +68,10 @@ class Served(NamedTuple):
 
 @pytest.fixture(scope="session")
 def served(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The app, started by who has set what opens Gradio to the world. It leaves nothing behind."""
+    """Yields the app, started with environment variables that would open Gradio to the network.
+
+    At the end the app must have removed its temporary files.
+    """
     folder = tmp_path_factory.mktemp("tmp")
     opening = {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SHARE": "True", "GRADIO_ALLOWED_PATHS": "/"}
     command = [sys.executable, "-m", "app", "--port", "7869", "--model", str(project / "data/export")]

@@ -14,7 +14,7 @@ assert set(LABELS) == set(CLASSES)
 
 
 def rename(pictures: Path) -> None:
-    """Labels in labels.csv, and one picture in the folder."""
+    """Renames the labels in labels.csv, and one picture."""
     with (pictures / "labels.csv").open(encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     (pictures / "train/red00.jpg").rename(pictures / f"train/{NAMED}.jpg")

@@ -17,7 +17,7 @@ from app.tests.pages import Watched
 
 
 def drop(watched: Watched, path: Path) -> str:
-    """What the page then says of the file."""
+    """Drops a file on the page; returns what the page then says about the file."""
     watched.page.set_input_files("#drop input[type=file]", path)
     return answer(watched, path)
 
@@ -25,12 +25,12 @@ def drop(watched: Watched, path: Path) -> str:
 def answer(watched: Watched, path: Path) -> str:
     line = watched.page.locator("#message", has_text=path.name)
     line.wait_for()
-    said: str = line.inner_text()
-    return said
+    answer_text: str = line.inner_text()
+    return answer_text
 
 
 def shown(watched: Watched, name: str) -> Image.Image:
-    """The pixels of a picture on the page."""
+    """Returns the pixels of a picture on the page."""
     picture = watched.page.locator(f"#{name} img")
     picture.wait_for()
     data = watched.page.request.get(picture.get_attribute("src")).body()
@@ -39,9 +39,9 @@ def shown(watched: Watched, name: str) -> Image.Image:
 
 @pytest.fixture
 def picture(project: Path) -> tuple[Path, str, float]:
-    """A valid picture, and the class that the pipeline itself named, by torch, and how sure it was."""
-    said = json.loads((project / "said.json").read_text(encoding="utf-8"))
-    best = max(said, key=lambda one: max(one["said"].values()))
+    """Returns a validation picture, and the class that the pipeline predicted with torch, with its probability."""
+    predictions = json.loads((project / "said.json").read_text(encoding="utf-8"))
+    best = max(predictions, key=lambda one: max(one["said"].values()))
     name = max(best["said"], key=best["said"].get)
     return project / "pictures/train" / best["file"], name, best["said"][name]
 
@@ -92,9 +92,9 @@ def test_what_is_no_picture_gives_its_reason(
     path.write_bytes(data)
     watched = open_page(served.url, 400)
     drop(watched, picture[0])
-    said = drop(watched, path)
-    assert said.startswith(f"{path.name} cannot be used: ")
-    assert reason in said
+    answer_text = drop(watched, path)
+    assert answer_text.startswith(f"{path.name} cannot be used: ")
+    assert reason in answer_text
     watched.page.locator("#heat img").wait_for(state="detached")  # the last picture's result is gone
     assert watched.check() == []
     assert drop(watched, picture[0]) == picture[0].name
@@ -106,9 +106,9 @@ def test_100_mb_give_a_message(open_page: Open, served: Served, tmp_path: Path) 
         file.truncate(100_000_000)
     watched = open_page(served.url, 400)
     watched.page.set_input_files("#drop input[type=file]", path)
-    said = watched.page.locator(".toast-body")
-    said.wait_for()
-    assert 'exceed the maximum allowed size of 20.0 Mb: "large.jpg"' in said.inner_text().replace("MB", "Mb")
+    toast = watched.page.locator(".toast-body")
+    toast.wait_for()
+    assert 'exceed the maximum allowed size of 20.0 Mb: "large.jpg"' in toast.inner_text().replace("MB", "Mb")
     assert watched.check() == []
 
 
@@ -147,12 +147,12 @@ def test_without_an_export_or_a_port_it_says_what_to_do(served: Served, project:
     about = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
     one = json.dumps(about | {"task": about["task"] | {"classes": ["a"]}})
     (tmp_path / "model.json").write_text(one, encoding="utf-8")
-    no_pair = f"app: {tmp_path}: model.onnx tells 3 classes apart, model.json names 1: {way_out}"
+    no_pair = f"app: {tmp_path}: model.onnx has 3 classes, but model.json has 1: {way_out}"
     assert says("--model", str(tmp_path)) == no_pair
     (tmp_path / "model.json").write_text(json.dumps(about | {"task": {"name": "regression"}}), encoding="utf-8")
-    other = f"app: {tmp_path}: a model of the task regression, and this page shows single_label: {way_out}"
+    other = f"app: {tmp_path}: the task of the model is regression, but this page supports only single_label: {way_out}"
     assert says("--model", str(tmp_path)) == other
     (tmp_path / "model.onnx").write_bytes(b"")
     assert says("--model", str(tmp_path)).startswith(f"app: {tmp_path}: ")
-    taken = "app: port 7869 is taken: end what listens there, or name another with --port"
+    taken = "app: port 7869 is in use: stop the program that uses it, or choose another port with --port"
     assert says("--model", str(project / "data/export"), "--port", "7869") == taken

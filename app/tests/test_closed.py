@@ -1,4 +1,4 @@
-"""Nothing listens beyond loopback, nothing but the page's own files is served, other pages are refused."""
+"""The app listens only on loopback, serves only the page's own files, and rejects requests from other pages."""
 
 import urllib.error
 import urllib.request
@@ -19,7 +19,7 @@ def status(url: str, data: bytes | None = None, **headers: str) -> int:
 
 
 def listening(pid: int) -> list[str]:
-    """Addresses and ports in hexadecimal, as Linux's /proc has them, of a process and all its threads."""
+    """Returns the addresses and ports where a process and its threads listen, in hexadecimal as in Linux's /proc."""
     links = [path.readlink().name for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
     found = []
     for table in ("tcp", "tcp6"):
@@ -42,13 +42,13 @@ def test_files_of_the_machine_are_not_served(served: Served) -> None:
         assert status(f"{served.url}/gradio_api/file={path}") in (403, 404)
 
 
-def test_another_page_in_the_same_browser_is_refused(served: Served) -> None:
+def test_another_page_in_the_same_browser_is_rejected(served: Served) -> None:
     upload = f"{served.url}/gradio_api/upload"
     assert status(served.url) == status(served.url, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate") == 200
     assert status(served.url, Host="evil.example") == 400  # a name that was made to point to 127.0.0.1
     framed = status(served.url, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="iframe")
     assert framed == 403
-    assert status(upload, b"--x--", Origin="http://evil.example") == 403  # of a browser that says no more
+    assert status(upload, b"--x--", Origin="http://evil.example") == 403  # from a browser that sends no other header
     assert status(f"{served.url}/config", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="cors") == 403
     for mode in ("no-cors", "navigate"):
         assert status(upload, b"--x--", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode=mode) == 403

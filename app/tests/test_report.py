@@ -1,4 +1,4 @@
-"""data/evaluate/report.html of data whose labels and names are HTML."""
+"""The report of data whose labels and names are HTML."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Ids: what Pillow reads counts as a picture's suffix, and every file gets an id of its own."""
+"""Ids: SUFFIXES are the suffixes that Pillow reads, and every file gets its own id."""
 
 from itertools import combinations
 
@@ -25,19 +25,19 @@ def test_the_ids_of_a_folder() -> None:
 
 
 def test_an_id_means_its_own_file_whatever_lies_beside_it() -> None:
-    """All folders of up to four of these files: no two have one id, and each id leads back to its file alone."""
+    """In every folder of up to four of these files, no two files have the same id, and each id means only its file."""
     for n in range(1, 5):
         for paths in combinations(PATHS, n):
             ids = picture_ids(paths)
             assert len(set(ids)) == n
-            fitting = matcher(paths)
-            assert [fitting(id_) for id_ in ids] == [[path] for path in paths]
-            assert [path for path in paths if fitting(to_nfc(path)) != [path]] == []
+            files_of = matcher(paths)
+            assert [files_of(id_) for id_ in ids] == [[path] for path in paths]
+            assert [path for path in paths if files_of(to_nfc(path)) != [path]] == []
 
 
 def test_a_name_without_its_folder_means_all_files_of_that_name() -> None:
-    fitting = matcher(["a/1.jpg", "b/1.jpg", "b/2.jpg", "2.txt", "c/3.txt", "d/3.txt", "c/4.dat"])
-    found = {id_: fitting(id_) for id_ in ("1", "1.jpg", "a/1", "2", "2.jpg", "3", "4", "4.dat", "5", "")}
+    files_of = matcher(["a/1.jpg", "b/1.jpg", "b/2.jpg", "2.txt", "c/3.txt", "d/3.txt", "c/4.dat"])
+    found = {id_: files_of(id_) for id_ in ("1", "1.jpg", "a/1", "2", "2.jpg", "3", "4", "4.dat", "5", "")}
     assert found == {
         "1": ["a/1.jpg", "b/1.jpg"], "1.jpg": ["a/1.jpg", "b/1.jpg"], "a/1": ["a/1.jpg"], "2": ["2.txt"],
         "2.jpg": ["b/2.jpg"], "3": ["c/3.txt", "d/3.txt"], "4": ["c/4.dat"], "4.dat": ["c/4.dat"], "5": [], "": [],

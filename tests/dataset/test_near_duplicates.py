@@ -1,4 +1,4 @@
-"""Near duplicates: what a copy keeps, what different pictures do not share, and how long it takes to say so."""
+"""Near duplicates: copies are found, different pictures are not, and the search is fast."""
 
 import io
 import subprocess
@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 from stages.dataset.splitting.groups import Groups
 from stages.dataset.splitting.near_duplicates import (
     BANDS,
-    MAX_BITS,
+    MAX_DIFFERING_BITS,
     MAX_NEIGHBOURS,
     distances,
     near_duplicates,
@@ -47,9 +47,10 @@ def noise(n: int, seed: int = 0) -> npt.NDArray[np.int8]:
 @pytest.mark.parametrize(("scale", "quality"), [(0.5, 90), (0.6, 50), (0.7, 70), (0.9, 60), (1.3, 80), (1.0, 50)])
 def test_copies_are_found_and_nothing_else(scale: float, quality: int) -> None:
     originals = [photo(seed) for seed in range(20)]
-    pairs, apart = near_duplicates(thumbs(originals + [copied(one, scale, quality) for one in originals]), 0.001)
+    copies = [copied(image, scale, quality) for image in originals]
+    pairs, pair_distances = near_duplicates(thumbs(originals + copies), 0.001)
     assert pairs.tolist() == [[row, row + 20] for row in range(20)]
-    assert apart.max() < 0.001
+    assert pair_distances.max() < 0.001
 
 
 def test_what_is_a_double_and_what_is_not() -> None:
@@ -62,7 +63,7 @@ def test_what_is_a_double_and_what_is_not() -> None:
 
 
 def test_a_small_mark_tells_two_pictures_apart() -> None:
-    """As a crack tells two solar cells apart."""
+    """A crack, for example, tells two solar cells apart."""
     cell = Image.new("L", (300, 300), 150)
     cell.paste(60, (0, 140, 300, 160))
     broken = cell.copy()
@@ -80,7 +81,7 @@ def test_flat_pictures_have_no_thumbnail() -> None:
 
 
 def test_a_thumbnail_is_pinned() -> None:
-    """So that what is remembered, and other machines', goes on being comparable."""
+    """Stored thumbnails, and those of other machines, must stay comparable."""
     image = Image.linear_gradient("L").rotate(90)
     row = [-52, -45, -38, -31, -24, -17, -10, -3, 3, 10, 17, 24, 31, 38, 45, 52]
     assert np.frombuffer(thumbnail(image), np.int8).reshape(16, 16).tolist() == [row] * 16
@@ -89,26 +90,28 @@ def test_a_thumbnail_is_pinned() -> None:
 
 
 def test_pairs_are_those_of_all_against_all() -> None:
-    """Distances in the hash on either side of the limit, in whatever bands."""
-    some = noise(300)
+    """The pairs differ in fewer or more bits than the limit, in any of the bands."""
+    originals = noise(300)
     rng = np.random.default_rng(1)
     strengths = rng.uniform(0, 60, (300, 1))
-    table = np.concatenate([some, (some + rng.normal(0, 1, some.shape) * strengths).clip(-127, 127).astype(np.int8)])
+    table = np.concatenate(
+        [originals, (originals + rng.normal(0, 1, originals.shape) * strengths).clip(-127, 127).astype(np.int8)]
+    )
     left, right = np.triu_indices(len(table), 1)
     bits = perceptual_hashes(table)
-    apart = distances(table, left, right)
-    found = ((bits[left] != bits[right]).sum(1) <= MAX_BITS) & (apart <= 0.05)
-    assert 50 < found.sum() < 290
-    pairs, said = near_duplicates(table, 0.05)
-    assert pairs.tolist() == np.stack([left[found], right[found]], axis=1).tolist()
-    np.testing.assert_array_equal(said, apart[found])
+    pair_distances = distances(table, left, right)
+    is_duplicate = ((bits[left] != bits[right]).sum(1) <= MAX_DIFFERING_BITS) & (pair_distances <= 0.05)
+    assert 50 < is_duplicate.sum() < 290
+    pairs, found_distances = near_duplicates(table, 0.05)
+    assert pairs.tolist() == np.stack([left[is_duplicate], right[is_duplicate]], axis=1).tolist()
+    np.testing.assert_array_equal(found_distances, pair_distances[is_duplicate])
 
 
 def test_distances_are_exact_where_thumbnails_are_equal() -> None:
     table = np.repeat(noise(50), 2, axis=0)
-    pairs, apart = near_duplicates(table, 0.0)
+    pairs, pair_distances = near_duplicates(table, 0.0)
     assert pairs.tolist() == [[2 * row, 2 * row + 1] for row in range(50)]
-    assert (apart == 0).all()
+    assert (pair_distances == 0).all()
 
 
 def test_a_flood_of_doubles_is_one_group_and_not_a_square() -> None:
@@ -118,13 +121,13 @@ def test_a_flood_of_doubles_is_one_group_and_not_a_square() -> None:
     groups = Groups(n)
     for row, other in pairs:
         groups.join(row, other)
-    assert set(groups.firsts()) == {0}
+    assert set(groups.lowest_rows()) == {0}
 
 
 def test_none_and_one() -> None:
     for n in (0, 1):
-        pairs, apart = near_duplicates(noise(n), 0.001)
-        assert (pairs.shape, apart.shape) == ((0, 2), (0,))
+        pairs, pair_distances = near_duplicates(noise(n), 0.001)
+        assert (pairs.shape, pair_distances.shape) == ((0, 2), (0,))
 
 
 @pytest.mark.slow
@@ -138,12 +141,12 @@ thumbs[50_000:51_000] = thumbs[:1000]
 start = time.monotonic()
 pairs, _ = near_duplicates(thumbs, 0.001)
 seconds = time.monotonic() - start
-peak = re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1]  # ru_maxrss starts with that of the parent
+peak = re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1]  # ru_maxrss starts at the parent's
 print(len(pairs), seconds, int(peak) / 1024)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True)
-    found, seconds, mib = map(float, done.stdout.split())
-    assert found == 1000
+    is_duplicate, seconds, mib = map(float, done.stdout.split())
+    assert is_duplicate == 1000
     assert seconds < 20
     assert mib < 500
 
@@ -151,6 +154,6 @@ print(len(pairs), seconds, int(peak) / 1024)
 def test_groups_are_called_by_their_lowest_row() -> None:
     groups = Groups(7)
     assert [groups.join(*pair) for pair in ((5, 6), (3, 5), (6, 3), (1, 6), (0, 2))] == [True, True, False, True, True]
-    assert groups.firsts().tolist() == [0, 1, 0, 1, 4, 1, 1]
+    assert groups.lowest_rows().tolist() == [0, 1, 0, 1, 4, 1, 1]
     groups.join_equal(["a", "b", "c", "d", "a", "e", "f"])
-    assert groups.firsts().tolist() == [0, 1, 0, 1, 0, 1, 1]
+    assert groups.lowest_rows().tolist() == [0, 1, 0, 1, 0, 1, 1]

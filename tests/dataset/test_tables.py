@@ -1,4 +1,4 @@
-"""What later stages read of the split, and what Kaggle gets."""
+"""The tables of the split that later stages read, and the submission for Kaggle."""
 
 from pathlib import Path
 

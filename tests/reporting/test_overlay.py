@@ -1,4 +1,4 @@
-"""What is hot is coloured, what is cold stays the picture's."""
+"""An overlay colours regions with heat, and leaves the other pixels of the picture unchanged."""
 
 import subprocess
 import sys
@@ -9,13 +9,13 @@ from PIL import Image
 from stages.reporting.results.overlay import overlay
 
 
-def test_an_overlay_changes_what_is_hot_alone() -> None:
+def test_an_overlay_changes_only_regions_with_heat() -> None:
     heat = np.zeros((8, 8), np.float32)
     heat[:, :3] = 1
-    said = np.asarray(overlay(Image.new("RGB", (64, 64), (200, 200, 200)), heat))
-    assert (said[:, 40:] == 200).all()
-    assert (said[:, :16] != 200).any(axis=2).all()
-    red, green, blue = said[:, :16].reshape(-1, 3).mean(0)
+    result = np.asarray(overlay(Image.new("RGB", (64, 64), (200, 200, 200)), heat))
+    assert (result[:, 40:] == 200).all()
+    assert (result[:, :16] != 200).any(axis=2).all()
+    red, green, blue = result[:, :16].reshape(-1, 3).mean(0)
     assert red > 1.5 * max(green, blue)
 
 
@@ -23,5 +23,5 @@ def test_what_the_app_takes_from_the_stages_needs_pillow_and_numpy_alone() -> No
     names = "{'torch', 'pydantic', 'ruamel'}"
     imports = "stages.reporting.results.overlay, stages.vision.files.resized"
     code = f"import sys, {imports}; print({names} & {{*sys.modules}})"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout
-    assert said == "set()\n"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout
+    assert result == "set()\n"

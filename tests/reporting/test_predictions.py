@@ -1,4 +1,4 @@
-"""Known answers on predictions made by hand."""
+"""Known results for predictions that were written by hand."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 
 from stages.evaluate import metrics
 from stages.reporting.results.predictions import Predictions
-from stages.reporting.results.scores import by_class, calibration, confused, confusion, mean_interval, wilson
+from stages.reporting.results.scores import calibration, class_scores, confusion, mean_interval, most_confused, wilson
 from stages.tasks.single_label import SingleLabel
 
 CLASSES = ["cat", "dog", "pug"]
@@ -15,11 +15,11 @@ ROWS = [  # truth, probabilities
     ("cat", [0.90, 0.05, 0.05]),  # 0 right
     ("cat", [0.60, 0.30, 0.10]),  # 1 right
     ("cat", [0.10, 0.80, 0.10]),  # 2 wrong: dog
-    ("cat", [0.02, 0.97, 0.01]),  # 3 wrong: dog, the surest
+    ("cat", [0.02, 0.97, 0.01]),  # 3 wrong: dog, with the highest probability
     ("dog", [0.20, 0.52, 0.28]),  # 4 right
     ("dog", [0.00, 1.00, 0.00]),  # 5 right
-    ("dog", [0.34, 0.33, 0.33]),  # 6 wrong: cat, the least sure
-    ("pug", [0.05, 0.05, 0.90]),  # 7 right, as sure as row 0
+    ("dog", [0.34, 0.33, 0.33]),  # 6 wrong: cat, with the lowest probability
+    ("pug", [0.05, 0.05, 0.90]),  # 7 right, with the probability of row 0
     ("pug", [0.05, 0.52, 0.43]),  # 8 wrong: dog
 ]
 
@@ -39,7 +39,7 @@ def test_what_is_said(predictions: Predictions) -> None:
 
 
 def test_the_mean_of_the_losses_is_the_log_loss_of_the_metrics() -> None:
-    """Also of one that was sure and wrong: far below float32's epsilon, and at 0."""
+    """Also for wrong predictions whose probability of the actual class is far below float32's epsilon, or 0."""
     columns = {"tta:a": np.array([0.9, 1e-12, 0.0], np.float32), "tta:b": np.array([0.1, 1.0, 1.0], np.float32)}
     valid = pd.DataFrame({"id": range(3), "label": ["a", "a", "a"]} | columns)
     plain = valid.rename(columns=lambda name: name.replace("tta", "plain"))
@@ -49,9 +49,9 @@ def test_the_mean_of_the_losses_is_the_log_loss_of_the_metrics() -> None:
 
 
 def test_most_correct_and_most_incorrect(predictions: Predictions) -> None:
-    assert [predictions.most(True, label, 4) for label in range(3)] == [[0, 1], [5, 4], [7]]
-    assert [predictions.most(False, label, 4) for label in range(3)] == [[3, 2], [6], [8]]
-    assert predictions.most(False, 0, 1) == [3]
+    assert [predictions.most_confident(True, label, 4) for label in range(3)] == [[0, 1], [5, 4], [7]]
+    assert [predictions.most_confident(False, label, 4) for label in range(3)] == [[3, 2], [6], [8]]
+    assert predictions.most_confident(False, 0, 1) == [3]
 
 
 def test_most_uncertain_has_the_smallest_margin(predictions: Predictions) -> None:
@@ -66,7 +66,7 @@ def test_of_two_classes_the_most_uncertain_are_nearest_to_one_half() -> None:
 
 def test_equals_keep_their_order() -> None:
     same = Predictions(TWO, np.zeros(400, np.int64), np.tile([0.3, 0.7], (400, 1)))
-    assert same.top_losses(30) == same.most_uncertain(30) == same.most(False, 0, 30) == list(range(30))
+    assert same.top_losses(30) == same.most_uncertain(30) == same.most_confident(False, 0, 30) == list(range(30))
 
 
 def test_top_losses(predictions: Predictions) -> None:
@@ -86,12 +86,12 @@ def test_random_ones_are_right_or_wrong_and_the_same_for_a_seed(predictions: Pre
 
 def test_confusion_and_the_most_confused(predictions: Predictions) -> None:
     assert confusion(predictions).tolist() == [[2, 2, 0], [1, 2, 0], [0, 1, 1]]
-    assert confused(predictions, 9) == [("cat", "dog", 2, 4), ("dog", "cat", 1, 3), ("pug", "dog", 1, 2)]
-    assert confused(predictions, 1) == [("cat", "dog", 2, 4)]
+    assert most_confused(predictions, 9) == [("cat", "dog", 2, 4), ("dog", "cat", 1, 3), ("pug", "dog", 1, 2)]
+    assert most_confused(predictions, 1) == [("cat", "dog", 2, 4)]
 
 
 def test_a_row_for_each_class_the_worst_first(predictions: Predictions) -> None:
-    table = by_class(predictions, {"cat": 7, "dog": 8})
+    table = class_scores(predictions, {"cat": 7, "dog": 8})
     assert table["label"].tolist() == ["cat", "pug", "dog"]
     assert table["train"].tolist() == [7, 0, 8]
     assert table["valid"].tolist() == [4, 2, 3]
@@ -102,7 +102,7 @@ def test_a_row_for_each_class_the_worst_first(predictions: Predictions) -> None:
 
 def test_a_class_that_nobody_is_or_says_has_no_figures() -> None:
     one = Predictions(TWO, np.zeros(2, np.int64), np.array([[0.9, 0.1], [0.8, 0.2]]))
-    table = by_class(one, {}).set_index("label")
+    table = class_scores(one, {}).set_index("label")
     assert table.loc["b", ["recall", "precision", "log_loss"]].isna().all()
     assert table.loc["a", "recall"] == 1
 

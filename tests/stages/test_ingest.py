@@ -97,8 +97,8 @@ def test_ids_with_a_suffix_and_rows_in_any_order(pictures: Path) -> None:
     ("prepare", "changes", "message"),
     [
         ("", {"label_column": "breed"}, "has no column `breed` .* it has id, label, other"),
-        ("rm labels.csv", {}, "the csv layout wants labels.csv"),
-        ("", {"layout": "folders"}, "wants train/<class>/ and valid/<class>/"),
+        ("rm labels.csv", {}, "the csv layout needs labels.csv"),
+        ("", {"layout": "folders"}, "needs train/<class>/ and valid/<class>/"),
         ("rm train", {}, "no labelled pictures"),
         ("one class", {}, "labelled `red`: at least two classes are needed"),
         ("break", {"max_rejected_pct": 1.0}, r"1 of 40 files .* rejected \(2.5 %\).*1 x empty file .train/red03.jpg."),
@@ -222,7 +222,7 @@ def test_folders_in_class_folders_are_said(tmp_path: Path, capsys: pytest.Captur
     assert table["label"].tolist() == ["animals", "animals", "plants", "animals"]
     assert capsys.readouterr().err == (
         "ingest: 3 folders lie in class folders, as train/animals/cat: their pictures are labelled with the outer "
-        "folder, `animals`; are the inner ones the classes, move them up to train/\n"
+        "folder, `animals`; if the inner folders are the classes, move them up to train/\n"
     )
     ingest(make_folders(tmp_path / "flat", "train/a/1.jpg", "train/b/1.jpg", "valid/a/2.jpg"),
            params(layout="folders"), NO_ITEMS, None)  # fmt: skip

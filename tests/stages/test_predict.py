@@ -166,7 +166,7 @@ def test_ids_that_two_files_share_keep_their_suffixes(tmp_path: Path, monkeypatc
             [MODEL, "pictures/test/t0.jpg", "pictures/test/t0.jpg", "--submission", "s.csv"],
             "1 ids occur more than once",
         ),
-        ([MODEL, "@data/tta/valid.parquet"], "valid.parquet holds zero bytes: expected UTF-8 text"),
+        ([MODEL, "@data/tta/valid.parquet"], "valid.parquet contains zero bytes: expected UTF-8 text"),
         ([MODEL, "pictures", "--out", "params.yaml/said.csv"], "params.yaml/said.csv: its folder cannot be created"),
         ([MODEL, ""], "an empty name among the pictures: is a variable of the shell not set?"),
     ],

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import escape
 
 from stages.reporting.results.galleries import Shown
-from stages.reporting.results.page import TEMPLATE, flat
+from stages.reporting.results.page import TEMPLATE, flatten
 from tests.conftest import REPORT, Project
 
 EVIL = '<script>alert("1")</script>'
@@ -58,7 +58,7 @@ def test_the_locale_changes_nothing(reported: Project) -> None:
 
 def test_a_path_of_this_machine_is_not_handed_on() -> None:
     params = {"ingest": {"path": "/home/somebody/pictures", "id_column": "id"}, "seed": 42}
-    assert list(flat(params)) == [("ingest.path", '"pictures"'), ("ingest.id_column", '"id"'), ("seed", "42")]
+    assert list(flatten(params)) == [("ingest.path", '"pictures"'), ("ingest.id_column", '"id"'), ("seed", "42")]
 
 
 def test_it_asks_for_nothing(reported: Project) -> None:

@@ -1,4 +1,4 @@
-"""More than 8 bits: every value becomes the grey that was asked for, in each format, byte order and depth."""
+"""More than 8 bits: every value becomes the grey level of its window, in each format, byte order and depth."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from stages.vision.files.bit_depth import Range, Window, remarks, table, widened, window_of
+from stages.vision.files.bit_depth import Range, Window, lookup_table, remarks, widened, window_of
 from stages.vision.files.images import decode, examine
 
 LIMIT = 1_000_000
@@ -28,7 +28,7 @@ def tiff(
     tags: Sequence[tuple[int, int, bytes | list[int]]] = (),
     packed: bytes | None = None,
 ) -> bytes:
-    """(h, w) or (h, w, c), uint8 or uint16; `tags`: (tag, type, values)."""
+    """Returns a TIFF file. `pixels`: (h, w) or (h, w, c), uint8 or uint16; `tags`: (tag, type, values)."""
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     height, width, samples = pixels.shape
     body = packed or pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
@@ -53,7 +53,10 @@ def tiff(
 
 
 def png(pixels: Array) -> bytes:
-    """(h, w, c) of 16 bits, each line as the difference to its left, which a decoder of 8 bits would get wrong."""
+    """Returns a PNG file of pixels (h, w, c) of 16 bits.
+
+    Each pixel is stored as the difference to its left neighbour, which a decoder of 8 bits would get wrong.
+    """
     height, width, bands = pixels.shape
     lines = pixels.astype(">u2").reshape(height, -1).view(np.uint8).reshape(height, -1)
     left = np.pad(lines, ((0, 0), (2 * bands, 0)))[:, : lines.shape[1]]
@@ -65,10 +68,12 @@ def png(pixels: Array) -> bytes:
     )
 
 
-def pgm(pixels: Array, most: int, letter: str = "P5") -> bytes:
+def pgm(pixels: Array, max_value: int, letter: str = "P5") -> bytes:
     height, width = pixels.shape[:2]
     plain = " ".join(str(value) for value in pixels.ravel()).encode() + b"\n"
-    return f"{letter} {width} {height} {most}\n".encode() + (plain if letter < "P4" else pixels.astype(">u2").tobytes())
+    return f"{letter} {width} {height} {max_value}\n".encode() + (
+        plain if letter < "P4" else pixels.astype(">u2").tobytes()
+    )
 
 
 def saved(pixels: Array, file_format: str, **options: object) -> bytes:
@@ -87,9 +92,10 @@ GREY = RNG.integers(0, 4096, (40, 50)).astype(np.uint16)
 COLOUR: Array = RNG.integers(0, 4096, (40, 50, 3)).astype(np.uint16)
 OPAQUE = np.full((40, 50, 1), 65535, np.uint16)
 ORDERS: tuple[Literal["<", ">"], ...] = ("<", ">")
+COMPRESSIONS = (None, "tiff_lzw", "tiff_deflate", "packbits")
 GREY_FILES = {
     "PNG": saved(GREY, "PNG"), "PGM": pgm(GREY, 65535),
-    **{f"TIFF {how}": saved(GREY, "TIFF", compression=how) for how in (None, "tiff_lzw", "tiff_deflate", "packbits")},
+    **{f"TIFF {name}": saved(GREY, "TIFF", compression=name) for name in COMPRESSIONS},
     **{f"TIFF {order}": tiff(GREY, order) for order in ORDERS},
 }  # fmt: skip
 COLOUR_FILES = {
@@ -149,9 +155,9 @@ def test_zero_is_white_in_few_bits(bits: int) -> None:
         np.testing.assert_array_equal(np.asarray(found), grey if photometric else 255 - grey)
 
 
-@pytest.mark.parametrize("how", ["tiff_lzw", "tiff_deflate", "packbits"])
-def test_zero_is_white_in_a_compressed_file(how: str) -> None:
-    data = bytearray(saved(GREY, "TIFF", compression=how))
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits"])
+def test_zero_is_white_in_a_compressed_file(compression: str) -> None:
+    data = bytearray(saved(GREY, "TIFF", compression=compression))
     at = data.index(struct.pack("<HHIH", 262, 3, 1, 1))
     data[at + 8] = 0
     np.testing.assert_array_equal(np.asarray(decode(bytes(data), LIMIT)), 255 - (GREY >> 8))
@@ -172,13 +178,13 @@ def test_twelve_bits_that_the_file_names() -> None:
 
 
 @pytest.mark.parametrize("letter", ["P2", "P5"])
-@pytest.mark.parametrize("most", [300, 1000, 4095, 65535])
-def test_any_largest_value_that_a_pgm_names(letter: str, most: int) -> None:
-    pixels = RNG.integers(0, most + 1, (40, 50))
-    data = pgm(pixels, most, letter)
-    expected = pixels * 256 // (most + 1)
+@pytest.mark.parametrize("max_value", [300, 1000, 4095, 65535])
+def test_any_largest_value_that_a_pgm_names(letter: str, max_value: int) -> None:
+    pixels = RNG.integers(0, max_value + 1, (40, 50))
+    data = pgm(pixels, max_value, letter)
+    expected = pixels * 256 // (max_value + 1)
     np.testing.assert_array_equal(np.asarray(decode(data, LIMIT)), expected)
-    np.testing.assert_array_equal(np.asarray(decode(data, LIMIT, window=(0, most))), expected)
+    np.testing.assert_array_equal(np.asarray(decode(data, LIMIT, window=(0, max_value))), expected)
 
 
 def test_all_bits_are_what_they_were() -> None:
@@ -207,7 +213,7 @@ def test_a_thumb_does_not_depend_on_the_range() -> None:
 )  # fmt: skip
 def test_a_range_is_widened_to_coarse_steps(low: int, high: int, expected: Window) -> None:
     assert widened(low, high) == expected
-    assert table(expected)[low] <= table(expected)[high]
+    assert lookup_table(expected)[low] <= lookup_table(expected)[high]
 
 
 TWELVES = [Range(0, 4000, 20, 3500), Range(3, 4090, 100, 3900), Range(0, 3900, 50, 3600)]

@@ -1,4 +1,4 @@
-"""What a drawn square shows, against what is known to lie there in the picture."""
+"""An augmented square shows the pixels that the picture has at the positions of the geometry."""
 
 import io
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ class Blobs(dict[str, bytes]):
 def pictures(
     images: Sequence[Image.Image], size_px: int, batch_size: int = 1, interpolation: str = "bilinear"
 ) -> Pictures:
-    """Of a square's plain values, 0 to 1."""
-    about = Backbone.model_validate(
+    """Returns pictures without normalisation: the values of their squares are 0 to 1."""
+    backbone = Backbone.model_validate(
         {"name": "", "sha256": "", "source": "", "mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": 1.0}
         | {"interpolation": interpolation}
     )
@@ -38,65 +38,65 @@ def pictures(
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=100, subsampling=0)
         blobs[f"{number:064x}"] = buffer.getvalue()
-    return Pictures(blobs, list(blobs), about, size_px, batch_size, CPU)
+    return Pictures(blobs, list(blobs), backbone, size_px, batch_size, CPU)
 
 
 def drawn(n: int = 1, **changes: float) -> Draws:
-    """Without lighting; by default nothing at all."""
-    values = {"zoom": 1, "place_x": 0.5, "place_y": 0.5, "angle": 0, "flip": 1, "quarter_turns": 0, "contrast": 1}
+    """Returns draws without lighting; by default they change nothing."""
+    values = {"zoom": 1, "crop_x": 0.5, "crop_y": 0.5, "angle": 0, "flip": 1, "quarter_turns": 0, "contrast": 1}
     values |= {"brightness": 0, "max_angle": np.pi / 4} | changes
     return Draws(**{name: np.full(n, value, np.float32) for name, value in values.items()})
 
 
 def levels(feed: Pictures, draws: Draws | None) -> Floats:
-    """(n, s, s, 3), 0 to 255."""
-    seen = [batch.x[: len(batch.x) - batch.padding] for batch in feed.batches(draws=draws)]
-    return 255 * torch.cat(seen).permute(0, 2, 3, 1).numpy()
+    """Returns the pixels of all pictures, (n, s, s, 3), 0 to 255."""
+    shown = [batch.x[: len(batch.x) - batch.padding] for batch in feed.batches(draws=draws)]
+    return 255 * torch.cat(shown).permute(0, 2, 3, 1).numpy()
 
 
 def ramp(width: int, height: int) -> Image.Image:
-    """Red grows to the right, green down: both tell where a pixel lies."""
+    """Returns a picture whose red grows to the right and whose green grows down: they show the position of a pixel."""
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     return Image.fromarray(np.stack([x * 255 / width, y * 255 / height, 0 * x], axis=2).round().astype(np.uint8))
 
 
 def middles(size_px: int) -> npt.NDArray[np.float64]:
-    """Of all output pixels, row by row: (n, 2)."""
+    """Returns the middles of all output pixels, row by row, (n, 2)."""
     x, y = np.meshgrid(np.arange(size_px) + 0.5, np.arange(size_px) + 0.5)
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
-def expected_of_ramp(width: int, height: int, where: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Red and green at positions (n, 2); what lies outside is the reflection."""
+def expected_of_ramp(width: int, height: int, positions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns red and green at positions (n, 2); outside the picture, those of the reflection."""
     size: npt.NDArray[np.float64] = np.array([width, height], np.float64)
-    inside: npt.NDArray[np.float64] = size - np.abs(np.abs(where) - size)
+    inside: npt.NDArray[np.float64] = size - np.abs(np.abs(positions) - size)
     return inside * 255 / size
 
 
 @pytest.mark.parametrize("size_px", [40, 112, 250])  # decoded at half the size, whole, and enlarged
 @pytest.mark.parametrize("angle_deg", [-45, -10, 2, 30])
 def test_corners_show_what_lies_there(size_px: int, angle_deg: float) -> None:
-    """A square of 200 px inside a picture of 400 x 300: nothing of it is outside, whatever the angle."""
+    """A square of 200 px in a picture of 400 x 300: at every angle, the whole square is inside the picture."""
     angle = np.deg2rad(angle_deg)
-    draws = drawn(zoom=1.5, place_x=0.6, place_y=0.45, angle=angle)
-    (seen,) = levels(pictures([ramp(400, 300)], size_px), draws)
-    where = geometry(400, 300, size_px, 1, 1.5, 0.6, 0.45, angle).to_input(middles(size_px))
-    assert (where > 0).all()
-    assert (where < (400, 300)).all()
-    expected = expected_of_ramp(400, 300, where).reshape(size_px, size_px, 2)
-    assert np.abs(seen[..., :2] - expected).max() < 3  # 255 levels; mirrored corners were up to 60 away
+    draws = drawn(zoom=1.5, crop_x=0.6, crop_y=0.45, angle=angle)
+    (shown,) = levels(pictures([ramp(400, 300)], size_px), draws)
+    positions = geometry(400, 300, size_px, 1, 1.5, 0.6, 0.45, angle).to_input(middles(size_px))
+    assert (positions > 0).all()
+    assert (positions < (400, 300)).all()
+    expected = expected_of_ramp(400, 300, positions).reshape(size_px, size_px, 2)
+    assert np.abs(shown[..., :2] - expected).max() < 3  # 255 levels; mirrored corners were up to 60 away
 
 
 def test_outside_the_picture_is_its_reflection() -> None:
     draws = drawn(angle=np.deg2rad(10))
-    (seen,) = levels(pictures([ramp(300, 300)], 112), draws)
-    where = geometry(300, 300, 112, 1, angle=np.deg2rad(10)).to_input(middles(112))
-    outside = ((where < 0) | (where > 300)).any(axis=1)
+    (shown,) = levels(pictures([ramp(300, 300)], 112), draws)
+    positions = geometry(300, 300, 112, 1, angle=np.deg2rad(10)).to_input(middles(112))
+    outside = ((positions < 0) | (positions > 300)).any(axis=1)
     assert 0.03 < outside.mean() < 0.1
-    expected = expected_of_ramp(300, 300, where).reshape(112, 112, 2)
-    apart = np.abs(seen[..., :2] - expected)
-    assert apart.max() < 6  # a ramp bends at the edge, which resizing rounds off
-    assert apart.mean() < 0.7
+    expected = expected_of_ramp(300, 300, positions).reshape(112, 112, 2)
+    difference = np.abs(shown[..., :2] - expected)
+    assert difference.max() < 6  # the reflected ramp bends at the edge, and resizing rounds the bend off
+    assert difference.mean() < 0.7
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -107,12 +107,12 @@ def test_without_rotation_it_is_the_plain_square_mirrored_and_turned(size_px: in
     (plain,) = levels(feed, None)
     for flip in (1, -1):
         for turns in range(4):
-            (seen,) = levels(feed, drawn(flip=flip, quarter_turns=turns))
-            assert np.abs(seen - np.rot90(plain, turns)[:, ::flip]).max() < 0.01
+            (shown,) = levels(feed, drawn(flip=flip, quarter_turns=turns))
+            assert np.abs(shown - np.rot90(plain, turns)[:, ::flip]).max() < 0.01
 
 
 def test_the_plain_square_is_made_of_whole_levels() -> None:
-    """Nothing is sampled, as before there was a geometry: torch's resized bytes, divided by 255."""
+    """Nothing is sampled: the pixels are the bytes that torch resized, divided by 255."""
     noise = np.random.default_rng(0).integers(0, 256, (90, 131, 3), np.uint8)
     feed = pictures([Image.fromarray(noise)], 64)
     (batch,) = feed.batches()
@@ -125,41 +125,43 @@ def test_a_turn_by_little_is_near_no_turn() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 15, 3), np.uint8)).resize((400, 320))
     feed = pictures([image], 112)
     straight, turned = (levels(feed, drawn(zoom=1.1, angle=angle))[0] for angle in (0, 1e-6))
-    apart = np.abs(straight - turned)  # half a pixel of the picture, in which up to 15 levels a pixel are crossed
-    assert apart.max() < 10
-    assert apart.mean() < 2
+    difference = np.abs(straight - turned)  # half a pixel of the picture, whose levels differ by up to 15 per pixel
+    assert difference.max() < 10
+    assert difference.mean() < 2
 
 
 def test_a_disc_lands_where_the_geometry_says() -> None:
-    """200 draws: its centre of mass within a pixel, mostly within a quarter."""
+    """In 200 draws the centre of mass of the disc is at most a pixel away, mostly less than a quarter."""
     width, height, size_px, radius = 400, 300, 112, 12
     transforms = TransformsParams(kind="top_down", max_zoom=1.5, max_rotate_deg=45, max_lighting=0)
     draws = draw(transforms, 200, [7])
     assert draws is not None
-    rng, size, images, at = np.random.default_rng(1), np.array([width, height]), [], []
+    rng, size, images, expected_positions = np.random.default_rng(1), np.array([width, height]), [], []
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     shapes = [square_of(width, height, size_px, draws, row) for row in range(200)]
     for shape in shapes:
-        place = shape.to_input(rng.uniform(12, size_px - 12, (1, 2)))[0].clip(radius, size - radius)
-        images.append(Image.fromarray((255 * (np.hypot(x - place[0], y - place[1]) < radius)).astype(np.uint8)))
-        at.append(shape.to_output(place[None])[0])
-    seen = levels(pictures(images, size_px, 8), draws)[..., 0]
-    where = middles(size_px)
-    apart = np.array(
+        position = shape.to_input(rng.uniform(12, size_px - 12, (1, 2)))[0].clip(radius, size - radius)
+        images.append(Image.fromarray((255 * (np.hypot(x - position[0], y - position[1]) < radius)).astype(np.uint8)))
+        expected_positions.append(shape.to_output(position[None])[0])
+    shown = levels(pictures(images, size_px, 8), draws)[..., 0]
+    positions = middles(size_px)
+    difference = np.array(
         [
-            np.hypot(*(np.average(where, axis=0, weights=near(one, where, place)) - place))
-            for one, place in zip(seen, at, strict=True)
-            if (np.abs(place - size_px / 2) < size_px / 2 - 8).all()
+            np.hypot(*(np.average(positions, axis=0, weights=weights_near(pixels, positions, position)) - position))
+            for pixels, position in zip(shown, expected_positions, strict=True)
+            if (np.abs(position - size_px / 2) < size_px / 2 - 8).all()
         ]
     )
-    assert len(apart) > 190
-    assert apart.max() < 1
-    assert np.median(apart) < 0.25
+    assert len(difference) > 190
+    assert difference.max() < 1
+    assert np.median(difference) < 0.25
 
 
-def near(seen: Floats, where: npt.NDArray[np.float64], place: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Weights: of a reflection, which is white too, nothing."""
-    return np.where(np.hypot(*(where - place).T) < 11, seen.ravel(), 0).clip(0) + 1e-9
+def weights_near(
+    shown: Floats, positions: npt.NDArray[np.float64], position: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Returns the pixels near `position` as weights. Others are 0: the reflection of the disc is white too."""
+    return np.where(np.hypot(*(positions - position).T) < 11, shown.ravel(), 0).clip(0) + 1e-9
 
 
 def square_of(width: int, height: int, size_px: int, draws: Draws, row: int) -> Geometry:
@@ -177,13 +179,13 @@ def test_the_geometry_of_the_plain_square_is_its_box() -> None:
     corners = geometry(400, 300, 100, 1).to_input([[0, 0], [100, 100], [0, 100]])
     np.testing.assert_allclose(corners, [[50, 0], [350, 300], [50, 300]], atol=1e-9)
     right, up = geometry(400, 300, 100, 1, quarter_turns=1).to_input([[0, 0], [100, 0]])
-    np.testing.assert_allclose([right, up], [[350, 0], [350, 300]], atol=1e-9)  # as np.rot90: its right side is on top
+    np.testing.assert_allclose([right, up], [[350, 0], [350, 300]], atol=1e-9)  # as np.rot90: the right side is on top
 
 
 @pytest.mark.parametrize("kind", ["basic", "side_on", "top_down"])
 @pytest.mark.parametrize("max_rotate_deg", [0, 10, 180])
 def test_a_picture_becomes_the_same_alone_and_among_others(kind: str, max_rotate_deg: float) -> None:
-    """Of every shape, in another order, in batches of another size: to the bit."""
+    """Pictures of every shape, in another order and in batches of another size, have the same bits."""
     rng = np.random.default_rng(0)
     images = [Image.fromarray(rng.integers(0, 256, (*rng.integers(40, 150, 2), 3), np.uint8)) for _ in range(32)]
     images += [Image.new("L", (300, 41), 9), Image.new("L", (40, 2000), 200)]
@@ -191,21 +193,21 @@ def test_a_picture_becomes_the_same_alone_and_among_others(kind: str, max_rotate
     transforms = TransformsParams.model_validate(
         {"kind": kind, "max_zoom": 1.3, "max_rotate_deg": max_rotate_deg, "max_lighting": 0.05}
     )
-    among = levels(feed, draw_each(transforms, feed.sha256s, [3]))
+    all_levels = levels(feed, draw_each(transforms, feed.sha256s, [3]))
     order = [33, 5, 32, 17, 2]
     shas = [feed.sha256s[row] for row in order]
-    some = Pictures(feed.store, shas, feed.about, 48, 32, CPU)
-    np.testing.assert_array_equal(levels(some, draw_each(transforms, shas, [3])), among[order])
+    reordered = Pictures(feed.store, shas, feed.backbone, 48, 32, CPU)
+    np.testing.assert_array_equal(levels(reordered, draw_each(transforms, shas, [3])), all_levels[order])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 100), (100, 1), (3, 2), (5000, 50)])
 @pytest.mark.parametrize("size_px", [1, 7, 64])
 def test_pictures_of_any_shape_are_turned(size: tuple[int, int], size_px: int) -> None:
-    """One colour stays one colour, also where it is reflected."""
+    """A picture of one colour keeps the colour, also in its reflection."""
     feed = pictures([Image.new("RGB", size, (40, 80, 160))], size_px)
     for angle in np.deg2rad([-180, -45, 0, 1, 33, 90]):
-        for zoom, place in ((1, 0), (1.1, 1), (10, 0.7)):
-            draws = drawn(zoom=zoom, place_x=place, place_y=place, angle=angle, max_angle=np.pi)
+        for zoom, position in ((1, 0), (1.1, 1), (10, 0.7)):
+            draws = drawn(zoom=zoom, crop_x=position, crop_y=position, angle=angle, max_angle=np.pi)
             np.testing.assert_allclose(levels(feed, draws)[0, :, :, 0], 40, atol=2.5)
 
 

@@ -1,4 +1,4 @@
-"""Pictures come out upright, RGB, whole, or not at all."""
+"""Pictures are decoded upright, as RGB or grey, and completely; otherwise they are rejected."""
 
 import io
 import subprocess
@@ -22,7 +22,7 @@ def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
 
 
 def half_red(width: int = 40, height: int = 20) -> Image.Image:
-    """Left half red."""
+    """Returns a picture whose left half is red."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[:, : width // 2, 0] = 255
     return Image.fromarray(pixels)
@@ -75,10 +75,10 @@ def test_half_transparent_is_half_white(mode: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "I;16"])
 def test_ten_bytes_a_pixel_at_most(mode: str) -> None:
-    """A few hundred kilobytes can be a picture of ingest.max_megapixels, and several are opened at once."""
+    """A file of a few hundred kilobytes can have ingest.max_megapixels, and several files are opened at once."""
     pixels, clear = 16_000_000, {"P": 0, "L": 0, "RGB": (0, 0, 0)}
     data = encoded(Image.new(mode, (4000, 4000)), "PNG", transparency=clear.get(mode))
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # VmHWM starts anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets VmHWM
     before = peak_mib()
     decode(data, pixels)
     assert (peak_mib() - before) * 2**20 < 11 * pixels

@@ -1,4 +1,4 @@
-"""Metadata that cannot be read cost no picture, and are counted."""
+"""Pictures with unreadable metadata are accepted, and they are counted."""
 
 import io
 import struct
@@ -49,13 +49,13 @@ def chunk(name: bytes, content: bytes, wrong: bool = False) -> bytes:
 
 
 def png(*chunks: bytes, after: bytes = b"") -> bytes:
-    """PICTURE with chunks before and after its pixels."""
+    """Returns PICTURE as PNG, with chunks before and after its pixels."""
     data = saved(PICTURE, "PNG")
     return data[:33] + b"".join(chunks) + data[33:-12] + after + data[-12:]
 
 
 def jpeg(*segments: bytes, image: Image.Image = SMOOTH) -> bytes:
-    """With segments in front of the others."""
+    """Returns a JPEG with `segments` before its own segments."""
     return b"\xff\xd8" + b"".join(segments) + saved(image, "JPEG", quality=95)[2:]
 
 
@@ -64,7 +64,7 @@ def segment(marker: int, content: bytes, length: int | None = None) -> bytes:
 
 
 def webp(*chunks: tuple[bytes, bytes], flags: int = 0x2C) -> bytes:
-    """PICTURE with chunks after its pixels, but for ICCP, which stands before."""
+    """Returns PICTURE as WebP, with ICCP before its pixels and the other chunks after them."""
     pixels = saved(PICTURE, "WEBP", lossless=True)[12:]
     head = b"VP8X" + struct.pack("<IB3x", 10, flags) + (39).to_bytes(3, "little") + (29).to_bytes(3, "little")
     parts = [name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2) for name, content in chunks]
@@ -75,8 +75,8 @@ def webp(*chunks: tuple[bytes, bytes], flags: int = 0x2C) -> bytes:
 
 def gif(*blocks: bytes) -> bytes:
     data = saved(PICTURE.quantize(16), "GIF")
-    at = 13 + (3 << (data[10] % 8 + 1))
-    return data[:at] + b"".join(blocks) + data[at:]
+    offset = 13 + (3 << (data[10] % 8 + 1))
+    return data[:offset] + b"".join(blocks) + data[offset:]
 
 
 PNG_CASES: list[tuple[str, bytes, str]] = [
@@ -214,11 +214,13 @@ def test_metadata_in_order_are_not_counted_and_can_be_left_out(data: bytes) -> N
 @pytest.mark.parametrize("options", [{"exif": EXIF}, {"icc_profile": ICC, "xmp": XMP}])
 def test_avif(options: dict[str, bytes]) -> None:
     plain, data = saved(SMOOTH, "AVIF"), saved(SMOOTH, "AVIF", exif=EXIF)
-    for at in (data.index(b"II*\0") if b"II*\0" in data else data.index(b"MM\0*"),):
-        data = data[:at] + b"none" + data[at + 4 :]
+    for offset in (data.index(b"II*\0") if b"II*\0" in data else data.index(b"MM\0*"),):
+        data = data[:offset] + b"none" + data[offset + 4 :]
     found = examine(data, LIMIT)
     assert found.unreadable == ["other"]
-    upright = np.asarray(decode(saved(SMOOTH, "AVIF", exif=EXIF), LIMIT))  # AVIF says what is up beside EXIF too
+    upright = np.asarray(
+        decode(saved(SMOOTH, "AVIF", exif=EXIF), LIMIT)
+    )  # AVIF stores the orientation outside EXIF too
     np.testing.assert_array_equal(np.asarray(found.image), upright)
     image = examine(saved(SMOOTH, "AVIF", **options), LIMIT).image
     assert image.size == Image.open(io.BytesIO(plain)).size
@@ -226,7 +228,7 @@ def test_avif(options: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize("cut", [lambda data: data[:-200], lambda data: data[:30] + b"none" + data[34:]])
 def test_damaged_pixels_stay_damaged(cut: Callable[[bytes], bytes]) -> None:
-    """With a damaged chunk beside them, which is overlooked."""
+    """The damaged chunk beside the pixels is ignored; the damaged pixels are an error."""
     with pytest.raises(BadPictureError):
         decode(cut(png(chunk(b"tEXt", b"k\0v", wrong=True))), LIMIT)
 

@@ -1,4 +1,4 @@
-"""NumPy's square is torch's, to the byte."""
+"""The network's input by NumPy has the same bytes as that by torch."""
 
 import io
 
@@ -17,7 +17,7 @@ from stages.vision.batches.preprocessing import Backbone
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_resample_gives_the_bytes_of_torch(interpolation: str, channels: int) -> None:
-    """Of noise, and of black and white, where rounding and overshoot show: both larger and smaller."""
+    """Noise, and black and white pixels, which show rounding and overshoot, are enlarged and reduced."""
     rng = np.random.default_rng(0)
     sizes = [(1, 1, 5), (1, 300, 64), (64, 64, 64), (64, 90, 64), (340, 340, 1), (37, 500, 36), (2, 2, 333)]
     sizes += [tuple(rng.integers(1, 400, 2)) + (int(rng.integers(1, 300)),) for _ in range(60)]
@@ -26,8 +26,8 @@ def test_resample_gives_the_bytes_of_torch(interpolation: str, channels: int) ->
         for pixels in (noise, np.where(noise > 127, 255, 0).astype(np.uint8)):
             planes = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
             by_torch = F.interpolate(planes, (size_px, size_px), mode=interpolation, antialias=True)[0]
-            seen = resample(pixels, size_px, interpolation)
-            np.testing.assert_array_equal(seen, by_torch.permute(1, 2, 0).numpy(), f"{height} {width} {size_px}")
+            by_numpy = resample(pixels, size_px, interpolation)
+            np.testing.assert_array_equal(by_numpy, by_torch.permute(1, 2, 0).numpy(), f"{height} {width} {size_px}")
 
 
 class OnePicture:
@@ -48,21 +48,21 @@ class OnePicture:
 def test_the_network_gets_what_training_gave_it(
     interpolation: str, mode: str, width: int, height: int, crop_pct: float, size_px: int
 ) -> None:
-    """Decoded at a part of its size, whole, and enlarged: to the byte."""
+    """The pictures are decoded at a part of their size, decoded whole, and enlarged; the bytes are the same."""
     noise = np.random.default_rng(0).integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).resize((width, height)).convert(mode).save(buffer, "JPEG", quality=95)
-    about = Backbone.model_validate(
+    backbone = Backbone.model_validate(
         {"name": "", "sha256": "", "source": "", "mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": crop_pct}
         | {"interpolation": interpolation}
     )
     compute = Compute(torch.device("cpu"), torch.float32)
-    (batch,) = Pictures(OnePicture(buffer.getvalue()), ["a"], about, size_px, 1, compute).batches()
-    wants = {
+    (batch,) = Pictures(OnePicture(buffer.getvalue()), ["a"], backbone, size_px, 1, compute).batches()
+    preprocessing = {
         "centre_crop": {"share_of_shorter_side": crop_pct},
         "square": {"size_px": size_px, "interpolation": interpolation},
     }
-    pixels = network_input(buffer.getvalue(), wants)
+    pixels = network_input(buffer.getvalue(), preprocessing)
     assert pixels.shape == (3, size_px, size_px)
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, (batch.x[0] * 255).round().numpy().astype(np.uint8))

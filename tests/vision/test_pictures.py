@@ -1,4 +1,4 @@
-"""The square that the network sees: the centre, by the weights' own interpolation, normalised by their mean and std."""
+"""The network gets the centre square, resized and normalised as its weights need it."""
 
 import io
 
@@ -23,10 +23,10 @@ def test_pixels(reproduced: Project, interpolation: str) -> None:
     shards = Shards(reproduced.folder / "data/resize/shards")
     shas = list(shards.sha256s())[:3]
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
-    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").backbone.model_copy(
+    backbone = load_network(reproduced.folder / "data/unfreeze/model.safetensors").backbone.model_copy(
         update={"mean": mean, "std": std, "interpolation": interpolation, "crop_pct": 1.0}
     )
-    (batch,) = Pictures(shards, shas, about, 40, 4, CPU).batches()
+    (batch,) = Pictures(shards, shas, backbone, 40, 4, CPU).batches()
     assert (batch.rows.tolist(), batch.padding) == ([0, 1, 2, 2], 1)
     for row, sha in enumerate(shas):
         image = Image.open(io.BytesIO(shards.blob(sha)))
@@ -34,9 +34,9 @@ def test_pixels(reproduced: Project, interpolation: str) -> None:
         left, top = round((image.width - side) / 2), round((image.height - side) / 2)
         cut = image.crop((left, top, left + side, top + side)).resize((40, 40), Image.Resampling[interpolation.upper()])
         levels = (batch.x[row].permute(1, 2, 0).numpy() * std + mean) * 255
-        apart = np.abs(levels - np.asarray(cut))  # torch rounds other than Pillow, here and there
-        assert apart.max() < 3.01
-        assert apart.mean() < 0.05
+        difference = np.abs(levels - np.asarray(cut))  # torch rounds some pixels differently from Pillow
+        assert difference.max() < 3.01
+        assert difference.mean() < 0.05
 
 
 class Blobs(dict[str, bytes]):
@@ -45,7 +45,7 @@ class Blobs(dict[str, bytes]):
 
 
 def test_a_grey_picture_is_kept_grey_and_seen_as_if_it_were_kept_in_colour(reproduced: Project) -> None:
-    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").backbone
+    backbone = load_network(reproduced.folder / "data/unfreeze/model.safetensors").backbone
     noise = np.random.default_rng(0).integers(0, 256, (90, 130), np.uint8)
     grey, blobs = Image.fromarray(noise).resize((260, 180)), Blobs()
     for mode in ("L", "RGB"):
@@ -54,19 +54,19 @@ def test_a_grey_picture_is_kept_grey_and_seen_as_if_it_were_kept_in_colour(repro
         blobs[mode] = resized(buffer.getvalue(), Resizing(size_px=150, jpeg_quality=95), 10**6)
         assert Image.open(io.BytesIO(blobs[mode])).mode == mode
     for size_px in (40, 100):  # decoded at half the size, and whole
-        (batch,) = Pictures(blobs, ["L", "RGB"], about, size_px, 2, CPU).batches()
+        (batch,) = Pictures(blobs, ["L", "RGB"], backbone, size_px, 2, CPU).batches()
         assert np.array_equal(*batch.x.numpy())
 
 
 def test_the_crop_is_the_share_that_the_backbone_wants(reproduced: Project) -> None:
-    about = load_network(reproduced.folder / "data/unfreeze/model.safetensors").backbone
+    backbone = load_network(reproduced.folder / "data/unfreeze/model.safetensors").backbone
     gradient, blobs, seen = np.tile(np.arange(200, dtype=np.uint8), (200, 1)), Blobs(), []
     buffer = io.BytesIO()
     Image.fromarray(gradient).save(buffer, "JPEG", quality=100)
     blobs["ramp"] = buffer.getvalue()
     for crop_pct in (1.0, 0.5):
-        some = about.model_copy(update={"mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": crop_pct})
-        (batch,) = Pictures(blobs, ["ramp"], some, 50, 1, CPU).batches()
+        changed = backbone.model_copy(update={"mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": crop_pct})
+        (batch,) = Pictures(blobs, ["ramp"], changed, 50, 1, CPU).batches()
         seen.append(float(batch.x[0, 0, :, -1].mean() - batch.x[0, 0, :, 0].mean()) * 255)
     assert seen == pytest.approx([196, 98], abs=3)
 

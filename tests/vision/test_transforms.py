@@ -1,4 +1,4 @@
-"""Augmentation: what each set may do, from a seed, and exactly."""
+"""Augmentation: what each set of transforms may do, its random numbers, and its lighting."""
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ def picture(size: int = 8) -> torch.Tensor:
     return torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def drawn(kind: str, n: int, key: list[int]) -> Draws:
-    draws = draw(params(kind), n, key)
+def drawn(kind: str, n: int, seed: list[int]) -> Draws:
+    draws = draw(params(kind), n, seed)
     assert draws is not None
     return draws
 

@@ -17,7 +17,7 @@ SUFFIXES = frozenset(
 
 
 def to_nfc(name: str) -> str:
-    """`name` in Unicode's composed form (NFC), in which names and labels are compared."""
+    """Returns `name` in Unicode's composed form (NFC), in which names and labels are compared."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -30,52 +30,52 @@ def without_suffix(file: str) -> str:
 
 
 def picture_ids(paths: Sequence[str]) -> list[str]:
-    """An id for each file of a folder; `paths` are relative to that folder.
+    """Returns an id for each file of a folder; `paths` are relative to that folder.
 
-    Ids are unique if the composed paths are. They depend on names alone, so that a broken picture renames no other. A
-    file of another kind (1.txt beside 1.jpg) keeps its suffix and leaves the picture its id.
+    Ids are unique if the paths in NFC are unique. They depend only on names, so that a broken picture does not change
+    the id of another picture. If 1.jpg and 1.txt are in a folder, the id of 1.jpg is 1, and 1.txt keeps its suffix.
     """
     names = [to_nfc(path) for path in paths]
-    taken = set(names)
+    all_names = set(names)
     pictures = Counter(without_suffix(name) for name in names if has_picture_suffix(name))
-    others = Counter(without_suffix(name) for name in names if not has_picture_suffix(name))
+    other_files = Counter(without_suffix(name) for name in names if not has_picture_suffix(name))
 
     def id_of(name: str) -> str:
         stem = without_suffix(name)
-        rivals = pictures[stem] if has_picture_suffix(name) else pictures[stem] + others[stem]
-        return stem if rivals == 1 and stem not in taken else name
+        n_same_stem = pictures[stem] if has_picture_suffix(name) else pictures[stem] + other_files[stem]
+        return stem if n_same_stem == 1 and stem not in all_names else name
 
     return [id_of(name) for name in names]
 
 
 def matcher(paths: Sequence[str]) -> Callable[[str], list[str]]:
-    """Returns a function from an id (in NFC) to those of `paths` that it may mean: none, one or several.
+    """Returns a function that maps an id (in NFC) to the list of `paths` that the id may mean.
 
-    An id is a path with its suffix, a path without it, a name with its suffix or a name without it: the first of these
-    that fits any file decides. For ids without a suffix, pictures take precedence over other files.
+    An id may be a path with suffix, a path without suffix, a name with suffix or a name without suffix. The first of
+    these four that matches a file decides. For ids without suffix, pictures take precedence over other files.
     """
-    pictures, others = [p for p in paths if has_picture_suffix(p)], [p for p in paths if not has_picture_suffix(p)]
+    pictures, other_files = [p for p in paths if has_picture_suffix(p)], [p for p in paths if not has_picture_suffix(p)]
     unique: dict[str, str] = {}
     ambiguous: dict[str, list[str]] = {}
 
     def add(files: Iterable[str], name_of: Callable[[str], str]) -> None:
-        """Later calls override names of earlier ones."""
-        new: dict[str, str] = {}
-        shared: dict[str, list[str]] = {}
+        """Adds the names of `files`. A later call overrides the names of earlier calls."""
+        first_files: dict[str, str] = {}
+        several_files: dict[str, list[str]] = {}
         for file in files:
             name = to_nfc(name_of(file))
-            if name in new:
-                shared.setdefault(name, [new[name]]).append(file)
-            new.setdefault(name, file)
-        for name in new.keys() & ambiguous.keys():
+            if name in first_files:
+                several_files.setdefault(name, [first_files[name]]).append(file)
+            first_files.setdefault(name, file)
+        for name in first_files.keys() & ambiguous.keys():
             del ambiguous[name]
-        unique.update(new)
-        ambiguous.update(shared)
+        unique.update(first_files)
+        ambiguous.update(several_files)
 
-    for files in (others, pictures):
+    for files in (other_files, pictures):
         add(files, lambda file: without_suffix(os.path.basename(file)))
     add(paths, os.path.basename)
-    for files in (others, pictures):
+    for files in (other_files, pictures):
         add(files, without_suffix)
     add(paths, str)
 
@@ -86,9 +86,9 @@ def matcher(paths: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def unicode_variants(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names that differ only in their Unicode form, sorted, keyed by their composed form."""
+    """Returns lists of names that differ only in their Unicode form, sorted, keyed by their composed form."""
     forms: dict[str, set[str]] = {}
     for name in names:
         if not name.isascii():
             forms.setdefault(to_nfc(name), set()).add(name)
-    return {name: sorted(found) for name, found in sorted(forms.items()) if len(found) > 1}
+    return {name: sorted(variants) for name, variants in sorted(forms.items()) if len(variants) > 1}

@@ -1,4 +1,4 @@
-"""The two layouts that a folder of pictures may have: which files may be pictures, and what they are labelled.
+"""Reads the two layouts that a folder of pictures may have: which files may be pictures, and their labels.
 
 csv:     labels.csv (with a header), train/<id><suffix>, optional test/<id><suffix>
 folders: train/<class>/, valid/<class>/, optional test/
@@ -35,71 +35,79 @@ class Label(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The contents of a folder; `remarks` are warnings that need no action."""
+    """The contents of a folder of pictures; `remarks` are warnings that need no action."""
 
     candidates: list[Candidate]
     remarks: list[str]
 
 
-NO_PICTURE = "no picture for this label"
+LABEL_WITHOUT_PICTURE = "no picture for this label"
 
 
 def files_below(root: Path, folder: str) -> list[str]:
-    """Files below root/folder, and links to folders, as paths relative to root, sorted by their parts; hidden files and
-    folders left out."""
-    found: list[str] = []
-    for at, folders, names in os.walk(root / folder, onerror=unreadable):
+    """Returns the files below root/folder, and links to folders, as paths relative to root, sorted by their parts.
+
+    Hidden files and folders are left out.
+    """
+    files: list[str] = []
+    for path, folders, names in os.walk(root / folder, onerror=raise_unless_missing):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        links = [name for name in folders if os.path.islink(f"{at}/{name}")]
-        below = Path(at).relative_to(root).as_posix()
-        found += [f"{below}/{name}" for name in [*names, *links] if not name.startswith(".")]
-    return sorted(found, key=lambda file: file.split("/"))
+        links = [name for name in folders if os.path.islink(f"{path}/{name}")]
+        below = Path(path).relative_to(root).as_posix()
+        files += [f"{below}/{name}" for name in [*names, *links] if not name.startswith(".")]
+    return sorted(files, key=lambda file: file.split("/"))
 
 
-def unreadable(error: OSError) -> None:
-    """os.walk would skip the folder silently. A missing folder is optional, or reported elsewhere."""
+def raise_unless_missing(error: OSError) -> None:
+    """Raises StageError for a folder that cannot be listed, which os.walk would skip silently.
+
+    A missing folder is ignored: either it is optional, or the caller reports it.
+    """
     if not isinstance(error, FileNotFoundError):
         raise StageError(f"cannot list {error.filename}: {error.strerror}")
 
 
 def read_csv_layout(root: Path, id_column: str, label_column: str, group_column: str | None) -> Layout:
-    """Pictures and labels are matched by id: see `matcher` in stages/dataset/reading/ids.py. Raises StageError."""
+    """Reads labels.csv, train/ and test/. Labels are matched to pictures by id: see `matcher` in ids.py.
+
+    Raises StageError.
+    """
     path = root / "labels.csv"
-    written = read_labels(path, id_column, label_column, group_column)
-    labelled = [Label(*map(to_nfc, row)) for row in written]
+    csv_rows = read_labels(path, id_column, label_column, group_column)
+    labelled = [Label(*map(to_nfc, row)) for row in csv_rows]
     files = files_below(root, "train")
     files_of = matcher([file.partition("/")[2] for file in files])
     rows: dict[str, list[Label]] = {}
-    unclear: dict[str, list[str]] = {}
+    ambiguous: dict[str, list[str]] = {}
     for row in labelled:
-        fits = files_of(row.id)
-        if len(fits) > 1:
-            unclear[row.id] = fits
-        rows.setdefault(f"train/{fits[0] if fits else row.id}", []).append(row)
-    if unclear:
-        raise StageError(f"{path}: {ambiguous_ids_message(unclear)}")
+        matches = files_of(row.id)
+        if len(matches) > 1:
+            ambiguous[row.id] = matches
+        rows.setdefault(f"train/{matches[0] if matches else row.id}", []).append(row)
+    if ambiguous:
+        raise StageError(f"{path}: {ambiguous_ids_message(ambiguous)}")
     candidates = []
     ids = dict(zip(files, picture_ids([file.partition("/")[2] for file in files]), strict=True))
     for file in sorted(rows):
         label, group, reason = merge_rows(rows[file], group_column is not None)
-        id_, reason = (ids[file], reason) if file in ids else (rows[file][0].id, NO_PICTURE)
+        id_, reason = (ids[file], reason) if file in ids else (rows[file][0].id, LABEL_WITHOUT_PICTURE)
         candidates.append(Candidate(id_, file, label, "train", reason, group))
     candidates += [
         Candidate(ids[file], file, "", "train", "no label for this picture") for file in files if file not in rows
     ]
-    kinds = {"an id": [row.id for row in written], "a class": [row.label for row in written]}
-    kinds |= {"a group": [row.group for row in written]}
+    kinds = {"an id": [row.id for row in csv_rows], "a class": [row.label for row in csv_rows]}
+    kinds |= {"a group": [row.group for row in csv_rows]}
     remarks = [remark for kind, names in kinds.items() for remark in unicode_variant_remarks(kind, names)]
     return Layout(candidates + read_part(root, "test"), remarks)
 
 
-def ambiguous_ids_message(unclear: dict[str, list[str]]) -> str:
-    id_, files = next(iter(unclear.items()))
+def ambiguous_ids_message(ambiguous: dict[str, list[str]]) -> str:
+    id_, files = next(iter(ambiguous.items()))
     names = " and ".join(f"train/{file}" for file in files[:3]) + (" and others" if len(files) > 3 else "")
-    many = f"{len(unclear):,} ids fit more than one file, as" if len(unclear) > 1 else "the id"
+    subject = f"{len(ambiguous):,} ids fit more than one file, as" if len(ambiguous) > 1 else "the id"
     if len({to_nfc(file) for file in files}) == 1:
-        return f"{many} `{id_}` fits {names}, which differ in their Unicode form alone ({files!a}): rename one"
-    return f"{many} `{id_}` fits {names}: write the path below train/ with its suffix"
+        return f"{subject} `{id_}` fits {names}, which differ in their Unicode form alone ({files!a}): rename one"
+    return f"{subject} `{id_}` fits {names}: write the path below train/ with its suffix"
 
 
 def unicode_variant_remarks(kind: str, names: Iterable[str]) -> Iterator[str]:
@@ -107,8 +115,9 @@ def unicode_variant_remarks(kind: str, names: Iterable[str]) -> Iterator[str]:
         yield f"{kind} is written in {len(forms)} Unicode forms, which count as one, `{name}`: {ascii(forms)[1:-1]}"
 
 
-def merge_rows(rows: Sequence[Label], grouped: bool) -> tuple[str, str, str]:
-    """(label, group, reason) of all rows of one picture; `reason`: a contradiction, or an empty field."""
+def merge_rows(rows: Sequence[Label], needs_group: bool) -> tuple[str, str, str]:
+    """Returns (label, group, reason) of all rows of one picture. `reason` is set if the rows contradict each other or a
+    field is empty."""
     labels, groups = sorted({row.label for row in rows}), sorted({row.group for row in rows})
     reason = ""
     if len(labels) > 1:
@@ -117,15 +126,17 @@ def merge_rows(rows: Sequence[Label], grouped: bool) -> tuple[str, str, str]:
         reason = "empty label"
     elif len(groups) > 1:
         reason = f"in the groups {' and '.join(groups)}"
-    elif grouped and not groups[0]:
+    elif needs_group and not groups[0]:
         reason = "empty group"
     return labels[0], groups[0], reason
 
 
 def read_labels(path: Path, id_column: str, label_column: str, group_column: str | None) -> list[Label]:
-    """The rows of labels.csv, their fields stripped. Raises StageError."""
+    """Returns the rows of labels.csv with spaces stripped from their fields. Raises StageError."""
     if not path.is_file():
-        raise StageError(f"no {path}: the csv layout wants labels.csv beside train/; or set ingest.layout to folders")
+        raise StageError(
+            f"no {path}: the csv layout needs labels.csv beside train/; add it or set ingest.layout to folders"
+        )
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header, *rows = [row for row in csv.reader(file, skipinitialspace=True) if any(row)] or [[]]
@@ -141,30 +152,36 @@ def read_labels(path: Path, id_column: str, label_column: str, group_column: str
     columns = {"ingest.id_column": id_column, "ingest.label_column": label_column}
     columns |= {} if group_column is None else {"split.group_column": group_column}
     positions = [column_of(path, header, key, column) for key, column in columns.items()]
-    wanted = [[row[i].strip() if i < len(row) else "" for i in positions] for row in rows]
-    for field in (field for row in wanted for field in row):
-        if "\n" in field or "\r" in field:  # csv reads on to the next quote, or to the end
+    fields_by_row = [[row[i].strip() if i < len(row) else "" for i in positions] for row in rows]
+    for field in (field for row in fields_by_row for field in row):
+        if "\n" in field or "\r" in field:  # csv reads up to the next quote, or to the end of the file
             raise StageError(f"{path} has a line break in a field, so a quote was not closed: {field[:80]}")
-    return [Label(*row) for row in wanted]
+    return [Label(*row) for row in fields_by_row]
 
 
 def column_of(path: Path, header: Sequence[str], key: str, column: str) -> int:
-    """The position of the column that the param `key` names. Raises StageError if there is none, or several."""
+    """Returns the position of the column that the param `key` names.
+
+    Raises StageError if there is no such column, or more than one.
+    """
     names = [to_nfc(name.strip()) for name in header]
     positions = [position for position, name in enumerate(names) if name == to_nfc(column.strip())]
     if not positions:
         raise StageError(f"{path} has no column `{column}` ({key}); it has {', '.join(names)}")
     if len(positions) > 1:
-        found = f"{path} has {len(positions)} columns `{column}` ({key}) in its header"
-        raise StageError(f"{found} ({', '.join(names)}): rename all but one")
+        message = f"{path} has {len(positions)} columns `{column}` ({key}) in its header ({', '.join(names)})"
+        raise StageError(f"{message}: rename all but one")
     return positions[0]
 
 
 def read_folders_layout(root: Path) -> Layout:
-    """Each picture's class is the name of its folder; train and valid are given. Raises StageError."""
+    """Reads train/<class>/, valid/<class>/ and test/; the name of a folder is the class of its pictures.
+
+    Raises StageError.
+    """
     for part in ("train", "valid"):
         if not (root / part).is_dir():
-            raise StageError(f"no {root / part}: the folders layout wants train/<class>/ and valid/<class>/")
+            raise StageError(f"no {root / part}: the folders layout needs train/<class>/ and valid/<class>/")
     labelled = [candidate for part in ("train", "valid") for candidate in read_part(root, part, labelled=True)]
     folders = {candidate.file.rpartition("/")[0] for candidate in labelled}
     remarks = list(unicode_variant_remarks("a class", (folder.split("/")[1] for folder in folders if "/" in folder)))
@@ -172,13 +189,14 @@ def read_folders_layout(root: Path) -> Layout:
         outer = "/".join(nested[0].split("/")[:2])
         remarks.append(
             f"{len(nested):,} folders lie in class folders, as {nested[0]}: their pictures are labelled with the outer "
-            f"folder, `{outer.split('/')[1]}`; are the inner ones the classes, move them up to {outer.split('/')[0]}/"
+            f"folder, `{outer.split('/')[1]}`; if the inner folders are the classes, move them up to "
+            f"{outer.split('/')[0]}/"
         )
     return Layout(labelled + read_part(root, "test"), remarks)
 
 
 def read_part(root: Path, part: str, labelled: bool = False) -> list[Candidate]:
-    """The files below a part; if `labelled`, the name of their folder is their label."""
+    """Returns the files below `part`; if `labelled`, the name of a file's folder is its label."""
     files = files_below(root, part)
     ids = picture_ids([file.partition("/")[2] for file in files])
     counts = Counter(ids)

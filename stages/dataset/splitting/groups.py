@@ -7,13 +7,16 @@ import numpy.typing as npt
 
 
 class Groups:
-    """n rows, each its own group at first; a group is represented by its lowest row (union-find, Tarjan 1975)."""
+    """Groups of n rows. At first each row is a group; a group is represented by its lowest row.
+
+    The algorithm is union-find (Tarjan 1975).
+    """
 
     def __init__(self, n: int) -> None:
         self._parent = list(range(n))
 
-    def first(self, row: int) -> int:
-        """The lowest row of the row's group."""
+    def lowest_row(self, row: int) -> int:
+        """Returns the lowest row of the group of `row`."""
         parent = self._parent
         while parent[row] != row:
             parent[row] = parent[parent[row]]
@@ -21,17 +24,17 @@ class Groups:
         return row
 
     def join(self, row: int, other: int) -> bool:
-        """Merge two rows' groups; True if they were different groups."""
-        low, high = sorted((self.first(row), self.first(other)))
+        """Merges the groups of two rows; returns True if the groups were different."""
+        low, high = sorted((self.lowest_row(row), self.lowest_row(other)))
         self._parent[high] = low
         return low != high
 
     def join_equal(self, values: Iterable[str]) -> None:
-        """Merge the groups of rows that have the same value."""
-        seen: dict[str, int] = {}
+        """Merges the groups of rows that have the same value."""
+        first_rows: dict[str, int] = {}
         for row, value in enumerate(values):
-            self.join(row, seen.setdefault(value, row))
+            self.join(row, first_rows.setdefault(value, row))
 
-    def firsts(self) -> npt.NDArray[np.int64]:
-        """(n,): the lowest row of each row's group."""
-        return np.array([self.first(row) for row in range(len(self._parent))], np.int64)
+    def lowest_rows(self) -> npt.NDArray[np.int64]:
+        """Returns the lowest row of each row's group, int64 (n,)."""
+        return np.array([self.lowest_row(row) for row in range(len(self._parent))], np.int64)

@@ -16,6 +16,6 @@ class Rows:
 
 
 def read_rows(folder: Path, part: str) -> Rows:
-    """Reads one table. `folder`: of the stage split; `part`: train, valid or test."""
+    """Reads one table. `folder`: the output folder of the stage split; `part`: train, valid or test."""
     table = pd.read_csv(folder / f"{part}.csv", dtype=str, keep_default_na=False)
     return Rows(table["id"].tolist(), table["label"].tolist(), table["sha256"].tolist())

@@ -8,7 +8,7 @@ import pandas as pd
 
 
 def submission(ids: Sequence[str], columns: Mapping[str, npt.NDArray[np.float64]]) -> pd.DataFrame:
-    """Columns: id, then `columns` (n,), as the task's `submission` gives them."""
+    """Returns a table with the column id and then `columns`, (n,) each, as the task's `submission` returns them."""
     table = pd.DataFrame(columns)
     table.insert(0, "id", np.asarray(ids, dtype=object), allow_duplicates=True)  # a class may be called id
     return table

@@ -33,7 +33,7 @@ def activation_dependencies(feed: Pictures, weights_sha256: str) -> dict[str, An
     """Returns everything that a picture's activations depend on, except the resized picture itself."""
     return {
         "size_px": feed.size_px, "batch_size": feed.batch_size,
-        "preprocessing": feed.about.model_dump(exclude={"source"}), "compute": feed.compute.describe(),
+        "preprocessing": feed.backbone.model_dump(exclude={"source"}), "compute": feed.compute.describe(),
         "weights": weights_sha256, "pillow": PIL.__version__, "timm": timm.__version__,
         "code": code_version(backbone, device, geometry, network_input, pictures, transforms, activations),
     }  # fmt: skip

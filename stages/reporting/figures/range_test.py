@@ -1,4 +1,4 @@
-"""The curve of a learning-rate range test, as a table and as a figure."""
+"""Writes the curve of a learning-rate range test as a table and as a figure."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from stages.training.loop.lr_finder import suggest
 
 
 def write_curve(curve: pd.DataFrame, title: str, folder: Path) -> None:
-    """curve.csv, curve.png and suggestion.json."""
+    """Writes curve.csv, curve.png and suggestion.json into `folder`."""
     suggestion = suggest(curve)
     curve.to_csv(folder / "curve.csv", index=False, float_format="%.6g")
     rounded = {name: value and float(f"{value:.3g}") for name, value in suggestion.items()}

@@ -1,4 +1,4 @@
-"""Galleries of pictures with their predictions, and with Grad-CAM where the prediction is incorrect."""
+"""Galleries of pictures with their predictions, and with Grad-CAM if the prediction is incorrect."""
 
 import base64
 import io
@@ -20,14 +20,16 @@ from stages.vision.batches.network_input import square
 from stages.vision.batches.pictures import Pictures
 
 SIDE_PX = 136
-N_EACH, N_PER_CLASS, MOST_CLASSES = 8, 4, 10
+N_EACH, N_PER_CLASS, MAX_CLASSES = 8, 4, 10
 BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
 class Shown:
-    """`thumbnail` and `heat` are data URIs of JPEGs. `heat` is None for correct predictions, or if Grad-CAM finds no
-    positive evidence for the predicted class."""
+    """A picture of a gallery. `thumbnail` and `heat` are data URIs of JPEGs.
+
+    `heat` is None for correct predictions, and if Grad-CAM is empty: no region supports the predicted class.
+    """
 
     id: str
     actual: str
@@ -45,7 +47,7 @@ class Gallery:
 
 
 def choose(predictions: Predictions, worst_first: Sequence[str], seed: int) -> Iterator[tuple[str, str, list[int]]]:
-    """(title, note, rows). With many classes, only the first ones in `worst_first`."""
+    """Yields (title, note, rows) of each gallery. Only the first MAX_CLASSES classes of `worst_first` get their own."""
     yield "Correct, at random", "", predictions.random(True, N_EACH, seed)
     yield "Incorrect, at random", "", predictions.random(False, N_EACH, seed)
     yield (
@@ -54,28 +56,30 @@ def choose(predictions: Predictions, worst_first: Sequence[str], seed: int) -> I
         predictions.most_uncertain(N_EACH),
     )
     yield "Top losses", "the pictures that add most to the log loss", predictions.top_losses(N_EACH)
-    for name in worst_first[:MOST_CLASSES]:
+    for name in worst_first[:MAX_CLASSES]:
         label = predictions.classes.index(name)
         yield (
             f"Most correct: {name}",
             "correct, with the highest probability",
-            predictions.most(True, label, N_PER_CLASS),
+            predictions.most_confident(True, label, N_PER_CLASS),
         )
-        note = f"actual {name}, another class predicted with the highest probability"
-        yield f"Most incorrect: {name}", note, predictions.most(False, label, N_PER_CLASS)
+        note = f"actual class {name}: the wrong predictions with the highest probabilities"
+        yield f"Most incorrect: {name}", note, predictions.most_confident(False, label, N_PER_CLASS)
 
 
 def galleries(
     predictions: Predictions, ids: Sequence[str], sha256s: Sequence[str], network: Network, shards: Shards,
     compute: Compute, worst_first: Sequence[str], seed: int,
 ) -> list[Gallery]:  # fmt: skip
-    """`ids` and `sha256s` in the order of `predictions`; `network` on the device of `compute`, in eval mode."""
+    """Returns the galleries. `ids` and `sha256s` are in the order of `predictions`; `network` is on the device of
+    `compute`, in eval mode."""
     chosen = list(choose(predictions, worst_first, seed))
-    wrong = sorted({row for _, _, rows in chosen for row in rows if not predictions.correct[row]})
-    pictures = Pictures(shards, [sha256s[row] for row in wrong], network.backbone, network.size_px, BATCH_SIZE, compute)
+    incorrect_rows = sorted({row for _, _, rows in chosen for row in rows if not predictions.correct[row]})
+    shas = [sha256s[row] for row in incorrect_rows]
+    pictures = Pictures(shards, shas, network.backbone, network.size_px, BATCH_SIZE, compute)
     try:
-        heats = dict(zip(wrong, heat(network, pictures, predictions.predicted[wrong]), strict=True))
-    except StageError as error:  # affects only Grad-CAM, not the rest of the report
+        heats = dict(zip(incorrect_rows, heat(network, pictures, predictions.predicted[incorrect_rows]), strict=True))
+    except StageError as error:  # it affects only Grad-CAM, not the rest of the report
         print(error, flush=True)
         heats = {}
     crop = cropper(shards, network.backbone.crop_pct)
@@ -90,7 +94,7 @@ def galleries(
 
 
 def heat(network: Network, pictures: Pictures, labels: np.ndarray) -> Iterator[np.ndarray]:
-    """Grad-CAM of each picture for its class in `labels` (n,): float32 (h, w)."""
+    """Yields Grad-CAM of each picture for its class in `labels` (n,): float32 (h, w)."""
     explained = GradCam(network.body, network.head)
     with torch.inference_mode():
         for batch in pictures.batches() if len(pictures) else ():
@@ -100,7 +104,7 @@ def heat(network: Network, pictures: Pictures, labels: np.ndarray) -> Iterator[n
 
 
 def cropper(shards: Shards, crop_pct: float) -> Callable[[str], Image.Image]:
-    """A function from a sha256 to the network's square, SIDE_PX wide."""
+    """Returns a function that maps a sha256 to the square that the network sees, SIDE_PX wide."""
 
     def crop(sha256: str) -> Image.Image:
         with Image.open(io.BytesIO(shards.blob(sha256))) as image:

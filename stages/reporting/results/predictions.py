@@ -1,4 +1,4 @@
-"""Predictions beside the actual classes, and which pictures are worth a look (fast.ai's lesson 1)."""
+"""Predictions and actual classes, and the choice of pictures to look at (lesson 1 of the fast.ai course)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +15,10 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Predictions:
-    """`actual`: class indexes, int64 (n,); `probabilities` float64 (n, classes). Methods that pick pictures return row
-    numbers; pictures with equal values keep their order."""
+    """Predictions for n pictures. `actual`: class indexes, int64 (n,); `probabilities`: float64 (n, classes).
+
+    Methods that choose pictures return row numbers; pictures with equal values keep their order.
+    """
 
     task: AnyTask
     actual: Ints
@@ -24,7 +26,7 @@ class Predictions:
 
     @classmethod
     def of(cls, table: pd.DataFrame, kind: str, task: AnyTask) -> "Predictions":
-        """From data/tta/valid.parquet; `kind` is plain or tta."""
+        """Reads predictions from a table as data/tta/valid.parquet; `kind` is plain or tta."""
         actual = task.parse(table["label"].tolist(), table["id"].tolist())
         return cls(task, actual, task.read(table, kind))
 
@@ -51,31 +53,32 @@ class Predictions:
 
     @cached_property
     def losses(self) -> Floats:
-        """The task's loss of each picture: the mean is the log loss in metrics.json."""
+        """The task's loss of each picture. The mean of the losses is the log loss in metrics.json."""
         return self.task.losses(self.probabilities, self.actual)
 
     def random(self, correct: bool, n: int, seed: int) -> list[int]:
-        """n random pictures, in the table's order."""
+        """Returns n random pictures, in the order of the table."""
         rows = np.flatnonzero(self.correct == correct)
         rng = np.random.default_rng([seed, int(correct)])
         return sorted(rng.choice(rows, min(n, len(rows)), replace=False).tolist())
 
-    def most(self, correct: bool, label: int, n: int) -> list[int]:
-        """Of the pictures of class `label`, those predicted correctly (or not) with the highest probability."""
+    def most_confident(self, correct: bool, label: int, n: int) -> list[int]:
+        """Returns the n pictures of class `label` with the highest probabilities among the correct (or the incorrect)
+        predictions."""
         rows = np.flatnonzero((self.correct == correct) & (self.actual == label))
-        return first(rows, -self.confidence[rows], n)
+        return lowest(rows, -self.confidence[rows], n)
 
     def most_uncertain(self, n: int) -> list[int]:
-        """Smallest margin between the two likeliest classes; of two classes the one nearest to one half."""
+        """Returns the n pictures with the smallest difference between the two highest probabilities."""
         top = np.sort(self.probabilities, axis=1)[:, -2:]
-        return first(np.arange(len(self.probabilities)), top[:, 1] - top[:, 0], n)
+        return lowest(np.arange(len(self.probabilities)), top[:, 1] - top[:, 0], n)
 
     def top_losses(self, n: int) -> list[int]:
-        """The highest losses, of correct and incorrect predictions."""
-        return first(np.arange(len(self.probabilities)), -self.losses, n)
+        """Returns the n pictures with the highest losses, with correct and incorrect predictions."""
+        return lowest(np.arange(len(self.probabilities)), -self.losses, n)
 
 
-def first(rows: npt.NDArray[np.intp], key: Floats, n: int) -> list[int]:
-    """n rows with the lowest key."""
-    chosen: list[int] = rows[np.argsort(key, kind="stable")[:n]].tolist()
+def lowest(rows: npt.NDArray[np.intp], values: Floats, n: int) -> list[int]:
+    """Returns the n rows with the lowest values."""
+    chosen: list[int] = rows[np.argsort(values, kind="stable")[:n]].tolist()
     return chosen

@@ -1,4 +1,4 @@
-"""Numbers of the report: intervals, scores of each class, the confusion matrix, calibration."""
+"""Computes the numbers of the report: intervals, scores of each class, the confusion matrix, calibration."""
 
 import math
 from statistics import NormalDist
@@ -13,25 +13,25 @@ Z95 = NormalDist().inv_cdf(0.975)
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
-    """95 % interval of the share k / n (Wilson 1927): valid for small n and near 0 and 1 too."""
+    """Returns the 95 % interval of the share k / n (Wilson 1927), which is also valid for small n and near 0 and 1."""
     share, z2 = k / n, Z95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    half_width = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, centre - half_width), min(1.0, centre + half_width)
 
 
 def mean_interval(values: Floats, seed: int, n_draws: int = 1000) -> tuple[float, float]:
-    """95 % interval of a mean: bootstrap percentiles."""
+    """Returns the 95 % interval of a mean, from percentiles of bootstrap samples."""
     rng = np.random.default_rng(seed)
     means = [float(rng.choice(values, len(values)).mean()) for _ in range(n_draws)]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 
-def by_class(predictions: Predictions, n_train: dict[str, int]) -> pd.DataFrame:
-    """label, train, valid (counts), precision, recall, f1, log_loss; NaN if undefined.
+def class_scores(predictions: Predictions, n_train: dict[str, int]) -> pd.DataFrame:
+    """Returns a row per class with label, train and valid (counts), precision, recall, f1, log_loss; NaN if undefined.
 
-    The lowest recall comes first."""
+    The class with the lowest recall comes first."""
     labels = list(range(len(predictions.classes)))
     precision, recall, f1, valid = precision_recall_fscore_support(
         predictions.actual, predictions.predicted, labels=labels, zero_division=np.nan
@@ -51,8 +51,8 @@ def by_class(predictions: Predictions, n_train: dict[str, int]) -> pd.DataFrame:
     return table.sort_values("recall", kind="stable", ignore_index=True)
 
 
-def confused(predictions: Predictions, n: int) -> list[tuple[str, str, int, int]]:
-    """(actual, predicted, pictures, pictures of the actual class): the most frequent confusion first."""
+def most_confused(predictions: Predictions, n: int) -> list[tuple[str, str, int, int]]:
+    """Returns (actual, predicted, pictures, pictures of the actual class), the most frequent confusion first."""
     counts = confusion(predictions)
     totals = counts.sum(1)
     np.fill_diagonal(counts, 0)
@@ -63,16 +63,18 @@ def confused(predictions: Predictions, n: int) -> list[tuple[str, str, int, int]
 
 
 def confusion(predictions: Predictions) -> np.ndarray:
-    """int64 (classes, classes): rows are the actual classes."""
+    """Returns the confusion matrix, int64 (classes, classes); the rows are the actual classes."""
     labels = range(len(predictions.classes))
     counts: np.ndarray = confusion_matrix(predictions.actual, predictions.predicted, labels=list(labels))
     return counts
 
 
 def calibration(predictions: Predictions, n_bins: int = 10) -> tuple[pd.DataFrame, float]:
-    """(one row per bin that is not empty: low, high, count, confidence, accuracy; expected calibration error).
+    """Returns a table of bins and the expected calibration error (Guo et al. 2017, arXiv 1706.04599).
 
-    Bins of equal width over the probability of the predicted class (Guo et al. 2017, arXiv 1706.04599)."""
+    The bins have equal width over the probability of the predicted class. The table has a row for each bin that is not
+    empty, with the columns low, high, count, confidence, accuracy.
+    """
     bins = np.minimum((predictions.confidence * n_bins).astype(int), n_bins - 1)
     table = pd.DataFrame({"bin": bins, "confidence": predictions.confidence, "accuracy": predictions.correct})
     rows = table.groupby("bin").agg(

@@ -11,12 +11,12 @@ from safetensors import safe_open
 
 from stages.runtime.errors import StageError
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+BATCHNORM_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """`folder`: the run's root; `metrics`: of evaluate, flat; `valid`, `test`: the prediction tables of tta."""
+    """The result of a run in `folder`. `metrics`: the numbers of evaluate; `valid`, `test`: the tables of tta."""
 
     folder: Path
     metrics: dict[str, float]
@@ -29,7 +29,7 @@ class RunResult:
 
 
 def read_runs(folder: Path, names: Sequence[str]) -> list[RunResult]:
-    """The runs whose roots are `folder/<name>`, in that order. Raises StageError for fewer than two names."""
+    """Reads the runs in `folder/<name>`, in the order of `names`. Raises StageError for fewer than two names."""
     if len(names) < 2:
         raise StageError(f"expected the names of two folders or more below {folder}, got {' '.join(names) or 'none'}")
     return [read_run(folder / name) for name in names]
@@ -44,11 +44,15 @@ def read_run(folder: Path) -> RunResult:
 
 
 def as_table(runs: Sequence[RunResult], first_column: str) -> pd.DataFrame:
-    """One row per run: its name, `n_valid`, the metrics."""
+    """Returns one row per run, with its name, `n_valid` and the metrics."""
     return pd.DataFrame([{first_column: run.name, "n_valid": len(run.valid)} | run.metrics for run in runs])
 
 
 def n_parameters(model: Path) -> int:
-    """Number of parameters in a model file, without running statistics of BatchNorms; reads no tensor."""
+    """Returns the number of parameters in a model file, without the running statistics of BatchNorm layers.
+
+    Only the header of the file is read.
+    """
     with safe_open(model, "np") as file:
-        return sum(prod(file.get_slice(key).get_shape()) for key in file.keys() if not key.endswith(STATISTICS))  # noqa: SIM118
+        keys = [key for key in file.keys() if not key.endswith(BATCHNORM_STATISTICS)]  # noqa: SIM118
+        return sum(prod(file.get_slice(key).get_shape()) for key in keys)

@@ -1,4 +1,7 @@
-"""A plot as SVG for a page: in the page's text colour, light or dark, with real text; same data, same bytes."""
+"""Draws a plot as SVG for a page, in the page's text colour (light or dark), with text that can be selected.
+
+The same data gives the same bytes.
+"""
 
 import io
 import re
@@ -11,7 +14,7 @@ from matplotlib.axes import Axes
 
 import stages.reporting.figures.plots  # noqa: F401 (chooses the backend, before pyplot does)
 
-INK, FAINT = "#010203", "#040506"
+INK = "#010203"  # replaced by the text colour of the page
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "unfreeze",
@@ -27,14 +30,17 @@ STYLE = {
 
 
 class Drawing:
-    """`svg` is set when the block of `drawing` ends."""
+    """The result of `drawing`. `svg` is set when its block ends."""
 
     svg: Markup
 
 
 @contextmanager
 def drawing(width_inches: float = 4.6, height_inches: float = 3.0) -> Iterator[tuple[Axes, Drawing]]:
-    """One plot. Readable at 360 px of width: a page may be read on a phone."""
+    """Yields the axes of one plot, and its `Drawing`.
+
+    By default the text of the plot is readable at a width of 360 px, because a page may be read on a phone.
+    """
     result, buffer = Drawing(), io.StringIO()
     with plt.rc_context(STYLE):  # type: ignore[arg-type]
         fig, ax = plt.subplots(figsize=(width_inches, height_inches))

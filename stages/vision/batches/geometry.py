@@ -1,9 +1,12 @@
-"""Position of the network's square in its picture: crop, zoom, rotation, mirroring and quarter turns in one map.
+"""The square of a picture that becomes the network's input: crop, zoom, rotation, mirroring and quarter turns as one
+affine map.
 
-fast.ai 0.7 scales the whole picture, rotates it about its centre (filling by reflection), mirrors it, and crops
-last. So a corner of the square shows the picture's own pixels, and reflected ones only outside the picture. Here the
-square is rotated about its own centre instead: the same result if both centres coincide. Elsewhere in a long picture
-0.7 moves the square along a circle; here it stays in the picture, with less reflection.
+fast.ai 0.7 scales the whole picture, rotates it about the centre of the picture, mirrors it, and crops the square last.
+So the corners of the square show pixels of the picture; only positions outside the picture show reflected pixels.
+
+This module rotates the square about its own centre instead. If the square is in the middle of the picture, the result
+is the same. If it is not (a crop near the end of a long picture), fast.ai's rotation would move the square along a
+circle, partly out of the picture; this one leaves it in place, so less reflection is needed.
 """
 
 import math
@@ -19,89 +22,104 @@ Points = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Geometry:
-    """An affine map between the output, a square of `size_px` pixels, and the input, the picture it is taken from.
+    """An affine map between the output, a square of `size_px` pixels, and the input, the picture that shows the square.
 
-    Coordinates are (x, y) in pixels, to the right and down, from the corner of the upper left pixel: its middle is at
-    (0.5, 0.5). Positions in the input may lie outside the picture, the output shows a reflection there.
+    Coordinates are (x, y) in pixels, to the right and down, from the picture's upper left corner, so the middle of the
+    first pixel is (0.5, 0.5). Positions in the input may lie outside the picture; the output shows a reflection there.
     """
 
     size_px: int
-    centre: tuple[float, float]  # of the square, in the input
-    pixel: float  # side of an output pixel, in input pixels
-    angle: float  # radians; of the square in the picture, from x to y: clockwise on a screen
+    centre: tuple[float, float]  # centre of the square, in the input
+    scale: float  # input pixels per output pixel
+    angle: float  # rotation of the square in the picture, in radians, from x to y: clockwise on a screen
     flip: float = 1  # -1: the output is mirrored, left to right
-    quarter_turns: float = 0  # of the output, anticlockwise on a screen: as np.rot90
+    quarter_turns: float = 0  # rotation of the output, anticlockwise on a screen, as np.rot90
 
     def linear(self) -> Points:
-        """float64 (2, 2): the columns are one output pixel to the right, and one down, in input pixels."""
+        """Returns the map without its translation, float64 (2, 2).
+
+        The first column is the vector in the input, in pixels, from an output pixel to the next one on its right; the
+        second column is the vector to the next one below.
+        """
         angle = self.angle + math.pi / 2 * self.quarter_turns
         cos, sin = math.cos(angle), math.sin(angle)
-        return self.pixel * np.array([[cos * self.flip, -sin], [sin * self.flip, cos]])
+        return self.scale * np.array([[cos * self.flip, -sin], [sin * self.flip, cos]])
 
     def to_input(self, points: npt.ArrayLike) -> Points:
-        """Positions in the output, (n, 2), to positions in the input."""
+        """Converts positions in the output, (n, 2), to positions in the input."""
         return (np.asarray(points, np.float64) - self.size_px / 2) @ self.linear().T + self.centre
 
     def to_output(self, points: npt.ArrayLike) -> Points:
-        """Positions in the input, (n, 2), to positions in the output: values outside 0 to size_px are not shown."""
+        """Converts positions in the input, (n, 2), to positions in the output.
+
+        The output does not show positions outside 0 to size_px.
+        """
         return (np.asarray(points, np.float64) - self.centre) @ np.linalg.inv(self.linear()).T + self.size_px / 2
 
-    def reach(self) -> float:
-        """How far from its centre, in x and in y, input pixels are needed: to the middle of the outermost output
-        pixels, and an output pixel further, as bilinear sampling takes part of the next."""
-        return self.pixel / 2 * ((self.size_px - 1) * tilt(self.angle) + 2)
+    def half_extent(self) -> float:
+        """Returns how far from its centre the square needs pixels of the input, in x and in y, in input pixels.
+
+        The outermost positions that are sampled are the middles of the outermost output pixels. One output pixel is
+        added, because bilinear sampling also uses the neighbours of a position.
+        """
+        return self.scale / 2 * ((self.size_px - 1) * bounding_box_ratio(self.angle) + 2)
 
 
-def tilt(angle: float) -> float:
-    """Side of the upright square around a rotated one, relative to the latter's side."""
+def bounding_box_ratio(angle: float) -> float:
+    """Returns the side of the upright bounding box of a rotated square, relative to the side of the square."""
     return abs(math.cos(angle)) + abs(math.sin(angle))
 
 
 def geometry(
-    width: int, height: int, size_px: int, crop_pct: float, zoom: float = 1, place_x: float = 0.5, place_y: float = 0.5,
+    width: int, height: int, size_px: int, crop_pct: float, zoom: float = 1, crop_x: float = 0.5, crop_y: float = 0.5,
     angle: float = 0, flip: float = 1, quarter_turns: float = 0,
 ) -> Geometry:  # fmt: skip
-    """The geometry of an augmented square in a picture of `width` x `height` pixels; by default the plain centre crop.
+    """Returns the geometry of an augmented square in a picture of `width` x `height` pixels; by default the plain
+    centre crop.
 
-    An unrotated square is cropped in whole pixels of the decoded picture, so it may be off by up to half a pixel.
+    `crop_x`, `crop_y`: the position of the square. 0: left or top edge, 1: right or bottom. An unrotated square is
+    cropped in whole pixels of the decoded picture, so the crop may be off by up to half a pixel.
     """
-    left, top, right, bottom = square(width, height, zoom / crop_pct, place_x, place_y)
+    left, top, right, bottom = square(width, height, zoom / crop_pct, crop_x, crop_y)
     centre = ((left + right) / 2, (top + bottom) / 2)
     return Geometry(size_px, centre, (right - left) / size_px, angle, flip, quarter_turns)
 
 
 @dataclass(frozen=True)
 class Window:
-    """Along one axis: the pixels to read, the number to resize them to, and which of those the square needs.
+    """Along one axis: read input pixels [read_start, read_stop), resize them to `n_resized` pixels, and use
+    [need_start, need_stop) of the resized ones.
 
-    A `start` below 0 or a `stop` above `n` lies outside the picture, by less than `n`.
+    `need_start` may be below 0 and `need_stop` above `n_resized`, by less than `n_resized`: these pixels are outside
+    the picture.
     """
 
-    first: int
-    last: int
-    n: int
-    start: int
-    stop: int
+    read_start: int
+    read_stop: int
+    n_resized: int
+    need_start: int
+    need_stop: int
 
-    def position(self, in_picture: float) -> float:
-        """A position in the picture as one in the window."""
-        return (in_picture - self.first) * self.rate - self.start
+    def to_window(self, position: float) -> float:
+        """Converts a position in the picture to a position in the window."""
+        return (position - self.read_start) * self.scale - self.need_start
 
     def pixels(self) -> npt.NDArray[np.int64]:
-        """Indexes of the resized pixels in the window, 0 to n - 1, reflected at the picture's edge."""
-        places = np.arange(self.start, self.stop)
-        places = np.where(places < 0, -1 - places, places)
-        return np.where(places >= self.n, 2 * self.n - 1 - places, places)
+        """Returns the indexes of the window's pixels, 0 to n_resized - 1, reflected at the picture's edge."""
+        indexes = np.arange(self.need_start, self.need_stop)
+        indexes = np.where(indexes < 0, -1 - indexes, indexes)
+        return np.where(indexes >= self.n_resized, 2 * self.n_resized - 1 - indexes, indexes)
 
     @property
-    def rate(self) -> float:
-        """Resized pixels per pixel that is read."""
-        return self.n / (self.last - self.first)
+    def scale(self) -> float:
+        """Resized pixels per input pixel."""
+        return self.n_resized / (self.read_stop - self.read_start)
 
 
-def window(low: float, high: float, length: int, rate: float) -> Window:
-    """The window from `low` to `high` on an axis of `length` pixels, resized by `rate`."""
-    first, last = max(math.floor(low), 0), min(math.ceil(high), length)
-    n = max(round((last - first) * rate), 1)
-    rate = n / (last - first)
-    return Window(first, last, n, math.floor((low - first) * rate), math.ceil((high - first) * rate))
+def window(low: float, high: float, length: int, scale: float) -> Window:
+    """Returns the window from `low` to `high` on an axis of `length` pixels, resized by about `scale`."""
+    read_start, read_stop = max(math.floor(low), 0), min(math.ceil(high), length)
+    n_resized = max(round((read_stop - read_start) * scale), 1)
+    scale = n_resized / (read_stop - read_start)
+    need_start, need_stop = math.floor((low - read_start) * scale), math.ceil((high - read_start) * scale)
+    return Window(read_start, read_stop, n_resized, need_start, need_stop)

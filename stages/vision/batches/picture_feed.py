@@ -17,16 +17,16 @@ class PictureFeed:
     pictures: Pictures
     targets: torch.Tensor
     transforms: TransformsParams
-    key: list[int]
+    seed: list[int]
 
     def n_batches(self) -> int:
         return self.pictures.n_batches()
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
-        n, key = len(self.pictures), [*self.key, epoch]
-        order = shuffled_order(n, self.pictures.batch_size, key)
+        n, seed = len(self.pictures), [*self.seed, epoch]
+        order = shuffled_order(n, self.pictures.batch_size, seed)
         rest = order[done * self.pictures.batch_size :]
-        return self._with_targets(self.pictures.batches(rest, draw(self.transforms, n, [*key, 1])))
+        return self._with_targets(self.pictures.batches(rest, draw(self.transforms, n, [*seed, 1])))
 
     def plain(self) -> Iterator[Batch]:
         return self._with_targets(self.pictures.batches())

@@ -1,4 +1,4 @@
-"""The network's preprocessing: decided once, and stored in every model file."""
+"""The network's preprocessing, which is decided once and stored in every model file."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,11 @@ class ResizeParams(Section):
 
 
 class Resizing(ResizeParams):
-    """Stored in a model file. `depth`: the values that become black and white in pictures of more than 8 bits.
-    None, which is not written, means 0 and the largest possible value of the file."""
+    """The resizing as it is stored in a model file.
+
+    `depth`: the values that become black and white in pictures of more than 8 bits. None, which is not written, means
+    0 and the largest possible value of the file.
+    """
 
     depth: tuple[int, int] | None = None
 
@@ -28,7 +31,7 @@ class Resizing(ResizeParams):
 
 
 def resizing(params: ResizeParams, depth_file: Path) -> Resizing:
-    """The section and the depth that ingest chose for the data set. Raises OSError."""
+    """Returns the section `resize` and the depth that ingest chose for the data set. Raises OSError."""
     depth = json.loads(depth_file.read_text(encoding="utf-8"))["depth"]
     return Resizing(**params.model_dump(), depth=tuple(depth) if depth else None)
 

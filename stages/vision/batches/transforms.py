@@ -1,8 +1,8 @@
-"""Augmentation: fast.ai 0.7's three sets, drawn per picture from a seed, applied to a whole batch on the device.
+"""Augmentation with fast.ai 0.7's three sets of transforms, drawn per picture and applied to a batch on the device.
 
-NumPy draws the random numbers, so they do not depend on the device, the batch or the order of the pictures.
-torchvision's transforms draw once per batch or run once per picture; one affine grid per batch costs almost nothing.
-`geometry` maps the draws to pixels.
+NumPy draws the random numbers from a seed, so they do not depend on the device, the batch or the order of the pictures.
+torchvision's transforms are not used, because they draw once per batch or run once per picture; here, one affine grid
+per batch costs almost nothing. `geometry` converts the random numbers to positions in the picture.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ class TransformsParams(Section):
 
 
 class Draws(NamedTuple):
-    """One row per picture, float32 (n,)."""
+    """The random numbers of n pictures, float32 (n,) each."""
 
     zoom: Floats  # 1 to max_zoom
-    place_x: Floats  # position of the square, 0 (left) to 1 (right)
-    place_y: Floats
+    crop_x: Floats  # position of the square. 0: left edge, 1: right edge
+    crop_y: Floats  # 0: top edge, 1: bottom edge
     angle: Floats  # radians
-    flip: Floats  # 1 or -1: mirrored
+    flip: Floats  # -1: mirrored, 1: not
     quarter_turns: Floats  # 0 to 3
     brightness: Floats
     contrast: Floats
@@ -43,46 +43,51 @@ class Draws(NamedTuple):
         return Draws(*(column[rows] for column in self))
 
 
-def draw(params: TransformsParams, n: int, key: list[int]) -> Draws | None:
-    """Draw for n pictures from the key (seed, stage, epoch): row i depends on nothing else. None: no augmentation."""
-    return _drawn(params, np.random.default_rng(key).random((n, 9), dtype=np.float32))
+def draw(params: TransformsParams, n: int, seed: list[int]) -> Draws | None:
+    """Draws for n pictures. Row i depends only on i and on `seed` (the seed, the stage, the epoch).
+
+    Returns None if `params.kind` is none.
+    """
+    return _from_uniform(params, np.random.default_rng(seed).random((n, 9), dtype=np.float32))
 
 
-def draw_each(params: TransformsParams, sha256s: Sequence[str], key: list[int]) -> Draws | None:
-    """Draw for each picture from the key and its own content: other pictures and the order do not matter."""
-    each = [np.random.default_rng([*key, int(sha, 16)]).random(9, dtype=np.float32) for sha in sha256s]
-    return _drawn(params, np.reshape(each, (-1, 9)))
+def draw_each(params: TransformsParams, sha256s: Sequence[str], seed: list[int]) -> Draws | None:
+    """Draws for each picture from `seed` and the content of the picture; other pictures and the order do not matter."""
+    uniform = [np.random.default_rng([*seed, int(sha256, 16)]).random(9, dtype=np.float32) for sha256 in sha256s]
+    return _from_uniform(params, np.reshape(uniform, (-1, 9)))
 
 
-def _drawn(params: TransformsParams, u: Floats) -> Draws | None:
-    """Augmentations from uniform numbers, float32 (n, 9).
+def _from_uniform(params: TransformsParams, u: Floats) -> Draws | None:
+    """Converts uniform random numbers, float32 (n, 9), to augmentations.
 
-    Rates as in 0.7: rotation in 3 of 4 pictures (RandomRotate p=0.75), the others always; a mirror in half of them.
+    The probabilities are those of fast.ai 0.7: 3 of 4 pictures are rotated (RandomRotate p=0.75), half of them are
+    mirrored, and the other transforms are always applied.
     """
     if params.kind == "none":
         return None
     angle = np.deg2rad(params.max_rotate_deg) * (2 * u[:, 3] - 1) * (u[:, 4] < 0.75)
-    mirrored = params.kind in ("side_on", "top_down")
-    turned = params.kind == "top_down"
-    c = params.max_lighting * (2 * u[:, 8] - 1)
+    may_mirror = params.kind in ("side_on", "top_down")
+    may_turn = params.kind == "top_down"
+    contrast_change = params.max_lighting * (2 * u[:, 8] - 1)
     return Draws(
         zoom=1 + (params.max_zoom - 1) * u[:, 0],
-        place_x=u[:, 1],
-        place_y=u[:, 2],
+        crop_x=u[:, 1],
+        crop_y=u[:, 2],
         angle=angle.astype(np.float32),
-        flip=np.where((u[:, 5] < 0.5) & mirrored, np.float32(-1), np.float32(1)),
-        quarter_turns=np.floor(4 * u[:, 6]) * turned,
+        flip=np.where((u[:, 5] < 0.5) & may_mirror, np.float32(-1), np.float32(1)),
+        quarter_turns=np.floor(4 * u[:, 6]) * may_turn,
         brightness=params.max_lighting * (2 * u[:, 7] - 1),
-        contrast=np.where(c < 0, 1 + c, 1 / (1 - c)).astype(np.float32),
+        contrast=np.where(contrast_change < 0, 1 + contrast_change, 1 / (1 - contrast_change)).astype(np.float32),
         max_angle=np.full(len(u), np.deg2rad(params.max_rotate_deg), np.float32),
     )
 
 
 def sample(canvas: torch.Tensor, theta: torch.Tensor, size_px: int) -> torch.Tensor:
-    """Rotate and mirror a batch, bilinear: float (n, 3, k, k) to (n, 3, size_px, size_px).
+    """Rotates and mirrors a batch by bilinear sampling: float (n, 3, k, k) to (n, 3, size_px, size_px).
 
-    `theta` (n, 2, 3): the affine map of each, from the output to the canvas, both -1 to 1 from edge to edge. The grid
-    is computed by sums: the matrix product of `affine_grid` takes as long as the sampling itself.
+    `theta` (n, 2, 3): the affine map of each picture from the output to the canvas, in coordinates from -1 to 1 between
+    the edges of both. The grid is computed by sums, because the matrix product of `affine_grid` takes as long as the
+    sampling itself.
     """
     middles = (torch.arange(size_px, device=theta.device) + 0.5) * (2 / size_px) - 1
     to_right, down, start = theta.view(-1, 2, 3, 1, 1).unbind(2)
@@ -91,10 +96,12 @@ def sample(canvas: torch.Tensor, theta: torch.Tensor, size_px: int) -> torch.Ten
 
 
 def light(images: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Lighting as 0.7: contrast about the picture's own mean, then brightness, clipped: float (n, 3, s, s) in 0..1.
+    """Changes the lighting of float (n, 3, s, s) in 0..1 as fast.ai 0.7 does.
 
-    It is applied to every picture, even if nothing changes: a picture's result must not depend on the others in its
-    batch.
+    The contrast is changed about the picture's own mean, then the brightness; the result is clipped.
+
+    Every picture is computed, even if its lighting does not change, because the result of a picture must not depend on
+    the other pictures in its batch.
     """
     values = np.stack([draws.brightness, draws.contrast], axis=1).astype(np.float32)
     brightness, contrast = torch.from_numpy(values).to(images.device).view(-1, 2, 1, 1, 1).unbind(1)

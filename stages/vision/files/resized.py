@@ -1,4 +1,4 @@
-"""Picture file to resized JPEG, for the stage `resize` and for prediction."""
+"""Converts a picture file to a resized JPEG, for the stage `resize` and for prediction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the app, which has neither pydantic nor ruamel, uses this m
 def resized(data: bytes, params: Resizing, max_pixels: int) -> bytes:
     """Converts a picture file to an upright JPEG with shorter side `size_px`, grey if the picture is grey.
 
-    A grey JPEG decodes to the same values as one in colour, in half the time.
+    A grey JPEG decodes to the same values as a JPEG in colour, in half the time.
 
     Raises:
         BadPictureError, MemoryError: as `images.decode`.

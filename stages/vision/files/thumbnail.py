@@ -1,27 +1,29 @@
-"""Thumbnails for finding near duplicates: ingest stores one per picture, near_duplicates compares them."""
+"""Thumbnails for finding near duplicates. Ingest stores one per picture; near_duplicates compares them."""
 
 import numpy as np
 from PIL import Image
 
 from stages.dataset.splitting.near_duplicates import SIDE
 
-CELL = 4
-STEPS = 32  # of int8 for one standard deviation
-LEAST_CONTRAST = 1  # standard deviation in grey levels; below it there is only noise
+CELL_PX = 4  # a pixel of the thumbnail is the sum of a square with this side
+LEVELS_PER_STD = 32  # one standard deviation is this number in int8
+MIN_CONTRAST = 1  # in grey levels; a picture whose standard deviation is smaller shows only noise
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """16 x 16 int8, row by row: grey, minus its mean, scaled to a fixed contrast; b"" if it is flat.
+    """Returns 16 x 16 int8, row by row: the grey picture minus its mean, scaled to a fixed contrast.
 
-    Removes brightness, contrast, size, colour and JPEG noise. Uses only integers and single roundings: the same bytes
-    on every machine.
+    The result is b"" if the picture is flat.
+
+    The thumbnail does not depend on brightness, contrast, size, colour and JPEG noise. It has the same bytes on every
+    machine, because it is computed with integers and single roundings.
     """
-    grey = image.convert("L").resize((SIDE * CELL, SIDE * CELL), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    cells = np.asarray(grey, np.int64).reshape(SIDE, CELL, SIDE, CELL).sum((1, 3))
+    grey = image.convert("L").resize((SIDE * CELL_PX, SIDE * CELL_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    cells = np.asarray(grey, np.int64).reshape(SIDE, CELL_PX, SIDE, CELL_PX).sum((1, 3))
     centred = cells * cells.size - cells.sum()
-    squares = int((centred**2).sum())
-    one_level = cells.size * CELL**2
-    if squares < cells.size * (LEAST_CONTRAST * one_level) ** 2:
+    sum_of_squares = int((centred**2).sum())
+    one_level = cells.size * CELL_PX**2
+    if sum_of_squares < cells.size * (MIN_CONTRAST * one_level) ** 2:
         return b""
-    scaled = centred * STEPS / np.sqrt(squares / cells.size)
+    scaled = centred * LEVELS_PER_STD / np.sqrt(sum_of_squares / cells.size)
     return bytes(np.rint(scaled).clip(-127, 127).astype(np.int8))
