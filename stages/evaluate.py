@@ -87,7 +87,7 @@ def steps(
 def plot(
     table: pd.DataFrame, histories: dict[str, pd.DataFrame], valid: pd.DataFrame, task: AnyTask, folder: Path
 ) -> None:
-    with figures(folder / "steps.png", "Accuracy and log loss after each step (valid)", len(task.main_metrics)) as axes:
+    with figures(folder / "steps.png", "Metrics after each step (valid)", len(task.main_metrics)) as axes:
         for ax, column in zip(axes, task.main_metrics, strict=True):
             draw_steps(ax, table, column)
     with figures(folder / "history.png", "Losses by epoch", len(histories)) as axes:
