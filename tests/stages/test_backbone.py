@@ -309,7 +309,9 @@ def test_several_sets_are_named_and_a_param_chooses(tmp_path: Path) -> None:
 
 def test_a_key_that_is_not_there_or_chooses_too_little(tmp_path: Path) -> None:
     content = {"models": {"student": random_weights(), "teacher": random_weights(seed=1)}, "step": 3}
-    with pytest.raises(StageError, match=r"weights_key is 'ema', .* there are 'models\.student', 'models\.teacher'"):
+    with pytest.raises(
+        StageError, match=r"weights_key is 'ema', .* set it to one of 'models\.student', 'models\.teacher'"
+    ):
         use_saved(tmp_path, content, weights_key="ema")
     with pytest.raises(StageError, match=r"holds 2 sets of weights: 'models\.student', 'models\.teacher'"):
         use_saved(tmp_path, content, weights_key="models")
