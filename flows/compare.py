@@ -1,7 +1,7 @@
 """Shows several results side by side on one page: `python -m flows.compare [REV|EXPERIMENT ...] [--out compare.html]`.
 
 Without names it shows the workspace, HEAD and all experiments made on HEAD. The results are read from git and from
-DVC's cache or remote; the page lists the outputs that are in none of them. All results are compared to the first one.
+DVC's cache or remote; the page lists outputs that are missing there. All results are compared to the first one.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("compare.html"))
     arguments = parser.parse_args()
     try:
-        # before DVC, whose message does not say why git cannot read the clone
+        # This check comes before the first call of DVC, whose message does not say why git cannot read the clone.
         folder = clone.project_folder()
         results = [read_result(name, rev, folder) for name, rev in revisions(arguments.names)]
     except PipelineError as error:
@@ -141,7 +141,7 @@ def metric_columns(results: Sequence[Result]) -> list[str]:
 
 
 def step_order(step: str) -> int:
-    """Returns a sort key: the kept epoch comes after the training at all sizes, and TTA comes last."""
+    """Returns a sort key: the row `kept: epoch N` comes after the rows of all picture sizes, and TTA comes last."""
     return 2 if step == "TTA" else int(step.startswith("kept: "))
 
 

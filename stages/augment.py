@@ -3,7 +3,8 @@
 In:   data/resize/shards, data/backbone, data/split/{train,valid}.csv, data/train_head/head.safetensors,
       data/precompute/shards (valid is not augmented, so its stored activations are used)
 Out:  data/augment/head.safetensors, history.csv (epoch, train_loss, valid_loss, accuracy), rates.csv (step, lr, loss),
-      tta.csv (n_aug, valid_loss, accuracy of the head's predictions averaged over the views)
+      tta.csv (one row: n_aug, which is augment.views here; valid_loss and accuracy of the head's predictions,
+      both averaged over the plain picture and the views)
       With augment.views > 0 the item store keeps the activations of the views.
 Recipe: step 4 (`precompute=False`). Stored activations cannot be augmented, so this stage runs the body on the pictures
         again. With augment.views = 0, as in the fast.ai course, each epoch draws new augmentations; with

@@ -119,8 +119,8 @@ def _node(stage: Any, graph: Any) -> Node:
 def in_order(graph: Any, targets: Iterable[Any]) -> list[Any]:
     """Returns the targets and the stages they depend on: upstream stages first, otherwise in the order of dvc.yaml.
 
-    `dvc repro` uses the same order, unless the needed stages are fewer than half of all stages. Then its order changes
-    from run to run, because networkx iterates over a set.
+    `dvc repro` uses the same order if at least half of all stages are needed. If fewer are needed, the order of
+    `dvc repro`, but not of this function, changes from run to run, because networkx then iterates over a set.
     """
     needed = {stage for target in targets for stage in nx.dfs_postorder_nodes(graph, target)}
     ordered = [upstream for stage in graph if stage in needed for upstream in nx.dfs_postorder_nodes(graph, stage)]

@@ -25,7 +25,9 @@ from flows.processes.stage import Outcome, StageStatus
 
 HEARTBEAT_SECONDS = 5
 ARTIFACT_KEY = "stage-result"
-STATUS_KEY = "how"  # a worker may still run the code of an older commit: its imports precede its checkout
+# Older commits call the field so. A worker imports its code before it checks out the commit to run, so code of an older
+# commit may still write or read the field.
+STATUS_KEY = "how"
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def disable(fn: Any = None, recursive: bool = True, **options: Any) -> Any:
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not disabled and COMPILER in _unfinished:
+        if not disabled and COMPILER in _pending:
             return fn(*args, **kwargs)
         if not disabled:
             disabled.append(_execute(COMPILER).disable(fn, recursive, **options))
@@ -45,7 +45,10 @@ def graph_break(*_: Any, **__: Any) -> None:
 
 
 def is_compile_supported(device_type: Any) -> Any:
-    """Loads the compiler: torchvision imports this function, but calls it only under deterministic algorithms."""
+    """Loads the compiler and calls its function of this name.
+
+    torchvision always imports this function, but calls it only when deterministic algorithms are on.
+    """
     return _execute(UTILS).is_compile_supported(device_type)
 
 
@@ -53,7 +56,7 @@ STAND_INS: dict[str, dict[str, Callable[..., Any]]] = {
     COMPILER: {"disable": disable, "graph_break": graph_break},
     UTILS: {"is_compile_supported": is_compile_supported},
 }
-_unfinished: dict[str, "LazyModule"] = {}  # modules whose execution has not finished
+_pending: dict[str, "LazyModule"] = {}  # modules that are not executed yet, or are being executed
 _paths: dict[str, list[str]] = {}  # the folders of submodules, by package that is not executed yet
 _execution_started: set[str] = set()
 _lock = threading.Lock()  # protects `_execution_started`; Python's import locks protect the execution itself
@@ -70,7 +73,7 @@ class LazyModule(ModuleType):
         # warnings ask every module for them.
         is_dunder = name.startswith("__")
         is_wanted_dunder = name == "__all__" or (name == "__path__" and self.__name__ in _paths)
-        if (is_wanted_dunder or not is_dunder) and self.__name__ in _unfinished:
+        if (is_wanted_dunder or not is_dunder) and self.__name__ in _pending:
             _execute(self.__name__)
             if name in vars(self):
                 return vars(self)[name]
@@ -93,7 +96,7 @@ class LazyLoader(Loader):
         self.loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _unfinished.setdefault(spec.name, LazyModule(spec.name))
+        return _pending.setdefault(spec.name, LazyModule(spec.name))
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
@@ -107,12 +110,12 @@ class LazyLoader(Loader):
         self.loader.exec_module(module)
         if type(module) is LazyModule:
             module.__class__ = ModuleType  # type: ignore[assignment]
-        _unfinished.pop(name, None)
+        _pending.pop(name, None)
 
 
 class LazyFinder(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in STAND_INS or (name in _execution_started and name not in _unfinished):
+        if name not in STAND_INS or (name in _execution_started and name not in _pending):
             return None
         spec = PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
@@ -133,7 +136,7 @@ def _execute(name: str) -> Any:
     with _lock:
         if name not in _execution_started:
             if name in _paths:
-                vars(_unfinished[name])["__path__"] = _paths.pop(name)
+                vars(_pending[name])["__path__"] = _paths.pop(name)
             _execution_started.add(name)
             sys.modules.pop(name, None)
     if name == UTILS:

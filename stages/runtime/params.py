@@ -26,7 +26,8 @@ SECTIONS = (
 )  # fmt: skip
 # The parser needs a minute for 50,000 nested lists, or its stack overflows; this project's params.yaml has 150 nodes.
 MAX_NODES = 5000
-# Only for files with merges (`<<`): ten levels of three aliases each expand to 59,049 maps; thirty fill the memory.
+# Applies only to files with merges (`<<`), which multiply: 30 aliases expand to at most 3^10 = 59,049 maps (ten levels
+# of three aliases); 90 aliases would fill the memory.
 MAX_ALIASES = 30
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -24,9 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 SIDE = 16  # side of a thumbnail in pixels: stages/vision/files/thumbnail.py
-MAX_DIFFERING_BITS = 6  # the hashes of a proposed pair differ in at most this many bits; hashes of copies in 0 to 4
+# The hashes of a proposed pair differ in at most this many bits. Those of the copies differ in 0 to 4 bits.
+MAX_DIFFERING_BITS = 6
 BANDS = MAX_DIFFERING_BITS + 1  # so many that two such hashes are equal in at least one band
-MAX_OFFSETS = 5_000  # in a band, each hash is compared with fewer than this many of the next hashes with its value
+# Hashes with the same bits in a band are sorted, and each is compared with fewer than this many that follow it.
+MAX_OFFSETS = 5_000
 MAX_NEIGHBOURS = 8  # the search for a picture in a band stops after this many duplicates
 CHUNK_SIZE = 8192  # this many thumbnails are converted to wider numbers at a time
 FREQUENCIES = np.arange(1, 9)
@@ -36,8 +38,8 @@ Ints = npt.NDArray[np.int64]
 
 
 def perceptual_hashes(thumbnails: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
-    """Returns the hashes, bool (n, 64): whether the coefficients of the 8 x 8 lowest frequencies, without the constant
-    one, are above their median."""
+    """Returns the hashes, bool (n, 64): which of the 64 coefficients of the frequencies 1 to 8, horizontally and
+    vertically, are above their median. Frequency 0 is left out."""
     bits = [np.empty((0, 64), np.bool_)]
     for start in range(0, len(thumbnails), CHUNK_SIZE):
         chunk = thumbnails[start : start + CHUNK_SIZE].reshape(-1, SIDE, SIDE).astype(np.int64)
@@ -49,7 +51,7 @@ def perceptual_hashes(thumbnails: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]
 def distances(thumbnails: npt.NDArray[np.int8], left: Ints, right: Ints) -> npt.NDArray[np.float64]:
     """Returns 1 - correlation of the thumbnails `left` and `right`: 0 if they are equal, 1 if they are uncorrelated.
 
-    The sums are exact in float32.
+    The mean of each thumbnail is 0 already. The sums are exact in float32.
     """
     result = np.empty(len(left))
     for start in range(0, len(left), CHUNK_SIZE):

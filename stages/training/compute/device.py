@@ -85,8 +85,9 @@ class Compute:
 
 
 def batch_and_threads(requested: int, available_threads: int) -> tuple[int, int]:
-    """Returns a batch size of at most max(2 * requested, MIN_CPU_BATCH), and the number of threads: the most that any
-    such size allows.
+    """Returns (batch size, number of threads) with as many threads as possible.
+
+    The batch size is at least `requested` and at most max(2 * requested, MIN_CPU_BATCH).
 
     torch splits a tensor evenly among its threads (fewer threads for small tensors). At the end of each thread's part,
     numbers that do not fill a vector are computed with scalar code, and the results of scalar and vector `exp` differ
@@ -198,8 +199,8 @@ def nvidia_card_warning(root: Path = Path("/")) -> str | None:
 def enough_memory(param: str, batch_size: int, min_batch_size: int = 2) -> Iterator[None]:
     """Turns out-of-memory errors into a StageError that suggests what to try.
 
-    `param`: the param whose value is `batch_size`, as `section.name`. `min_batch_size`: the message suggests no smaller
-    batch size.
+    `param`: the param whose value is `batch_size`, as `section.name`. `min_batch_size`: the smallest batch
+    size that the message may suggest.
     """
     try:
         yield
