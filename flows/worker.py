@@ -38,7 +38,7 @@ def stage_on_worker(
     """Bring one stage up to date in this worker's clone.
 
     Args:
-        stage: the stage's name in dvc.yaml, or for another file its DVC address, such as
+        stage: the stage's name; for a stage that is not in the top dvc.yaml, its DVC address, such as
             `pipelines/folds/dvc.yaml:split@0`.
         revision: a commit, or a branch or tag on origin.
         params: the text of params.yaml, if it differs from the text in the commit.

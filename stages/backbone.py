@@ -2,8 +2,8 @@
 
 In:   only params: backbone.name (a timm model with a feature map and layer groups), the source of its weights, and the
       picture sizes of later stages, which this stage checks against the network
-Out:  data/backbone/weights.safetensors, data/backbone/backbone.json (name, sha256 of the weights file, source, and the
-      preprocessing that the weights expect: mean, std, interpolation, crop_pct)
+Out:  data/backbone/weights.safetensors, data/backbone/backbone.json (name, sha256 of weights.safetensors, source, and
+      the preprocessing that the weights expect: mean, std, interpolation, crop_pct)
 Recipe: `tfms_from_model`: pictures are normalised with the mean and std of the pretrained weights.
 """
 
@@ -215,7 +215,7 @@ def main() -> None:
     with outputs(stage_folder("backbone")) as folder:
         save_file(weights, folder / "weights.safetensors")
         sha256 = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-        description = description.model_copy(update={"sha256": sha256})
+        description = description.model_copy(update={"sha256": sha256})  # of the output, not of the source
         (folder / "backbone.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

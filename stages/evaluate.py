@@ -1,6 +1,7 @@
 """evaluate: compute metrics, and accuracy and log loss after each step of the recipe, and plot them.
 
 In:   data/tta/{valid,test}.parquet, the histories of train_head, augment and train_full, data/augment/tta.csv
+      (metrics of the head averaged over the cached views; n_aug is 0 if augment.views is 0)
 Out:  data/evaluate/metrics.json    flat keys, on valid: accuracy, log_loss, balanced_accuracy, macro_f1, mcc of the
                                     plain predictions; accuracy_tta, log_loss_tta of the averaged ones
       data/evaluate/steps.csv       step, epochs, accuracy, log_loss, kept_epoch; no run times, because they would
@@ -50,7 +51,7 @@ def steps(
 
     `main_metrics` maps the names of the task's main metrics to the columns of a history. `kept_epoch` is the epoch
     whose weights the next step gets; epoch 0 means the weights of the previous step. If the kept epoch is not the
-    last epoch, it has a row of its own.
+    last epoch, it has a row of its own. The row "head's TTA" is there if augment.views is more than 0.
     """
     rows: list[dict[str, object]] = []
     for step, name in (("head", "train_head"), ("augment", "augment"), ("full", "train_full")):

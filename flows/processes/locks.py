@@ -58,15 +58,15 @@ def lock_clone_for_stage(stop: threading.Event) -> Iterator[None]:
     If a pipeline run holds it, raise PipelineError, because that run may be waiting for this stage: waiting would be a
     deadlock. Raises StoppedError if `stop` is set while this function waits.
     """
-    run_last_absent = time.monotonic()
+    no_run_seen_at = time.monotonic()  # the last time at which the lock file did not name a pipeline run
 
     def on_busy() -> None:
-        nonlocal run_last_absent
+        nonlocal no_run_seen_at
         if stop.is_set():
             raise StoppedError("stopped while it waited for another stage in this clone")
         if not CLONE_LOCK.read_text(encoding="utf-8").endswith(f"{RUN}\n"):
-            run_last_absent = time.monotonic()
-        elif time.monotonic() - run_last_absent > STALE_NAME_SECONDS:
+            no_run_seen_at = time.monotonic()
+        elif time.monotonic() - no_run_seen_at > STALE_NAME_SECONDS:
             raise_clone_in_use()
 
     with hold_lock(CLONE_LOCK, on_busy, STAGE):

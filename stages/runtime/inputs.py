@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from stages.runtime.folders import in_this_run
 from stages.runtime.params import load
 
-PIPELINE = Path("dvc.yaml")
+DVC_YAML = Path("dvc.yaml")
 TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -22,7 +22,7 @@ def declared_inputs(stage: str) -> tuple[list[str], list[Path]]:
 
     Replaces `${...}` by the value in the `vars` of dvc.yaml or in params.yaml, as DVC does.
     """
-    pipeline: dict[str, Any] = YAML(typ="safe").load(PIPELINE)
+    pipeline: dict[str, Any] = YAML(typ="safe").load(DVC_YAML)
     known = {name: value for variables in pipeline.get("vars", []) for name, value in variables.items()}
 
     def value(match: re.Match[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from stages.runtime.inputs import PIPELINE, inputs_hash, inputs_snapshot
+from stages.runtime.inputs import DVC_YAML, inputs_hash, inputs_snapshot
 from stages.runtime.outputs import sync
 from stages.runtime.params import Seconds, load
 from stages.runtime.state_dir import state_dir
@@ -56,9 +56,10 @@ class Checkpoint:
         self.extra_state: dict[str, Stateful] = {}
         self.has_begun = False
         folder = state_dir() / "checkpoints"
-        # The snapshot is taken before the contents are hashed, so that it also shows changes during the hashing.
-        self.snapshot = inputs_snapshot(stage) if PIPELINE.exists() else {}
-        self.path = folder / self._name() if PIPELINE.exists() else None
+        # The snapshot (sizes and times of the files) is taken before the contents are hashed. So a comparison with a
+        # later snapshot also reveals a change during the hashing.
+        self.snapshot = inputs_snapshot(stage) if DVC_YAML.exists() else {}
+        self.path = folder / self._name() if DVC_YAML.exists() else None
         self.loaded = self._read()
         self.saved_at = time.monotonic()
 
@@ -163,9 +164,8 @@ def append_checksum(path: Path) -> None:
     """Append the file's sha256 to the file, because `torch.load` does not notice a flipped byte in a weight."""
     with path.open("r+b") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.write(
-            digest.encode()
-        )  # no zip record consists of such digits, so torch.load still finds the file's records
+        # torch.load reads a zip file from its end: it searches for a signature that hexadecimal digits do not contain.
+        file.write(digest.encode())
 
 
 def has_valid_checksum(path: Path) -> bool:

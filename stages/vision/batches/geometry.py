@@ -2,7 +2,8 @@
 affine map.
 
 fast.ai 0.7 scales the whole picture, rotates it about the centre of the picture, mirrors it, and crops the square last.
-So the corners of the square show pixels of the picture; only positions outside the picture show reflected pixels.
+Because it crops after rotating, the corners of the square show pixels of the picture; only positions outside the
+picture show reflected pixels.
 
 This module rotates the square about its own centre instead. If the square is in the middle of the picture, the result
 is the same. If it is not (a crop near the end of a long picture), fast.ai's rotation would move the square along a
@@ -22,7 +23,7 @@ Points = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Geometry:
-    """An affine map between the output, a square of `size_px` pixels, and the input, the picture that shows the square.
+    """An affine map between the output, a square of `size_px` pixels, and the input, the picture it is taken from.
 
     Coordinates are (x, y) in pixels, to the right and down, from the picture's upper left corner, so the middle of the
     first pixel is (0.5, 0.5). Positions in the input may lie outside the picture; the output shows a reflection there.
@@ -57,7 +58,7 @@ class Geometry:
         return (np.asarray(points, np.float64) - self.centre) @ np.linalg.inv(self.linear()).T + self.size_px / 2
 
     def half_extent(self) -> float:
-        """Returns how far from its centre the square needs pixels of the input, in x and in y, in input pixels.
+        """Returns half the side of the upright box of input pixels that the rotated square is sampled from.
 
         The outermost positions that are sampled are the middles of the outermost output pixels. One output pixel is
         added, because bilinear sampling also uses the neighbours of a position.
@@ -105,7 +106,10 @@ class Window:
         return (position - self.read_start) * self.scale - self.need_start
 
     def pixels(self) -> npt.NDArray[np.int64]:
-        """Returns the indexes of the window's pixels, 0 to n_resized - 1, reflected at the picture's edge."""
+        """Returns the index of the resized pixel for each position from need_start to need_stop.
+
+        Positions outside the picture are reflected, so that all indexes are from 0 to n_resized - 1.
+        """
         indexes = np.arange(self.need_start, self.need_stop)
         indexes = np.where(indexes < 0, -1 - indexes, indexes)
         return np.where(indexes >= self.n_resized, 2 * self.n_resized - 1 - indexes, indexes)
