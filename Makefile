@@ -35,7 +35,7 @@ repository:
 	.venv/bin/uv pip sync --quiet --python .venv/bin/python --compile-bytecode requirements.txt
 	touch $@
 
-demo: setup  ## the whole recipe on the default pictures, then what each step gained
+demo: setup  ## the whole recipe on the default pictures, then the metrics after each step
 	dvc repro
 	python -m stages.show
 

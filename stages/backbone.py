@@ -133,6 +133,11 @@ def find_weights(params: BackboneParams) -> tuple[Weights, Backbone]:
     else:
         weights = from_hub(params.name, params.weights_sha256)
         sha256, source = "", str(body.net.pretrained_cfg.get("hf_hub_id") or body.net.pretrained_cfg.get("url"))
+    if broken := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise StageError(
+            f"{len(broken)} tensors of the weights from {source} contain NaN or infinity, for example {broken[0]}: set "
+            "backbone.weights_file to a file whose training did not fail"
+        )
     cfg: dict[str, Any] = body.net.pretrained_cfg
     return weights, Backbone(
         name=params.name,

@@ -118,7 +118,7 @@ def main() -> None:
         best_weights()
 
     after_epoch()
-    checkpoint.extra_state["keeper"] = best_weights
+    checkpoint.extra_state["best_weights"] = best_weights
     for number, (size_px, phase) in enumerate(plan):
         if checkpoint.start_phase(number):
             continue

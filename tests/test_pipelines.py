@@ -155,7 +155,15 @@ def test_runs_of_a_matrix_have_checkpoints_of_their_own(folded: Project, monkeyp
         ("cv_idx", "'cv_idx' is not a setting: write KEY=VALUE, for example split.cv_idx=1"),
         ("split.cvidx=1", "params.yaml has no key split.cvidx: correct its spelling, or add the key there"),
         ("split.cv_idx=[", "has no value that YAML can read"),
-        ("split.cv_idx=one", "params.yaml: `split.cv_idx` is 'one'"),
+        ("split.cv_idx=2020-13-45", "has no value that YAML can read: month must be in 1..12"),
+        ("split.cv_idx=one", "params.yaml, with split.cv_idx from the command: `split.cv_idx` is 'one'"),
+        ("--root data/mine --shared precomput", "--shared precomput: there is no stage 'precomput'"),
+        ("--root data/mine --shared ingest,split", "split cannot take its own outputs from data: leave it out"),
+        ("--shared ingest", "--shared ingest has an effect only with --root"),
+        (
+            "--root data/mine",
+            "no data/mine/ingest/images.parquet, which another stage makes: run that stage with the same --root first",
+        ),
         ("split.cv_idx=99", "leaves no valid picture"),
     ],
 )

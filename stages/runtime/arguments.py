@@ -29,5 +29,21 @@ def apply_arguments(arguments: Sequence[str], description: str | None) -> None:
     root = Path(args.root)
     if root.is_absolute() or ".." in root.parts or not root.is_relative_to(folders.MAIN_ROOT):
         raise StageError(f"--root {args.root}: it must be data or a folder below data, for example data/folds/1")
-    folders.set_run(root, frozenset(name for name in args.shared.split(",") if name))
+    folders.set_run(root, shared_stages(args.shared, root, Path(sys.argv[0]).stem))
     params.override(args.changes)
+
+
+def shared_stages(names: str, root: Path, stage: str) -> frozenset[str]:
+    """Returns the stages named in `names`, separated by commas. Raises StageError if `stage` cannot take from them.
+
+    `stage` itself cannot be shared, because it would overwrite the outputs of the main pipeline.
+    """
+    shared = frozenset(names.split(",")) if names else frozenset()
+    stages = {path.stem for path in Path(__file__).parents[1].glob("*.py")}
+    if unknown := sorted(shared - stages):
+        raise StageError(f"--shared {names}: there is no stage {unknown[0]!r}: write names such as resize,precompute")
+    if stage in shared:
+        raise StageError(f"--shared {names}: {stage} cannot take its own outputs from data: leave it out")
+    if shared and root == folders.MAIN_ROOT:
+        raise StageError(f"--shared {names} has an effect only with --root: add --root data/..., or leave it out")
+    return shared

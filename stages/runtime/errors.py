@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from stages.runtime.folders import run_name
+
 MAX_LINE_LENGTH = 2000
 
 
@@ -43,14 +45,40 @@ def user_message(error: Exception, stage: str) -> str | None:
             name = getattr(cause, "filename", None) or f"{Path.cwd()}, or another folder to which the stage writes"
             return f"{name}: {os.strerror(number)}: {ADVICE[number]}, then run it again; no half-written file was left"
     # pyarrow, safetensors and pandas give the file name only in the text
-    if isinstance(error, FileNotFoundError) and (name := re.search(r"data/[\w./-]*\w", f"{error.filename} {error}")):
-        return f"no {name[0]}, which another stage makes: run `dvc repro {stage}`, which runs that stage first"
+    if isinstance(error, FileNotFoundError) and (missing := missing_file(error)):
+        return f"no {missing}, which another stage makes: {advice_for_missing(missing, stage)}"
     if isinstance(error, RuntimeError) and (match := NONDETERMINISTIC_OPERATION.match(str(error))):
         return (
             f"the network uses {match[1]}, whose results on a GPU differ in the last bits each time: choose another "
             "backbone.name, or set device.name to cpu"
         )
     return None
+
+
+def missing_file(error: FileNotFoundError) -> str | None:
+    """Returns the missing file below data/, or None if the error does not name one."""
+    if isinstance(error.filename, str) and error.filename.startswith("data/"):
+        return error.filename
+    match = re.search(r"data/[\w./-]*\w", f"{error.filename} {error}")
+    return match[0] if match else None
+
+
+def advice_for_missing(file: str, stage: str) -> str:
+    pipeline = Path("pipelines", stage, "dvc.yaml")
+    if pipeline.exists():
+        return f"run `dvc repro {pipeline}:summary`, which runs that stage first"
+    if run_name(stage) == stage:
+        return f"run `dvc repro {stage}`, which runs that stage first"
+    return (
+        f"run that stage with the same --root first, or name it after --shared, as in `--shared {made_by(file)}`, to "
+        "take its outputs from data"
+    )
+
+
+def made_by(file: str) -> str:
+    """Returns the stage whose folder holds `file`: the folder next to the file, above `shards`."""
+    folder = Path(file).parent
+    return folder.parent.name if folder.name == "shards" else folder.name
 
 
 def one_line(error: Exception | str) -> str:

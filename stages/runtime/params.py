@@ -30,6 +30,9 @@ MAX_NODES = 5000
 # of three aliases); 90 aliases would fill the memory.
 MAX_ALIASES = 30
 
+# ruamel also raises Python's own errors, for invalid dates, numbers and tags, and for deep nesting.
+YAML_ERRORS = (YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -64,7 +67,7 @@ def override(changes: Sequence[str]) -> None:
             raise StageError(f"{change!r} is not a setting: write KEY=VALUE, for example split.cv_idx=1")
         try:
             _overrides[key] = YAML(typ="safe").load(text)
-        except YAMLError as error:
+        except YAML_ERRORS as error:
             raise StageError(f"{change!r} has no value that YAML can read: {error}") from None
     if _overrides:
         _with_overrides(parse(PARAMS))
@@ -104,7 +107,9 @@ def load(section: str, kind: type[T], path: Path = PARAMS) -> T:
     try:
         return TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
-        raise StageError(f"{path}: " + "; ".join(_error_message(section, e) for e in error.errors())) from None
+        changed = [key for key in _overrides if f"{key}.".startswith(f"{section}.")] if path == PARAMS else []
+        where = f"{path}, with {', '.join(changed)} from the command" if changed else path
+        raise StageError(f"{where}: " + "; ".join(_error_message(section, e) for e in error.errors())) from None
 
 
 def load_for_report() -> dict[str, Any]:
@@ -125,8 +130,7 @@ def parse(path: Path) -> Any:
         raise StageError(f"no {path} in {Path.cwd()}: run stages from the top folder of the project") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise StageError(f"{path} is not valid YAML: {error}") from None
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        # ruamel raises these for invalid dates, numbers and tags, and for deep nesting
+    except YAML_ERRORS as error:
         raise StageError(f"{path} is not valid YAML: {type(error).__name__}: {error}") from None
 
 

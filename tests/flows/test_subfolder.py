@@ -69,7 +69,7 @@ def test_compare_finds_what_git_and_the_cache_have(below: Project) -> None:
     html = (below.folder / "compare.html").read_text(encoding="utf-8")
     assert re.search(r'<th scope="row">x</th>\s*<td>1</td><td>2</td>', html)
     assert re.search(r'<th scope="row">loss</th>\s*<td[^>]*>(<b>)?0.1000.*\s*<td[^>]*>(<b>)?0.2000', html)
-    assert not re.search(r"not in git and not in the cache:[^.]*(params.yaml|dvc.lock|metrics.json)", html)
+    assert not re.search(r"neither in git nor in the cache:[^.]*(params.yaml|dvc.lock|metrics.json)", html)
 
 
 def test_a_cached_output_of_a_revision_is_read(below: Project) -> None:

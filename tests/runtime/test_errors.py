@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from stages.runtime import folders
 from stages.runtime.errors import StageError, user_message
 from stages.training.compute.device import enough_memory
 
@@ -50,6 +51,19 @@ def test_what_another_stage_makes_is_named() -> None:
     assert user_message(error, "lr_find") == (
         "no data/split/train.csv, which another stage makes: run `dvc repro lr_find`, which runs that stage first"
     )
+
+
+def test_the_advice_fits_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def advice(name: str, stage: str) -> str:
+        message = user_message(FileNotFoundError(errno.ENOENT, "No such file", name), stage) or ""
+        assert message.startswith(f"no {name}, which another stage makes: ")
+        return message
+
+    assert "run `dvc repro lr_find`" in advice("data/precompute/shards/00.parquet", "lr_find")
+    assert "run `dvc repro pipelines/folds/dvc.yaml:summary`" in advice("data/folds/0/evaluate/metrics.json", "folds")
+    monkeypatch.setattr(folders, "_run", folders.Run(Path("data/folds/1")))
+    assert "as in `--shared split`" in advice("data/folds/1/split/train.csv", "lr_find")
+    assert "as in `--shared precompute`" in advice("data/a b/precompute/shards/00.parquet", "lr_find")
 
 
 def test_what_only_we_can_mend_is_not_ours_to_shorten() -> None:

@@ -350,6 +350,27 @@ def test_two_tensors_of_one_name(tmp_path: Path) -> None:
         use_saved(tmp_path, content)
 
 
+@pytest.mark.parametrize("other", [{"0": torch.ones(1)}, {0: torch.ones(1)}, {"w.0": torch.ones(1)}])
+def test_a_tensor_that_has_a_number_as_its_name(tmp_path: Path, other: dict[object, torch.Tensor]) -> None:
+    assert_same(use_saved(tmp_path, {"model": random_weights(), "swa": other}), random_weights())
+    with pytest.raises(StageError, match=r"does not fit backbone\.name"):
+        use_saved(tmp_path, other)
+
+
+@pytest.mark.parametrize("counter", [torch.zeros(3, dtype=torch.int64), torch.zeros(1, dtype=torch.int64).to_sparse()])
+def test_a_counter_of_another_shape_or_layout(tmp_path: Path, counter: torch.Tensor) -> None:
+    with pytest.raises(StageError, match=r"different 1: bn1\.num_batches_tracked is int64"):
+        use_saved(tmp_path, random_weights() | {"bn1.num_batches_tracked": counter})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(tmp_path: Path, value: float) -> None:
+    weights = random_weights()
+    weights["bn1.weight"][3] = value
+    with pytest.raises(StageError, match=r"^1 tensors of the weights .* contain NaN or infinity, .* bn1\.weight: set"):
+        use_saved(tmp_path, weights)
+
+
 # --- a file: what is not read ---------------------------------------------------------------------------------------
 
 

@@ -63,11 +63,7 @@ def load_weights(path: Path, net: nn.Module, name: str, key: str | None) -> Weig
         count_and_names("surplus", surplus),
         count_and_names(
             "different",
-            [
-                describe_difference(tensor_name, loaded[tensor_name], expected[tensor_name])
-                for tensor_name in loaded
-                if tensor_name in required
-            ],
+            [describe_difference(tensor_name, loaded[tensor_name], expected[tensor_name]) for tensor_name in loaded],
         ),
     ]
     if any(differences):
@@ -258,7 +254,8 @@ def rename_from_fastai(tensors: dict[str, Tensor], net: nn.Module) -> dict[str, 
     def timm_name(name: str) -> str:
         parts = name.split(".")
         first = next((number for number, part in enumerate(parts) if part.isdecimal()), 0)
-        if parts[first] == "0" and (child := children.get(parts[first + 1])):
+        is_body = parts[first] == "0" and first + 1 < len(parts)
+        if is_body and (child := children.get(parts[first + 1])):
             parts[first + 1] = child
         return ".".join(parts)
 

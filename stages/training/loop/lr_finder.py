@@ -89,8 +89,8 @@ def range_test(
             if iteration == 0 and not math.isfinite(loss):
                 raise StageError(
                     f"the loss is {loss} before the first iteration of the range test: the network's weights or "
-                    "outputs are not finite. Reduce the learning rates of the earlier trainings (train_head.lr, "
-                    "augment.lr), or set device.precision to float32"
+                    "outputs are not finite. Set device.precision to float32; if the head was trained before, reduce "
+                    "train_head.lr and augment.lr"
                 )
             average = beta * average + (1 - beta) * loss
             smoothed = average / (1 - beta ** (iteration + 1))
