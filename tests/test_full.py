@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from tests.conftest import ROOT, Project, copy_project, start
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.very_slow]  # the default pictures, on all cores: run it alone
 LIMIT_MIB = 1536
 STAGES = list(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
 
@@ -63,7 +63,6 @@ def test_memory_for_twice_the_pictures(full: Project, peaks: dict[str, float]) -
         assert peak < 1.1 * peaks[stage], (doubled, peaks)
 
 
-@pytest.mark.very_slow
 def test_five_folds(full: Project) -> None:
     """The floor that the README's figures must not fall through."""
     rows = []

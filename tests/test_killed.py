@@ -75,7 +75,7 @@ def disturb_until_done(project: Project, rng: np.random.Generator, number: signa
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "n"),
-    [pytest.param(signal.SIGKILL, 100, marks=pytest.mark.very_slow), (signal.SIGKILL, 20), (signal.SIGTERM, 20)],
+    [pytest.param(signal.SIGKILL, 100, marks=pytest.mark.very_slow), (signal.SIGKILL, 10), (signal.SIGTERM, 10)],
 )
 def test_disturbed_at_random_moments(reproduced: Project, tmp_path: Path, number: signal.Signals, n: int) -> None:
     rng, done, passes = np.random.default_rng(n), 0, 0

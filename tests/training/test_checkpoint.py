@@ -121,7 +121,9 @@ def test_twice_stopped_and_nothing_is_done_twice() -> None:
 
 
 @pytest.mark.parametrize("change", ["seed", "dep", "other machine"])
-def test_one_of_other_inputs_is_never_taken(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_other_inputs_is_never_taken(
+    change: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(signals.Stopped):
         train("adamw", "sgdr", StoppingFeed(10))
     before = Checkpoint("toy", CPU)
@@ -135,6 +137,12 @@ def test_one_of_other_inputs_is_never_taken(change: str, monkeypatch: pytest.Mon
     after = Checkpoint("toy", CPU)
     assert after.loaded is None
     assert after.path != before.path
+    start = Position(0, 0, 1)
+    assert after.resume(start, {}) is start
+    assert capsys.readouterr().out.endswith(
+        "training starts from the beginning: the checkpoint of an interrupted run was made with other params, data, "
+        "code or hardware, or with another number of threads\n"
+    )
 
 
 def test_how_often_it_is_written_is_no_input() -> None:

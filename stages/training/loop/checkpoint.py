@@ -78,6 +78,11 @@ class Checkpoint:
         self.has_begun = True
         state, self.loaded = self.loaded, None
         if state is None:
+            if self.path is not None and any(path != self.path for path in self.path.parent.glob(f"{self.stage}-*.pt")):
+                print(
+                    "training starts from the beginning: the checkpoint of an interrupted run was made with other "
+                    "params, data, code or hardware, or with another number of threads"
+                )
             return position
         for name, part in (parts | self.extra_state).items():
             part.load_state_dict(state["parts"][name])
