@@ -42,7 +42,7 @@ demo: setup  ## the whole recipe on the default pictures, then the metrics after
 test: setup  ## all tests but the slow ones
 	python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
-test-ci: setup  ## the slow tests but those of more than ten minutes: workers, S3, memory, what a kill leaves, ...
+test-ci: setup  ## the slow tests but those that need all cores or ten minutes: workers, S3, what a kill leaves, ...
 	uv pip install --quiet --python .venv/bin/python -r requirements-s3.txt
 	python -m pytest -q -m "slow and not very_slow" -n 2 --dist loadfile --durations 30
 
