@@ -215,7 +215,7 @@ def test_two_backbones_side_by_side(project: Project) -> None:
                 "--root",
                 f"data/backbones/{name}",
                 "--shared",
-                "split,resize",
+                "ingest,split,resize",
             ]
             said = project.run(*command, *changes).stdout
             if stage == "precompute" and name == "one":  # the main pipeline's own network

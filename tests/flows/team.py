@@ -53,6 +53,7 @@ class Team:
         name = name or pool
         project = self.clone(name)
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", name]
+        command += ["--limit", "1"] if pool == "gpu" else []  # as docs/prefect.md says: one worker for each GPU
         log = (self.folder / f"{name}.log").open("a", encoding="utf-8")
         self.workers[name] = subprocess.Popen(
             command, cwd=project.folder, env=self.settings(project), stdout=log, stderr=log, encoding="utf-8"
