@@ -29,25 +29,27 @@ def check(project: Project, did: list[str]) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "did"),
     [
-        ("device.precision", OTHER_PRECISION, ["precompute", *TRAINING]),
+        pytest.param("device.precision", OTHER_PRECISION, ["precompute", *TRAINING], marks=pytest.mark.slow),
         ("ingest.max_rejected_pct", 7, ["ingest"]),
         ("split.cv_idx", 1, ["split", *TRAINING]),
         ("split.group_duplicates", False, ["split"]),  # there are none
         ("split.max_distance", 0.0, ["split"]),
-        ("resize.jpeg_quality", 60, ["resize", "precompute", *TRAINING]),
+        pytest.param("resize.jpeg_quality", 60, ["resize", "precompute", *TRAINING], marks=pytest.mark.slow),
         pytest.param("backbone.crop_pct", 0.9, ["backbone", "precompute", *TRAINING], marks=pytest.mark.slow),
-        ("precompute.size_px", 40, ["precompute", *TRAINING]),
+        pytest.param("precompute.size_px", 40, ["precompute", *TRAINING], marks=pytest.mark.slow),
         pytest.param("head.hidden", 8, TRAINING, marks=pytest.mark.slow),
         pytest.param("optimizer.weight_decay", 0.1, TRAINING, marks=pytest.mark.slow),
-        ("transforms.max_zoom", 1.3, ["augment", "unfreeze", "train_full", "tta", "evaluate"]),
+        pytest.param(
+            "transforms.max_zoom", 1.3, ["augment", "unfreeze", "train_full", "tta", "evaluate"], marks=pytest.mark.slow
+        ),
         ("lr_find.n_iterations", 10, ["lr_find"]),
         pytest.param("train_head.lr", 0.01, FROM_HEAD, marks=pytest.mark.slow),
-        ("augment.lr", 0.01, FROM_HEAD[1:]),
+        pytest.param("augment.lr", 0.01, FROM_HEAD[1:], marks=pytest.mark.slow),
         pytest.param("augment.views", 1, FROM_HEAD[1:], marks=pytest.mark.slow),
         ("unfreeze.n_iterations", 4, ["unfreeze"]),
-        ("train_full.n_cycles", 2, FROM_HEAD[3:]),
+        pytest.param("train_full.n_cycles", 2, FROM_HEAD[3:], marks=pytest.mark.slow),
         ("tta.n_aug", 3, FROM_HEAD[4:]),
-        ("seed", 7, ["split", *TRAINING]),
+        pytest.param("seed", 7, ["split", *TRAINING], marks=pytest.mark.slow),
     ],
 )
 def test_one_param(project: Project, key: str, value: object, did: list[str]) -> None:

@@ -63,6 +63,7 @@ def test_metrics_and_plots_show(started: Project) -> None:
         assert title in page
 
 
+@pytest.mark.slow
 def test_an_experiment_changes_one_param_and_runs_what_follows(started: Project) -> None:
     started.run("git", "add", "-A")
     started.run("git", "commit", "-qm", "all run")

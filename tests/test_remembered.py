@@ -46,7 +46,14 @@ def rename(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "n_pictures", "n_new"),
-    [(add, 41, 1), (replace, 40, 1), (remove, 39, 0), (relabel, 40, 0), (shuffle, 40, 0), (rename, 40, 0)],
+    [
+        (add, 41, 1),
+        pytest.param(replace, 40, 1, marks=pytest.mark.slow),
+        (remove, 39, 0),
+        pytest.param(relabel, 40, 0, marks=pytest.mark.slow),
+        pytest.param(shuffle, 40, 0, marks=pytest.mark.slow),
+        (rename, 40, 0),
+    ],
 )
 def test_a_change_costs_what_it_changes(
     project: Project, tmp_path: Path, change: Callable[[Path], None], n_pictures: int, n_new: int
@@ -87,6 +94,7 @@ def test_views_are_computed_once_and_another_rate_computes_none(project: Project
     assert project.md5s() == remembered
 
 
+@pytest.mark.slow
 def test_a_view_does_not_depend_on_the_others_that_are_made_with_it(project: Project, tmp_path: Path) -> None:
     """Nothing turns and half are mirrored: alone a picture may stay as it is where among others all are resampled."""
     project.params({"augment.views": 6, "transforms.max_rotate_deg": 0.0})

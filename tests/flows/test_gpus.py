@@ -171,6 +171,7 @@ def test_a_number_of_gpus_that_is_none(tmp_path: Path, server: Server, gpus: obj
     assert done.stderr == f"plan: a: meta.gpus in dvc.yaml is {gpus!r}: expected 1 or more\n"
 
 
+@pytest.mark.slow
 def test_what_a_stage_is_told(mock_nvidia_smi: str, tmp_path: Path, server: Server) -> None:
     tell = "sh -c 'printf \"$CUDA_VISIBLE_DEVICES\" > {0}'"
     stages = {

@@ -75,6 +75,7 @@ def test_a_target_that_is_none(tmp_path: Path, target: str, message: str) -> Non
     assert done.stderr == f"plan: {message}\n"
 
 
+@pytest.mark.slow
 def test_each_lock_is_that_of_dvc_repro(server: Server, tmp_path: Path) -> None:
     flows = Flows(project(tmp_path), server)
     assert "4 executed" in flows.run(targets=[FOLDS])

@@ -62,6 +62,7 @@ def test_a_param_and_what_lies_below(project: Project) -> None:
     assert [stage for stage, (verdict, _) in found.items() if verdict != "unchanged"] == FROM_HEAD[2:]
 
 
+@pytest.mark.slow
 def test_back_to_an_old_param_is_restored_and_what_lies_below_too_unless_it_has_changed(project: Project) -> None:
     project.params({"train_full.n_cycles": 2})
     assert project.repro(*TARGETS) == FROM_HEAD[3:]

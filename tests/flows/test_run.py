@@ -79,7 +79,7 @@ def test_force_executes_all_that_was_asked_for(flows: Flows) -> None:
     ("command", "message"),
     [
         ("echo out of luck; exit 1", "out of luck"),
-        ("kill -9 $$", "exited with -9"),
+        pytest.param("kill -9 $$", "exited with -9", marks=pytest.mark.slow),
         pytest.param("'true'", "output 'data/tta/valid.parquet' does not exist", marks=pytest.mark.slow),
     ],
     ids=["exits 1", "is killed", "leaves an output out"],
@@ -186,6 +186,7 @@ def test_a_server_that_does_not_answer(flows: Flows) -> None:
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_without_a_server_one_is_started(project: Project, tmp_path: Path) -> None:
     command = ["env", "-u", "PREFECT_API_URL", f"PREFECT_HOME={tmp_path / 'home'}", sys.executable]
     said = project.run(*command, "-m", "flows.run", "split").stdout

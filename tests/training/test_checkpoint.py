@@ -93,8 +93,15 @@ def train(
     return last | {f"kept {name}": tensor for name, tensor in model.state_dict().items()}, history
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("sgd", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [
+        ("adamw", "sgdr"),
+        pytest.param("adamw", "one_cycle", marks=pytest.mark.slow),
+        pytest.param("sgd", "sgdr", marks=pytest.mark.slow),
+        pytest.param("sgd", "one_cycle", marks=pytest.mark.slow),
+    ],
+)
 def test_wherever_it_is_stopped_it_ends_with_the_same_bits(optimizer: str, schedule: str) -> None:
     expected, history = train(optimizer, schedule, TensorFeed())
     n_asked = 2 * EPOCHS * 2 * N_BATCHES  # each epoch's batches, and as many to look at valid
