@@ -44,7 +44,7 @@ class Server:
         return ["env", *(f"{key}={value}" for key, value in self.environment().items()), *command]
 
     def last_run(self, flow: str = "recipe") -> FlowRun:
-        runs = self.client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=20)
+        runs = self.client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=200)
         return next(run for run in runs if self.client.read_flow(run.flow_id).name == flow)
 
     def tasks(self, run: FlowRun) -> dict[str, TaskRun]:

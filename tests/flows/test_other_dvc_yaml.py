@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from prefect.client.schemas.objects import TaskRun
 from ruamel.yaml import YAML
 
-from tests.conftest import Project, copy_project, start
+from tests.conftest import Project, copy_project, make_project, start
 from tests.flows.conftest import Flows, Server
-from tests.flows.team import Team, assemble
+from tests.flows.team import GPU, Team, assemble
 from tests.flows.test_gpus import MOCK_NVIDIA_SMI
 
 FOLDS = "pipelines/folds/dvc.yaml"
@@ -115,6 +116,47 @@ def test_two_workers_share_the_folds(server: Server, tmp_path: Path, monkeypatch
         assert entries(sender.folder, "dvc.lock") == ["base"]
         again = sender.run(*team.flows_run, "--send", "gpu", FOLDS).stdout
         assert again.splitlines()[-1] == "4 unchanged"
+
+
+@pytest.mark.slow
+@pytest.mark.very_slow
+def test_two_workers_share_the_folds_of_the_recipe(server: Server, tmp_path: Path) -> None:
+    """pipelines/folds itself, on small pictures: two workers train different folds at once, and no stage twice."""
+    recipe = make_project(tmp_path / "start", None)
+    recipe.params({"split.valid_pct": 0.2})  # five folds
+    with assemble(tmp_path, server, None, str(tmp_path / "remote"), project=recipe) as team:
+        team.work("gpu", "second")
+        sender = team.clone("sender")
+        summary = f"{FOLDS}:summary"
+        sender.run(*team.flows_run, "--send", "gpu", summary)
+        tasks = server.tasks(server.last_run())
+        trained = {name for name in tasks if "@" in name and name.rpartition(":")[2].partition("@")[0] in GPU}
+        assert len(trained) == 5 * 5
+        receipts = {name: folds_receipts(team, name) for name in ("gpu", "second")}
+        assert not receipts["gpu"] & receipts["second"]
+        assert receipts["gpu"] | receipts["second"] == {name.rpartition(":")[2] for name in trained}
+        assert min(len(names) for names in receipts.values()) >= 5
+        assert overlapping_seconds(tasks, receipts) > 10
+        again = sender.run(*team.flows_run, "--send", "gpu", summary).stdout
+        assert again.splitlines()[-1] == f"{len(tasks)} unchanged"
+        metrics = [sender.folder / f"data/folds/{fold}/evaluate/metrics.json" for fold in range(5)]
+        assert all(path.is_file() for path in metrics)
+
+
+def folds_receipts(team: Team, name: str) -> set[str]:
+    """Names of the folds' stages that a worker's clone has run."""
+    return {path.stem for path in (team.folder / name / ".unfreeze/receipts/pipelines/folds").glob("*.json")}
+
+
+def overlapping_seconds(tasks: dict[str, TaskRun], receipts: dict[str, set[str]]) -> float:
+    """The time in which both workers ran a stage of the folds."""
+
+    def spans(names: set[str]) -> list[tuple[float, float]]:
+        found = [tasks[f"{FOLDS}:{name}"] for name in names]
+        return [(t.start_time.timestamp(), t.end_time.timestamp()) for t in found if t.start_time and t.end_time]
+
+    pairs = [(a, b) for a in spans(receipts["gpu"]) for b in spans(receipts["second"])]
+    return sum(max(0.0, min(a[1], b[1]) - max(a[0], b[0])) for a, b in pairs)
 
 
 def at_the_same_time(team: Team) -> tuple[list[float], set[str]]:
