@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 
@@ -44,8 +44,9 @@ class Server:
         return ["env", *(f"{key}={value}" for key, value in self.environment().items()), *command]
 
     def last_run(self, flow: str = "recipe") -> FlowRun:
-        runs = self.client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=200)
-        return next(run for run in runs if self.client.read_flow(run.flow_id).name == flow)
+        wanted = FlowFilter(name=FlowFilterName(any_=[flow]))
+        (run,) = self.client.read_flow_runs(flow_filter=wanted, sort=FlowRunSort.START_TIME_DESC, limit=1)
+        return run
 
     def tasks(self, run: FlowRun) -> dict[str, TaskRun]:
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
